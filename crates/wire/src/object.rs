@@ -1,0 +1,202 @@
+//! [`Object`]: a shallow, order-keeping view of one JSON object.
+//!
+//! Members are found, set and removed by key; values stay text. An object that nobody changed writes back
+//! the same members in the same text. A repeated key is refused here, at every level that the gateway
+//! reads, so that routing and execution cannot see two different names.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::json::{Json, Malformed};
+
+/// The members of one JSON object, in the writer's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Object {
+    members: Vec<(Box<str>, Json)>,
+}
+
+impl Object {
+    /// Reads the members of `text`. Fails if it is no object or repeats a key.
+    pub fn parse(text: &Json) -> Result<Self, Malformed> {
+        if !text.is_object() {
+            return Err(Malformed::NotRpc("an object is expected"));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(text.as_bytes());
+        let members =
+            reader.deserialize_map(Members(text.bytes())).map_err(|error| Malformed::NotJson(error.to_string()))?;
+        if let Some(key) = repeated(&members) {
+            return Err(Malformed::RepeatedKey(key.into()));
+        }
+        Ok(Self { members })
+    }
+
+    /// An object without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.members.iter().find(|(name, _)| **name == *key).map(|(_, value)| value)
+    }
+
+    /// Returns the value of `key` if it is a string.
+    pub fn get_str(&self, key: &str) -> Option<String> {
+        self.get(key)?.decode_str()
+    }
+
+    /// Returns the value of `key` as an object, if it is one.
+    pub fn get_object(&self, key: &str) -> Option<Self> {
+        Self::parse(self.get(key)?).ok()
+    }
+
+    /// Puts `value` in the place of the member `key`, or appends it.
+    pub fn set(&mut self, key: &str, value: Json) {
+        match self.members.iter_mut().find(|(name, _)| **name == *key) {
+            Some((_, old)) => *old = value,
+            None => self.members.push((key.into(), value)),
+        }
+    }
+
+    /// Takes the member `key` out.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        let at = self.members.iter().position(|(name, _)| **name == *key)?;
+        Some(self.members.remove(at).1)
+    }
+
+    /// Keeps the members for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.members.retain(|(name, _)| keep(name));
+    }
+
+    /// Whether there are no members.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.members.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// Appends the object's text to `out`.
+    pub fn write(&self, out: &mut BytesMut) {
+        out.put_u8(b'{');
+        for (at, (name, value)) in self.members.iter().enumerate() {
+            if at > 0 {
+                out.put_u8(b',');
+            }
+            write_str(name, out);
+            out.put_u8(b':');
+            out.put_slice(value.as_bytes());
+        }
+        out.put_u8(b'}');
+    }
+
+    /// Returns the object's text.
+    pub fn to_json(&self) -> Json {
+        let room: usize = self.members.iter().map(|(n, v)| n.len() + v.as_bytes().len() + 4).sum();
+        let mut out = BytesMut::with_capacity(room + 2);
+        self.write(&mut out);
+        Json::unchecked(out.freeze())
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Json)> for Object {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Json)>>(members: I) -> Self {
+        let mut object = Self::new();
+        for (key, value) in members {
+            object.set(key, value);
+        }
+        object
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn write_str(text: &str, out: &mut BytesMut) {
+    serde_json::to_writer(out.writer(), text).expect("writing to memory cannot fail");
+}
+
+/// Returns the first key that stands twice.
+///
+/// A handful of members is compared pairwise; beyond that sorting keeps a hostile object from costing the
+/// square of its size.
+fn repeated(members: &[(Box<str>, Json)]) -> Option<&str> {
+    if members.len() <= 16 {
+        return members
+            .iter()
+            .enumerate()
+            .find(|(at, (name, _))| members[..*at].iter().any(|(earlier, _)| earlier == name))
+            .map(|(_, (name, _))| &**name);
+    }
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// Collects `(key, raw value)` pairs; values are slices of the buffer they were read from.
+struct Members<'b>(&'b Bytes);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Vec<(Box<str>, Json)>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(8);
+        while let Some(key) = map.next_key::<Box<str>>()? {
+            let value: &'de RawValue = map.next_value()?;
+            members.push((key, Json::unchecked(self.0.slice_ref(value.get().as_bytes()))));
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(text: &'static str) -> Object {
+        Object::parse(&Json::literal(text)).expect("an object")
+    }
+
+    #[test]
+    fn set_keeps_the_place_of_a_member() {
+        let mut object = object(r#"{"name":"a","x":1e2,"z":null}"#);
+        object.set("name", Json::from("b\"c"));
+        object.set("new", Json::from(7));
+        assert_eq!(object.remove("z"), Some(Json::literal("null")));
+        assert_eq!(object.to_json(), Json::literal(r#"{"name":"b\"c","x":1e2,"new":7}"#));
+    }
+
+    #[test]
+    fn refuses_a_repeated_key_also_when_one_is_escaped() {
+        let twice = Json::literal(r#"{"name":1,"n\u0061me":2}"#);
+        assert_eq!(Object::parse(&twice), Err(Malformed::RepeatedKey("name".into())));
+    }
+
+    #[test]
+    fn refuses_what_is_no_object() {
+        assert!(Object::parse(&Json::literal("[1]")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn an_untouched_object_reads_back_the_same(
+            members in proptest::collection::btree_map(".{0,12}", "[a-z0-9\\\\\"\u{e9}]{0,20}", 0..40)
+        ) {
+            let object: Object =
+                members.iter().map(|(key, text)| (key.as_str(), Json::from(text.as_str()))).collect();
+            let text = object.to_json();
+            prop_assert!(Json::parse(text.bytes().clone()).is_ok());
+            prop_assert_eq!(Object::parse(&text), Ok(object));
+        }
+    }
+}
