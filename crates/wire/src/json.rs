@@ -50,8 +50,8 @@ impl Json {
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, Malformed> {
         let text = text.into();
         check_depth(&text)?;
-        serde_json::from_slice::<IgnoredAny>(&text).map_err(|error| Malformed::NotJson(error.to_string()))?;
-        Ok(Self(text.slice_ref(text.trim_ascii())))
+        let value: &RawValue = serde_json::from_slice(&text).map_err(|error| Malformed::NotJson(error.to_string()))?;
+        Ok(Self(text.slice_ref(value.get().as_bytes())))
     }
 
     /// Takes a text that is known to be one JSON value, because this program wrote or checked it.

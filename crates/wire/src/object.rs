@@ -25,8 +25,10 @@ impl Object {
             return Err(Malformed::NotRpc("an object is expected"));
         }
         let mut reader = serde_json::Deserializer::from_slice(text.as_bytes());
-        let members =
-            reader.deserialize_map(Members(text.bytes())).map_err(|error| Malformed::NotJson(error.to_string()))?;
+        let members = reader
+            .deserialize_map(Members(text.bytes()))
+            .and_then(|members| reader.end().map(|()| members))
+            .map_err(|error| Malformed::NotJson(error.to_string()))?;
         if let Some(key) = repeated(&members) {
             return Err(Malformed::RepeatedKey(key.into()));
         }
