@@ -1,0 +1,50 @@
+# Two commands for a newcomer: `make run` and `make test`. `make check` is the whole gate.
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+
+.PHONY: help run test parts check fmt lint doc deny schema bench fuzz release install clean-parts
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build, and serve a small demo server at http://127.0.0.1:6270/mcp
+	$(CARGO) run --quiet -- serve --demo
+
+parts: ## Install the servers and clients that the black-box tests use (npm and Python packages)
+	./tests/install
+
+test: parts ## Install what the tests need, and run them all
+	$(CARGO) test --workspace
+
+check: fmt lint test doc deny ## The whole gate: format, lints, tests, docs, dependencies, schema drift
+
+fmt: ## Check the format
+	$(CARGO) fmt --all --check
+
+lint: ## Clippy, pedantic, no warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## Build the documentation, no broken links
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# Advisories need a database from the network; `cargo deny check advisories` is for whoever has it.
+deny: ## Licences, duplicates and sources of the dependencies
+	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny
+	$(CARGO) deny --log-level error check bans licenses sources
+
+schema: ## Write config/schema.json anew
+	$(CARGO) run --quiet -- schema > config/schema.json.new
+	mv config/schema.json.new config/schema.json
+
+bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md
+	$(CARGO) build --release --bin trunkline
+	$(CARGO) run --release --quiet -p trunkline-bench -- --trunkline target/release/trunkline --write docs/bench.md
+
+fuzz: ## Explore the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
+	./tests/fuzz/explore 60
+
+release: ## Build the optimised binary: target/release/trunkline
+	$(CARGO) build --release --bin trunkline
+
+install: ## Install the binary into cargo's bin directory
+	$(CARGO) install --path . --locked
