@@ -52,6 +52,9 @@ pub(crate) enum Sent {
 }
 
 /// Messages of the server in the order they came. Ends after an `Err`; an end without one is a clean close.
+///
+/// One `Err` is not the end: [`FaultPoint::Unreadable`] on a shared stream. A line that is too long or is no JSON
+/// costs the request it would have answered, not the connection.
 pub(crate) type MessageStream = BoxStream<'static, Result<Message, Broken>>;
 
 /// Why a message could not be sent, or was not answered.
@@ -74,6 +77,9 @@ pub(crate) struct Broken {
     pub(crate) fault: FaultPoint,
     /// What was seen, as a fragment: no secret, no server name, no final stop.
     pub(crate) text: String,
+    /// With [`FaultPoint::Unreadable`], the id of ours that the message would have answered, if that could still be
+    /// read. Where it could not, the message answered the only request that is pending, if there is just one.
+    pub(crate) request: Option<u64>,
 }
 
 /// Where a message failed: the columns A to G of the retry table (reliability 5), and two that need more than a retry.
