@@ -1,0 +1,137 @@
+//! One `[mcp_servers.NAME]`: how to reach a server, how to treat it, what to show of it.
+//!
+//! The three parts are split by what a change of them costs (architecture 5): a new connection for [`Connect`],
+//! nothing but the next call for [`Tuning`], a new catalogue for [`Expose`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::expose::Expose;
+use crate::secret::Secret;
+use crate::tuning::Tuning;
+
+/// One configured server, checked, with its secrets in place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Whether it is started at all.
+    pub enabled: bool,
+    /// How to reach it.
+    pub connect: Connect,
+    /// Timeouts and limits.
+    pub tuning: Tuning,
+    /// What clients see of it.
+    pub expose: Expose,
+    /// Why it cannot be started although the file is sound: a variable that is not set, a secret's file that
+    /// is not there. One sentence that names the variable or file. Such a server is misconfigured and never
+    /// dialled; the others are not affected (R-1).
+    pub problem: Option<String>,
+    /// Values that may never appear in a log or an error text: bearer token, headers, whatever a reference
+    /// brought in.
+    pub secrets: Vec<Secret>,
+}
+
+impl Server {
+    /// A server with defaults for all but its address.
+    pub fn new(connect: Connect) -> Self {
+        Self {
+            enabled: true,
+            connect,
+            tuning: Tuning::default(),
+            expose: Expose::default(),
+            problem: None,
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connect {
+    /// A child process, spoken to over its standard input and output.
+    Stdio(Stdio),
+    /// A URL, by streamable HTTP or legacy HTTP+SSE.
+    Http(Http),
+}
+
+/// A server that is a child process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stdio {
+    /// The program: a path or a name to be found in `PATH`. Never given to a shell (S-33).
+    pub command: String,
+    /// Its arguments, one each.
+    pub args: Vec<Secret>,
+    /// Variables set for it.
+    pub env: BTreeMap<String, Secret>,
+    /// Names of the daemon's own variables that are passed on to it, if set.
+    pub env_vars: Vec<String>,
+    /// Where it is started. `None`: wherever the daemon was.
+    pub cwd: Option<PathBuf>,
+}
+
+impl Stdio {
+    /// A program and its arguments.
+    pub fn new<'a>(command: impl Into<String>, args: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { command: command.into(), args: args.into_iter().map(Secret::new).collect(), ..Self::default() }
+    }
+}
+
+/// A server behind a URL.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Its address. It may hold a secret in path or query, hence never printed whole.
+    pub url: Url,
+    /// Which of the two HTTP transports it speaks.
+    pub transport: HttpTransport,
+    /// The bearer token of `Authorization`, without the word `Bearer`.
+    pub bearer: Option<Secret>,
+    /// Where the token comes from, to be named when the server refuses it: an environment variable's name, or
+    /// the key `bearer_token`.
+    pub bearer_source: Option<String>,
+    /// Headers sent with each request.
+    pub headers: Vec<(String, Secret)>,
+    /// Further certificate authorities to trust for this server: a PEM file (R-43).
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Http {
+    /// A URL without credentials; the transport is found out.
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            transport: HttpTransport::Auto,
+            bearer: None,
+            bearer_source: None,
+            headers: Vec::new(),
+            ca_file: None,
+        }
+    }
+}
+
+/// Prints the address without what may be secret in it.
+impl fmt::Debug for Http {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Http")
+            .field("url", &format_args!("{}/***", self.url.origin().ascii_serialization()))
+            .field("transport", &self.transport)
+            .field("bearer", &self.bearer)
+            .field("bearer_source", &self.bearer_source)
+            .field("headers", &self.headers)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+/// Which HTTP transport a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpTransport {
+    /// Found out at the first connection (mcp-protocol 4.6).
+    #[default]
+    Auto,
+    /// Streamable HTTP.
+    Http,
+    /// The legacy pair of an SSE stream and a POST address.
+    Sse,
+}
