@@ -1,1 +1,21 @@
-//! (skeleton)
+//! What can be seen of the gateway: metrics, logs, what happened lately, and what must never be shown.
+//!
+//! Everyone above calls methods here; nothing here calls back. [`Metrics`] has one method per fact and is
+//! passed in, never global. [`Journal`] keeps the recent past of each server for people. [`redact`] is the
+//! layer that every text from outside passes before a person sees it. [`spawn`] starts every task of the
+//! program, so that each has a name and its panic does not go unseen.
+//!
+//! Absences that hold: no label from a peer's text (S-37), no payload in any record, no growth with time.
+
+mod metrics;
+
+mod journal;
+mod labels;
+pub mod logs;
+mod process;
+pub mod redact;
+mod tasks;
+
+pub use journal::{Journal, Transition};
+pub use metrics::{Metrics, ServerMetrics};
+pub use tasks::spawn;
