@@ -1,0 +1,80 @@
+//! [`Offer`]: what a server has to give, as it said itself.
+
+use trunkline_wire::{Json, Object, Revision};
+
+/// A server's lists and what it said of itself at the handshake. Entries keep the server's order and text.
+///
+/// Outlives the connection it came by: while the server is away its last offer stands.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Offer {
+    /// Tools.
+    pub tools: Vec<Entry>,
+    /// Prompts.
+    pub prompts: Vec<Entry>,
+    /// Resources.
+    pub resources: Vec<Entry>,
+    /// Resource templates.
+    pub templates: Vec<Entry>,
+    /// What was left out or could not be had, and why.
+    pub complaints: Vec<Complaint>,
+    /// `instructions` of the handshake.
+    pub instructions: Option<String>,
+    /// `serverInfo` of the handshake.
+    pub identity: Option<Json>,
+    /// What the server can do.
+    pub capabilities: Capabilities,
+    /// The agreed revision; `None` before the first handshake.
+    pub revision: Option<Revision>,
+}
+
+/// One tool, prompt, resource or template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key in its list: a tool's or prompt's `name`, a resource's `uri`, a template's `uriTemplate`.
+    pub name: String,
+    /// The whole entry, as sent.
+    pub body: Json,
+}
+
+/// Why something of a server is not offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What it is about, such as "tool `x`".
+    pub what: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What a server declared at the handshake (mcp-protocol 1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
+pub struct Capabilities {
+    /// `tools`.
+    pub tools: bool,
+    /// `prompts`.
+    pub prompts: bool,
+    /// `resources`.
+    pub resources: bool,
+    /// `resources.subscribe`.
+    pub subscribe: bool,
+    /// `completions`; a 2024-11-05 server could not declare it and is tried (mcp-protocol 4.11).
+    pub completions: bool,
+    /// `logging`.
+    pub logging: bool,
+}
+
+impl Capabilities {
+    /// Reads the `capabilities` of a handshake.
+    pub(crate) fn read(declared: &Object, revision: Revision) -> Self {
+        let has = |key| declared.get(key).is_some_and(Json::is_object);
+        let subscribe = declared.get_object("resources").and_then(|resources| resources.get("subscribe").cloned());
+        Self {
+            tools: has("tools"),
+            prompts: has("prompts"),
+            resources: has("resources"),
+            subscribe: subscribe.is_some_and(|value| value.as_bytes() == b"true"),
+            completions: has("completions") || revision < Revision::V2025_03_26,
+            logging: has("logging"),
+        }
+    }
+}
