@@ -1,0 +1,58 @@
+//! The directory that a test and the server share: what happened, and what shall go wrong from now on.
+//!
+//! Files work alike for a child on pipes, a server on a port, and a server that died; nothing is cached.
+//! * `starts`: one pid a line, appended at each start.
+//! * `received`: one JSON object a line for every message or HTTP request that came in.
+//! * `effects`: one nonce a line for every run of the tool `effect`.
+//! * `cancelled`: one line for every `notifications/cancelled`.
+//! * `fault`: written by the test; the name of the fault in force while the file exists.
+//! * `forget`: written by the test; the HTTP server forgets all sessions before the next POST.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::options::Fault;
+
+pub(crate) struct Desk {
+    directory: Option<PathBuf>,
+}
+
+impl Desk {
+    pub(crate) fn new(directory: Option<&Path>) -> Desk {
+        let desk = Desk { directory: directory.map(Path::to_owned) };
+        if let Some(directory) = &desk.directory {
+            std::fs::create_dir_all(directory).expect("the desk can be created");
+        }
+        desk.note("starts", &std::process::id().to_string());
+        desk
+    }
+
+    /// Appends one line in one write, so that lines of several tasks do not mix.
+    pub(crate) fn note(&self, file: &str, line: &str) {
+        if let Some(mut file) = self.open(file) {
+            file.write_all(format!("{line}\n").as_bytes()).expect("the desk takes a line");
+        }
+    }
+
+    /// True when somebody reads what is noted: the bench has no desk and shall not pay for one.
+    pub(crate) fn exists(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// The fault that the test asked for while the server runs.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let name = std::fs::read_to_string(self.directory.as_ref()?.join("fault")).ok()?;
+        Some(Fault::named(name.trim()).expect("the test names a known fault").0)
+    }
+
+    /// True once for each time the test wrote the file: it is removed.
+    pub(crate) fn take(&self, file: &str) -> bool {
+        self.directory.as_ref().is_some_and(|directory| std::fs::remove_file(directory.join(file)).is_ok())
+    }
+
+    fn open(&self, file: &str) -> Option<File> {
+        let path = self.directory.as_ref()?.join(file);
+        Some(OpenOptions::new().create(true).append(true).open(path).expect("the desk can be written"))
+    }
+}
