@@ -1,0 +1,50 @@
+//! Exit codes and the one place that prints why the process ends (architecture 10).
+
+use std::process::ExitCode;
+
+/// Something failed.
+pub(crate) const FAILED: u8 = 1;
+/// The orderly stop hung.
+const HUNG: i32 = 70;
+/// The address or the state directory is taken.
+pub(crate) const TAKEN: u8 = 75;
+/// The configuration is wrong; a restart will not mend it.
+pub(crate) const CONFIG: u8 = 78;
+
+/// Why the process ends, and with which code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    pub(crate) fn failed(text: String) -> Self {
+        Self { code: FAILED, text }
+    }
+
+    pub(crate) fn taken(text: String) -> Self {
+        Self { code: TAKEN, text }
+    }
+
+    pub(crate) fn config(text: String) -> Self {
+        Self { code: CONFIG, text }
+    }
+}
+
+/// Prints a failure and returns the exit code.
+pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("trunkline: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Ends the process at once, without any clean-up: children notice by their life pipe.
+pub(crate) fn abort() -> ! {
+    eprintln!("trunkline: the stop hung and is cut short");
+    std::process::exit(HUNG)
+}

@@ -1,0 +1,207 @@
+//! The life of the process: lock, configuration, listeners, then servers; two tokens; one way out.
+//!
+//! The order at start is a promise: the listener is up before the first server is dialed, so `initialize`
+//! and lists never wait for one (R-1, R-2). The order at the end is reliability 8: the soft token stops
+//! accepting and lets running calls finish; the hard token gives every open call its final event; then all
+//! servers are closed in parallel. A second signal jumps to the hard token, and a timer thread outside the
+//! runtime ends the process if even that hangs (R-35).
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use trunkline_config::{Config, Loaded};
+use trunkline_edge::Door;
+use trunkline_hub::Hub;
+use trunkline_telemetry::{Journal, Metrics};
+use trunkline_upstream::{Environment, Fleet, GuardProgram};
+use trunkline_wire::Budget;
+
+use crate::exit::{self, Failure};
+use crate::lock;
+
+/// How long running calls may go on after the first signal.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// From the first signal to the end, whatever happens (R-35).
+const STOP_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Notices of servers that wait for the hub. A burst beyond is dropped and counted: each is either repeated
+/// by the server or found again by a fresh list.
+const NOTICES_WAITING_MAX: usize = 1024;
+
+/// What `serve` needs to know besides the configuration.
+pub(crate) struct Serve {
+    pub(crate) loaded: Loaded,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) demo: bool,
+    pub(crate) inherited: Vec<(String, String)>,
+    /// Gets the URL once the listener is up; for scripts and tests that ask for port 0.
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Runs the daemon until a signal ends it.
+pub(crate) fn serve(serve: Serve) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(serve)),
+        Err(error) => Err(Failure::failed(format!("no runtime: {error}"))),
+    };
+    exit::report(outcome)
+}
+
+async fn run(serve: Serve) -> Result<(), Failure> {
+    let Serve { loaded, state_dir, demo, inherited, ready_file } = serve;
+    let config = Arc::new(loaded.config);
+    let _lock = lock::take(&state_dir).map_err(|error| Failure::taken(error.to_string()))?;
+    let listeners =
+        trunkline_edge::bind(&config.listen).await.map_err(|error| Failure::taken(error.to_string()))?;
+    let addresses = listeners.addresses();
+
+    let metrics = Metrics::new();
+    metrics.build_info(env!("CARGO_PKG_VERSION"));
+    let journal = Arc::new(Journal::default());
+    let budget = Budget::new(config.limits.buffer_bytes);
+    let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
+    let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
+    let environment = Environment {
+        metrics: metrics.clone(),
+        journal: Arc::clone(&journal),
+        budget: budget.clone(),
+        limits: config.limits.clone(),
+        notices,
+        guard,
+        inherited,
+    };
+    let fleet = Fleet::start(&config.servers, environment);
+    let hub = Hub::new(Arc::clone(&fleet), &config, metrics.clone(), budget, notices_in);
+
+    let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+    let door = Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, addresses: addresses.clone() };
+    let owner = state_dir.join("trunkline.sock");
+    let serving = trunkline_edge::serve(listeners, Some(owner), door, soft.clone(), hard.clone());
+
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    announce(&config, &addresses, demo, ready_file.as_deref(), loaded.path.as_deref())?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let stopped = stop_on_signal(Arc::clone(&hub), soft, hard);
+    tokio::pin!(serving);
+    tokio::select! {
+        // The listener ends by itself only when something is broken: a deaf daemon must not linger.
+        () = &mut serving => return Err(Failure::failed("the listener ended by itself".into())),
+        () = stopped => {}
+    }
+    serving.await;
+    fleet.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the first signal, then walks the tokens through the drain. Returns once the hard token fell or
+/// the drain is over.
+async fn stop_on_signal(hub: Arc<Hub>, soft: CancellationToken, hard: CancellationToken) {
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be caught; only a kill will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+    tracing::info!("stopping: running calls have {} s", DRAIN.as_secs());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    end_at_last();
+    hub.drain();
+    soft.cancel();
+    trunkline_telemetry::spawn("drain", async move {
+        tokio::select! {
+            () = tokio::time::sleep(DRAIN) => tracing::warn!("calls still running after the drain are cut"),
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        hard.cancel();
+    });
+}
+
+/// Starts the thread that ends the process if the orderly way hangs.
+fn end_at_last() {
+    let spawned = std::thread::Builder::new().name("end-at-last".into()).spawn(|| {
+        std::thread::sleep(STOP_AT_MOST);
+        exit::abort();
+    });
+    if let Err(error) = spawned {
+        tracing::warn!("no timer thread for the stop: {error}");
+    }
+}
+
+/// Tells people, and scripts that asked for it, where the daemon listens and what to do next.
+fn announce(
+    config: &Config,
+    addresses: &[SocketAddr],
+    demo: bool,
+    ready_file: Option<&Path>,
+    config_path: Option<&Path>,
+) -> Result<(), Failure> {
+    let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    let address = address.ok_or_else(|| Failure::failed("no address to listen on".into()))?;
+    let url = format!("http://{address}/mcp");
+    if let Some(path) = ready_file {
+        // Whole or not at all: the reader polls for the file.
+        let partial = path.with_extension("partial");
+        let written = std::fs::write(&partial, format!("{url}\n")).and_then(|()| std::fs::rename(&partial, path));
+        written.map_err(|error| Failure::failed(format!("ready file {}: {error}", path.display())))?;
+    }
+    let mut text = format!("trunkline {} serves at {url}\n", env!("CARGO_PKG_VERSION"));
+    if demo {
+        text += &demo_hints(&url);
+    } else if config.servers.is_empty() {
+        text += &empty_hints(config_path);
+    }
+    // A closed standard output is no reason to stop serving.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    tracing::info!(url, servers = config.servers.len(), "serving");
+    Ok(())
+}
+
+fn demo_hints(url: &str) -> String {
+    format!(
+        r#"
+For Codex, put this into ~/.codex/config.toml:
+
+    [mcp_servers.tl]
+    url = "{url}"
+
+To try it at once:
+
+    curl -s {url} -H 'Content-Type: application/json' -d '{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"2025-06-18","capabilities":{{}},"clientInfo":{{"name":"curl","version":"1"}}}}}}'
+
+or, in another terminal, `trunkline call demo__add '{{"a":2,"b":3}}'`. Ctrl-C stops the daemon.
+"#
+    )
+}
+
+fn empty_hints(config_path: Option<&Path>) -> String {
+    let path = config_path.map_or_else(|| "~/.config/trunkline/config.toml".into(), |path| path.display().to_string());
+    format!(
+        r#"
+No servers are configured. Add one to {path} and start again, for instance:
+
+    [mcp_servers.files]
+    command = "npx"
+    args = ["-y", "@modelcontextprotocol/server-filesystem", "/home/you/Documents"]
+
+    [mcp_servers.linear]
+    url = "https://mcp.linear.app/mcp"
+    bearer_token_env_var = "LINEAR_API_KEY"
+
+Blocks of a Codex config.toml work unchanged. `trunkline check` reads the file and says what is wrong with it.
+"#
+    )
+}
