@@ -1,2 +1,225 @@
-//! (skeleton)
-fn main() {}
+//! `make bench`: Trunkline beside a direct connection and a bare hyper proxy, in one run, on loopback.
+//!
+//! Everything measured is a process of its own: the fast upstream (the tests' fake server), the bare proxy (this
+//! binary in a hidden mode) and the real daemon. The contenders of a row take turns, several rounds long, so that
+//! a machine whose speed drifts bends all of them; the table shows medians, and ratios of medians.
+
+mod load;
+mod process;
+mod proxy;
+mod report;
+mod stage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use hyper::body::Bytes;
+
+use load::{Client, Failure, Measured, as_f64};
+use report::{Report, Row};
+use stage::{Daemon, Upstream};
+
+/// Clients that post at once, in the rows about small calls.
+const CLIENTS: [usize; 3] = [1, 32, 256];
+/// Client sessions of the memory rows.
+const SESSIONS: usize = 1000;
+
+#[derive(Parser)]
+#[command(about = "Measures Trunkline beside a direct connection and a bare proxy")]
+struct Options {
+    /// The daemon to measure.
+    #[arg(long, default_value = "target/release/trunkline")]
+    trunkline: PathBuf,
+    /// The fast upstream server.
+    #[arg(long, default_value = "target/release/examples/fake-upstream")]
+    upstream: PathBuf,
+    /// Rounds per row.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of one measurement, in milliseconds.
+    #[arg(long, default_value_t = 2000)]
+    millis: u64,
+    /// Writes the table to this file as well.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Hidden: be the bare proxy in front of this address.
+    #[arg(long, hide = true)]
+    proxy_to: Option<SocketAddr>,
+}
+
+/// Runs a connection or a load client beside the rest.
+#[expect(clippy::disallowed_methods, reason = "the bench is no daemon: its tasks end with it")]
+fn background(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future);
+}
+
+fn main() -> Result<(), Failure> {
+    let options = Options::parse();
+    if let Some(target) = options.proxy_to {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return Ok(runtime.block_on(stage::be_proxy(target))?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = tokio::task::LocalSet::new().block_on(&runtime, measure(&options))?;
+    let text = report.to_string();
+    println!("{text}");
+    if let Some(path) = &options.write {
+        std::fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+async fn measure(options: &Options) -> Result<Report, Failure> {
+    let mut report = Report::default();
+    small_calls(options, &mut report).await?;
+    large_results(options, &mut report).await?;
+    lists(options, &mut report).await?;
+    start_and_memory(options, &mut report).await?;
+    Ok(report)
+}
+
+/// One place where a client may knock.
+struct Contender {
+    label: &'static str,
+    address: SocketAddr,
+    tool: &'static str,
+    pid: Option<u32>,
+}
+
+fn call(tool: &str, bytes: usize) -> Bytes {
+    let arguments = format!(r#"{{"bytes":{bytes}}}"#);
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#)
+        .into()
+}
+
+/// Lets every contender have its turn, `rounds` times; returns the median calls a second, latency in
+/// microseconds and CPU microseconds a call of each.
+async fn take_turns(
+    options: &Options,
+    contenders: &[Contender],
+    clients: usize,
+    bytes: usize,
+    body: impl Fn(&Contender) -> Bytes,
+) -> Result<Vec<Row>, Failure> {
+    let mut found: Vec<Vec<(Measured, f64)>> = contenders.iter().map(|_| Vec::new()).collect();
+    for _ in 0..options.rounds {
+        for (contender, found) in contenders.iter().zip(&mut found) {
+            let before = contender.pid.map(process::cpu_seconds);
+            let time = Duration::from_millis(options.millis);
+            let measured = load::run(contender.address, clients, time, &body(contender), bytes).await;
+            let measured = measured.map_err(|error| format!("{} at {clients} clients: {error}", contender.label))?;
+            let cpu = contender.pid.map(process::cpu_seconds).zip(before).map_or(0.0, |(after, before)| after - before);
+            let cpu_us = cpu * 1e6 / as_f64(measured.calls.max(1));
+            found.push((measured, cpu_us));
+        }
+    }
+    let rows = contenders.iter().zip(found).map(|(contender, rounds)| Row {
+        label: contender.label,
+        per_second: report::median(rounds.iter().map(|(measured, _)| measured.per_second())),
+        median_us: report::median(rounds.iter().map(|(measured, _)| measured.median_us())),
+        cpu_us: contender.pid.map(|_| report::median(rounds.iter().map(|(_, cpu)| *cpu))),
+        peak_mib: contender.pid.map(process::peak_mib),
+    });
+    Ok(rows.collect())
+}
+
+async fn small_calls(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    let http = Upstream::http(options, "http", 0)?;
+    let sse = Upstream::sse(options, "sse")?;
+    let proxy = stage::Proxy::start(http.address()?)?;
+    let daemon =
+        Daemon::start(options, &[&http.config("http"), &sse.config("sse"), &stage::stdio(options, "stdio", 0)]).await?;
+    let contenders = [
+        Contender { label: "direct", address: http.address()?, tool: "size", pid: None },
+        Contender { label: "bare proxy", address: proxy.address, tool: "size", pid: Some(proxy.pid()) },
+        Contender { label: "trunkline, http", address: daemon.address, tool: "http__size", pid: Some(daemon.pid()) },
+        Contender { label: "trunkline, stdio", address: daemon.address, tool: "stdio__size", pid: Some(daemon.pid()) },
+        Contender { label: "trunkline, sse", address: daemon.address, tool: "sse__size", pid: Some(daemon.pid()) },
+    ];
+    for clients in CLIENTS {
+        let rows = take_turns(options, &contenders, clients, 1024, |contender| call(contender.tool, 1024)).await?;
+        report.section(format!("tools/call, 1 KiB result, {clients} clients"), rows);
+    }
+    Ok(())
+}
+
+async fn large_results(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    for (bytes, clients) in [(1 << 20, 4), (16 << 20, 2)] {
+        // Fresh processes, so that the peak of memory is that of this row.
+        let http = Upstream::http(options, "http", 0)?;
+        let proxy = stage::Proxy::start(http.address()?)?;
+        let over_http = Daemon::start(options, &[&http.config("http")]).await?;
+        let over_stdio = Daemon::start(options, &[&stage::stdio(options, "stdio", 0)]).await?;
+        let contenders = [
+            Contender { label: "direct", address: http.address()?, tool: "size", pid: None },
+            Contender { label: "bare proxy", address: proxy.address, tool: "size", pid: Some(proxy.pid()) },
+            Contender {
+                label: "trunkline, http",
+                address: over_http.address,
+                tool: "http__size",
+                pid: Some(over_http.pid()),
+            },
+            Contender {
+                label: "trunkline, stdio",
+                address: over_stdio.address,
+                tool: "stdio__size",
+                pid: Some(over_stdio.pid()),
+            },
+        ];
+        let rows = take_turns(options, &contenders, clients, bytes, |contender| call(contender.tool, bytes)).await?;
+        report.section(format!("tools/call, {} MiB result, {clients} clients", bytes >> 20), rows);
+    }
+    Ok(())
+}
+
+async fn lists(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    // One server that lists as many tools as ten servers behind the daemon do.
+    let single = Upstream::http(options, "single", 1000)?;
+    let proxy = stage::Proxy::start(single.address()?)?;
+    let ten: Vec<Upstream> =
+        (0..10).map(|n| Upstream::http(options, &format!("s{n}"), 100)).collect::<Result<_, _>>()?;
+    let blocks: Vec<String> =
+        ten.iter().enumerate().map(|(n, server)| server.config(&format!("s{n}"))).collect::<Vec<_>>();
+    let daemon = Daemon::start(options, &blocks.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let contenders = [
+        Contender { label: "direct, 1 server", address: single.address()?, tool: "", pid: None },
+        Contender { label: "bare proxy, 1 server", address: proxy.address, tool: "", pid: Some(proxy.pid()) },
+        Contender { label: "trunkline, 10 servers", address: daemon.address, tool: "", pid: Some(daemon.pid()) },
+    ];
+    let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
+    let rows = take_turns(options, &contenders, 8, 100_000, |_| body.clone()).await?;
+    report.section("tools/list, 1000 tools, 8 clients".into(), rows);
+    Ok(())
+}
+
+async fn start_and_memory(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    let blocks: Vec<String> = (0..10).map(|n| stage::stdio(options, &format!("s{n}"), 20)).collect();
+    let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+    let daemon = Daemon::start(options, &blocks).await?;
+    report.fact("first complete list after exec, 10 stdio servers", format!("{:.0} ms", daemon.ready_ms));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = process::resident_mib(daemon.pid());
+    report.fact("idle, 10 stdio servers", format!("{idle:.1} MiB"));
+
+    let mut clients = Vec::new();
+    for _ in 0..SESSIONS {
+        // The connection goes, the session stays.
+        Client::open(daemon.address).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sessions = process::resident_mib(daemon.pid());
+    let each_kib = (sessions - idle) * 1024.0 / as_f64(SESSIONS);
+    report.fact("more for each idle client session", format!("{each_kib:.1} KiB"));
+
+    for _ in 0..SESSIONS {
+        let mut client = Client::open(daemon.address).await?;
+        let stream = client.listen().await?;
+        clients.push((client, stream));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let streams = process::resident_mib(daemon.pid());
+    report.fact("with 1000 open GET streams besides", format!("{streams:.1} MiB"));
+    Ok(())
+}

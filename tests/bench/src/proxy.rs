@@ -37,13 +37,11 @@ async fn forward(
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri: Uri = format!("http://{target}{path}").parse().expect("a socket address and a path make a URI");
     *request.uri_mut() = uri;
-    Ok(match client.request(request).await {
-        Ok(response) => response.map(BodyExt::boxed),
-        Err(_) => {
-            let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed();
-            let mut response = Response::new(empty);
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response
-        }
-    })
-}
+    if let Ok(response) = client.request(request).await {
+        return Ok(response.map(BodyExt::boxed));
+    }
+    let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed();
+    let mut response = Response::new(empty);
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    Ok(response)
+}}
