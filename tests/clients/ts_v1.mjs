@@ -1,0 +1,87 @@
+// The official TypeScript SDK v1 as a client: does the steps it is told to, and prints what it got.
+//
+// usage: node ts_v1.mjs < job.json     job: {"transport": "http"|"sse"|"stdio", "url" | "command","args","env", "steps": [...]}
+// prints: {"server": {...}, "steps": [{"ok": ...} | {"error": {"code", "message"}}], "notices": [...]}
+//
+// The same job, word for word, goes to py_client.py; a test gives it a server directly and through the daemon.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+// The SDK lies in tests/node, not beside this file.
+const parts = createRequire(fileURLToPath(new URL("../node/package.json", import.meta.url)));
+const sdk = async (path) => import(pathToFileURL(parts.resolve(`@modelcontextprotocol/sdk/${path}`)));
+const { Client } = await sdk("client/index.js");
+const { StdioClientTransport } = await sdk("client/stdio.js");
+const { SSEClientTransport } = await sdk("client/sse.js");
+const { StreamableHTTPClientTransport } = await sdk("client/streamableHttp.js");
+
+const job = JSON.parse(readFileSync(0, "utf8"));
+const notices = [];
+const timeout = 60_000;
+
+function transport() {
+  if (job.transport === "stdio") {
+    return new StdioClientTransport({ command: job.command, args: job.args, env: job.env, stderr: "ignore" });
+  }
+  const url = new URL(job.url);
+  return job.transport === "sse" ? new SSEClientTransport(url) : new StreamableHTTPClientTransport(url);
+}
+
+async function pages(ask, key) {
+  const entries = [];
+  let cursor;
+  do {
+    const page = await ask(cursor === undefined ? {} : { cursor });
+    entries.push(...page[key]);
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  return entries;
+}
+
+const actions = {
+  tools: (client) => pages((params) => client.listTools(params), "tools"),
+  prompts: (client) => pages((params) => client.listPrompts(params), "prompts"),
+  resources: (client) => pages((params) => client.listResources(params), "resources"),
+  templates: (client) => pages((params) => client.listResourceTemplates(params), "resourceTemplates"),
+  ping: (client) => client.ping(),
+  level: (client, step) => client.setLoggingLevel(step.level),
+  read: (client, step) => client.readResource({ uri: step.uri }),
+  subscribe: (client, step) => client.subscribeResource({ uri: step.uri }),
+  unsubscribe: (client, step) => client.unsubscribeResource({ uri: step.uri }),
+  prompt: (client, step) => client.getPrompt({ name: step.name, arguments: step.arguments }),
+  complete: (client, step) => client.complete({ ref: step.ref, argument: step.argument }),
+  async call(client, step) {
+    const progress = [];
+    const options = { timeout };
+    if (step.progress) options.onprogress = (note) => progress.push(note);
+    if (step.cancel_after_ms) options.signal = AbortSignal.timeout(step.cancel_after_ms);
+    const result = await client.callTool({ name: step.name, arguments: step.arguments ?? {} }, undefined, options);
+    return step.progress ? { result, progress } : result;
+  },
+  // Waits until a notification of this method came, however long ago.
+  async notice(_, step) {
+    for (let tries = 0; tries < 500; tries++) {
+      const found = notices.find((notice) => notice.method === step.method);
+      if (found) return found;
+      await new Promise((later) => setTimeout(later, 20));
+    }
+    throw new Error(`no ${step.method} within 10 s`);
+  },
+};
+
+const client = new Client({ name: "ts-v1", version: "1.0.0" }, { capabilities: {} });
+client.fallbackNotificationHandler = async (notice) => void notices.push(notice);
+await client.connect(transport());
+const steps = [];
+for (const step of job.steps) {
+  try {
+    steps.push({ ok: (await actions[step.do](client, step)) ?? null });
+  } catch (problem) {
+    steps.push({ error: { code: problem.code ?? null, message: problem.message } });
+  }
+}
+const report = { server: client.getServerVersion(), capabilities: client.getServerCapabilities(), instructions: client.getInstructions(), steps, notices };
+if (job.transport === "http" && client.transport.sessionId) await client.transport.terminateSession();
+await client.close();
+process.stdout.write(JSON.stringify(report));
