@@ -31,6 +31,17 @@ pub enum Source {
     Flag(&'static str),
 }
 
+impl ConfigError {
+    /// Where it is met when the sources are read from top to bottom: flags, variables, then the file by line.
+    pub(crate) fn place(&self) -> (u8, Option<usize>) {
+        match &self.source {
+            Source::Flag(_) => (0, None),
+            Source::Environment(_) => (1, None),
+            Source::File(_, line) => (2, *line),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use trunkline_wire::ServerName;
+use trunkline_wire::{ExposedName, ServerName};
+
+use crate::clients::ServerFile;
+use crate::findings::Findings;
+use crate::server::Server;
 
 /// Which of a server's entries are shown, and how they are called.
 ///
@@ -38,4 +42,76 @@ impl Expose {
         let listed = self.enabled_tools.as_ref().is_none_or(|list| list.iter().any(|name| name == tool));
         listed && !self.disabled_tools.iter().any(|name| name == tool)
     }
+}
+
+impl Expose {
+    /// Reads what a server's block says about its names.
+    pub(crate) fn check(name: &str, file: &ServerFile, findings: &mut Findings<'_>) -> Self {
+        if let Some(prefix) = file.prefix.as_deref().filter(|prefix| !prefix.is_empty())
+            && let Err(problem) = ServerName::new(prefix)
+        {
+            findings.error_with_hint(
+                &["mcp_servers", name, "prefix"],
+                problem.to_string(),
+                "an empty prefix leaves the names of tools as they are",
+            );
+        }
+        for (tool, new) in &file.rename {
+            if ExposedName::new(new).is_none() {
+                findings.error(
+                    &["mcp_servers", name, "rename", tool],
+                    "a tool's name holds only letters, digits, `_` and `-`",
+                );
+            }
+        }
+        Self {
+            prefix: file.prefix.clone(),
+            enabled_tools: file.enabled_tools.clone(),
+            disabled_tools: file.disabled_tools.clone().unwrap_or_default(),
+            rename: file.rename.clone(),
+            describe: file.describe.clone(),
+        }
+    }
+}
+
+/// Finds servers and renamed tools that clients could not tell apart (mcp-protocol 6.9 rules 1 and 7). Disabled
+/// servers count too, so that enabling one is never an error.
+pub(crate) fn check_names(servers: &[(ServerName, Server)], name_chars: usize, findings: &mut Findings<'_>) {
+    let mut namespaces: BTreeMap<String, &ServerName> = BTreeMap::new();
+    let mut renamed: BTreeMap<String, (&ServerName, &str)> = BTreeMap::new();
+    for (name, server) in servers {
+        if let Some(namespace) = server.expose.namespace(name)
+            && let Some(first) = namespaces.insert(fold(&namespace), name)
+        {
+            let key: &[&str] = match server.expose.prefix {
+                Some(_) => &["mcp_servers", name.as_str(), "prefix"],
+                None => &["mcp_servers", name.as_str()],
+            };
+            findings.error_with_hint(
+                key,
+                format!("its tools would be called `{namespace}__…`, and so would those of server `{first}`"),
+                "clients fold capitals and `-`, and 20 characters count; rename one, or give it a prefix of its own",
+            );
+        }
+        for (tool, new) in &server.expose.rename {
+            if new.len() > name_chars {
+                findings.error(
+                    &["mcp_servers", name.as_str(), "rename", tool],
+                    format!("longer than the {name_chars} characters a name may have (limits.name_chars)"),
+                );
+            }
+            if let Some((other, tool_there)) = renamed.insert(fold(new), (name, tool)) {
+                findings.error_with_hint(
+                    &["mcp_servers", name.as_str(), "rename", tool],
+                    format!("tool `{tool_there}` of server `{other}` was already given this name"),
+                    "clients fold capitals and `-`: two names must differ in more than that",
+                );
+            }
+        }
+    }
+}
+
+/// The form in which two names must differ: Codex reads `-` as `_`, and not every client heeds capitals.
+fn fold(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
 }

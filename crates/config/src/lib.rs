@@ -10,21 +10,37 @@
 //! * It prints no value: error texts name keys, and secrets print as `***`.
 //! * It reads the environment only from what it is given, so that a test needs none of its own.
 
+mod check;
+mod clients;
 mod error;
 mod expose;
+mod files;
+mod findings;
 mod listen;
+mod schema;
 mod secret;
 mod server;
+mod sources;
 mod tuning;
 
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use expose::Expose;
 pub use listen::Listen;
+pub use schema::schema;
 pub use secret::Secret;
 pub use server::{Connect, Http, HttpTransport, Server, Stdio};
+pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use tuning::{Limits, Tuning};
+
+use crate::findings::Findings;
+use crate::secret::Resolver;
+use crate::sources::Layers;
 
 /// The effective configuration: defaults merged in, checked, secrets resolved.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,8 +57,49 @@ pub struct Config {
     pub servers: Vec<(ServerName, Server)>,
 }
 
+/// A configuration, and what came with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What to run by.
+    pub config: Config,
+    /// The file it came from; `None` if there was none.
+    pub path: Option<PathBuf>,
+    /// What the operator should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads, merges and checks the configuration.
+///
+/// A file that was named, by flag or by `TRUNKLINE_CONFIG`, must be there; without a file at the default path there
+/// are simply no servers. Secrets that cannot be had are a server's own [`problem`](Server::problem) and no error.
+///
+/// # Errors
+/// All problems found, each with its place. The process should end with exit code 78, a running daemon should stay
+/// with what it has.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let layers = Layers::read(sources).map_err(ConfigErrors)?;
+    let mut findings = Findings::new(&layers);
+    let file = findings.read_file();
+    let resolver = Resolver::new(&sources.env, layers.path.as_deref());
+
+    file.listen.check(&mut findings);
+    file.limits.check(&mut findings);
+    let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
+    expose::check_names(&servers, file.limits.name_chars, &mut findings);
+    findings.warnings.extend(clients::ignored_warning(&findings.ignored));
+
+    let Findings { mut errors, warnings, .. } = findings;
+    if !errors.is_empty() {
+        errors.sort_by_key(ConfigError::place);
+        return Err(ConfigErrors(errors));
+    }
+    let config = Config { listen: file.listen, limits: file.limits, errors: file.errors, log: file.log, servers };
+    Ok(Loaded { config, path: layers.path, warnings })
+}
+
 /// The form a failed `tools/call` takes when the failure is the gateway's (`errors`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ErrorForm {
     /// A tool result with `isError`, which the model reads.
     #[default]
@@ -52,7 +109,8 @@ pub enum ErrorForm {
 }
 
 /// `[log]`: what is logged, to stderr.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// The least severe level shown.
     pub level: LogLevel,
@@ -61,7 +119,8 @@ pub struct Log {
 }
 
 /// The least severe level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Only what needs a person.
     Error,
@@ -90,7 +149,8 @@ impl LogLevel {
 }
 
 /// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -98,3 +158,6 @@ pub enum LogFormat {
     /// One JSON object per line.
     Json,
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use crate::findings::Findings;
+
 /// Where the daemon listens and which `Host` and `Origin` values it takes as its own (S-1…S-3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Listen {
     /// The port, the same on every host. 0 lets the system choose.
     pub port: u16,
@@ -18,6 +25,60 @@ pub struct Listen {
 impl Listen {
     /// The port of the one URL that every client is given.
     pub const PORT: u16 = 6270;
+
+    /// Whether a URL leads to this daemon, in whatever spelling: such a server would call itself without end
+    /// . Any path counts, since all of the port is ours.
+    pub fn is_own(&self, url: &Url) -> bool {
+        let ours = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+            Some(Host::Ipv6(address)) => {
+                let mapped =
+                    address.to_ipv4_mapped().is_some_and(|inner| inner.is_loopback() || inner.is_unspecified());
+                address.is_loopback() || address.is_unspecified() || mapped
+            }
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                name == "localhost"
+                    || name.ends_with(".localhost")
+                    || self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+            }
+            None => false,
+        };
+        ours && self.port != 0 && url.port_or_known_default() == Some(self.port)
+    }
+
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+        if self.hosts.is_empty() {
+            findings.error(&["listen", "hosts"], "at least one address is needed");
+        }
+        for host in self.hosts.iter().filter(|host| !host.is_loopback()) {
+            findings.error_with_hint(
+                &["listen", "hosts"],
+                format!("{host} is reachable from other machines, and this version has no way to tell who calls"),
+                "use 127.0.0.1 and ::1; reach the daemon from elsewhere through ssh -L",
+            );
+        }
+        for name in &self.names {
+            if !is_host_name(name) {
+                findings.error_with_hint(
+                    &["listen", "names"],
+                    "a name is a host name alone",
+                    "without scheme, port and path: gateway.test",
+                );
+            }
+        }
+        for origin in &self.origins {
+            // `Url` drops what makes an origin more than an origin; what is left must be all there was.
+            let whole = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !whole {
+                findings.error_with_hint(
+                    &["listen", "origins"],
+                    "not an origin",
+                    "an origin is scheme, host and, unless it is the scheme's own, port: http://localhost:3000",
+                );
+            }
+        }
+    }
 }
 
 impl Default for Listen {
@@ -29,4 +90,8 @@ impl Default for Listen {
             origins: Vec::new(),
         }
     }
+}
+
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 253 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
 }

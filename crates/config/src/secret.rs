@@ -1,10 +1,19 @@
-//! [`Secret`]: a text that is not for eyes.
+//! [`Secret`]: a text that is not for eyes; and the references that bring secrets in.
 //!
-//! It is compared like any text, so that a changed key shows as a changed server, but it prints as `***`
+//! A secret is compared like any text, so that a changed key shows as a changed server, but it prints as `***`
 //! whatever prints it. The one way out is [`Secret::expose`], which is easy to search for.
+//!
+//! `${env:NAME}` and `${file:PATH}` in a value stand for a variable of the daemon and for the text of a file. A
+//! reference that leads nowhere is no error of the file: the variable may be missing today, and the other servers
+//! are to work all the same. It becomes the server's [`problem`](crate::Server::problem). Any other `${…}` is
+//! left as it is, since Codex does not touch it either.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::files;
+use crate::sources::{home, variable};
 
 /// A value that may hold a password, key or token. Prints as `***`; cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -31,5 +40,121 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
+    }
+}
+
+/// Looks up what references stand for.
+pub(crate) struct Resolver<'a> {
+    env: &'a [(String, String)],
+    /// Where relative paths start: the directory of the configuration file.
+    base: PathBuf,
+}
+
+/// A value with its references replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded {
+    /// The text. What could not be had reads `unresolved`, so that a URL stays a URL.
+    pub(crate) text: String,
+    /// What the references brought in.
+    pub(crate) brought: Vec<Secret>,
+    /// What could not be had, each a sentence that names the variable or file.
+    pub(crate) missing: Vec<String>,
+    /// A reference that can never work, and why.
+    pub(crate) malformed: Option<&'static str>,
+}
+
+impl Expanded {
+    /// Whether there was any reference in it.
+    pub(crate) fn referred(&self) -> bool {
+        !self.brought.is_empty() || !self.missing.is_empty()
+    }
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(env: &'a [(String, String)], file: Option<&Path>) -> Self {
+        let base = file.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+        Self { env, base }
+    }
+
+    /// The value of a variable, or a sentence that says it is missing.
+    pub(crate) fn variable(&self, name: &str) -> Result<Secret, String> {
+        variable(self.env, name).map(Secret::new).ok_or_else(|| {
+            let name = variable_shown(name);
+            format!("the environment variable {name} is not set for the daemon; set it where the daemon is started")
+        })
+    }
+
+    /// A path as the operator means it: `~/` is the home directory, a relative one starts at the file.
+    pub(crate) fn path(&self, text: &str) -> PathBuf {
+        match text.strip_prefix("~/") {
+            Some(rest) => home(self.env).join(rest),
+            None if text == "~" => home(self.env),
+            None => self.base.join(text),
+        }
+    }
+
+    /// Replaces the references in a value. What they bring in is not looked at again.
+    pub(crate) fn expand(&self, text: &str) -> Expanded {
+        let mut out = Expanded::default();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let (before, from) = rest.split_at(start);
+            out.text.push_str(before);
+            let kind = ["${env:", "${file:", "${keyring:"].into_iter().find(|kind| from.starts_with(kind));
+            let Some(kind) = kind else {
+                out.text.push_str("${");
+                rest = &from[2..];
+                continue;
+            };
+            let Some(end) = from.find('}') else {
+                out.malformed = Some("a reference has no closing brace");
+                break;
+            };
+            match (kind, &from[kind.len()..end]) {
+                (_, "") => out.malformed = Some("a reference names nothing"),
+                ("${env:", name) => out.take(self.variable(name)),
+                ("${file:", path) => out.take(self.file(path)),
+                _ => out.malformed = Some("${keyring:…} is not supported by this version; ${file:…} is"),
+            }
+            rest = &from[end + 1..];
+        }
+        out.text.push_str(rest);
+        out
+    }
+
+    fn file(&self, text: &str) -> Result<Secret, String> {
+        let path = self.path(text);
+        match files::read_secret(&path) {
+            Ok(text) if text.is_empty() => Err(format!("the file {} is empty", path.display())),
+            Ok(text) => Ok(Secret::new(text)),
+            Err(error) => Err(format!("the file {} is needed: {error}", path.display())),
+        }
+    }
+}
+
+/// The name of a variable, unless it looks like a token that was written where a name belongs.
+pub(crate) fn variable_shown(name: &str) -> String {
+    let looks_like_token = name.len() >= 20
+        && name.chars().any(|c| c.is_ascii_lowercase())
+        && name.chars().any(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+    if looks_like_token {
+        "*** (this looks like a token, not like a variable's name)".to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+impl Expanded {
+    fn take(&mut self, found: Result<Secret, String>) {
+        match found {
+            Ok(secret) => {
+                self.text.push_str(secret.expose());
+                self.brought.push(secret);
+            }
+            Err(sentence) => {
+                self.text.push_str("unresolved");
+                self.missing.push(sentence);
+            }
+        }
     }
 }

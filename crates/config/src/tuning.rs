@@ -8,10 +8,21 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clients::ServerFile;
+use crate::findings::Findings;
+
+const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
+/// Longest time any setting can name.
+const DAY: Duration = Duration::from_hours(24);
+
 /// Limits of the whole gateway, `[limits]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest request body from a client, in bytes (S-21).
     pub request_body_bytes: usize,
@@ -30,14 +41,20 @@ pub struct Limits {
     /// New sessions accepted per second, over time.
     pub sessions_per_sec: usize,
     /// After how long without a request or an open stream a session ends.
+    #[serde(rename = "session_idle_sec", with = "seconds")]
+    #[schemars(with = "f64")]
     pub session_idle: Duration,
     /// Longest name of a tool or prompt toward clients (S-14).
     pub name_chars: usize,
     /// Entries per page of a list. `None`: one page, since not every client asks for a second.
     pub page_size: Option<usize>,
     /// How long the first list waits for servers that were never ready.
+    #[serde(rename = "first_list_wait_sec", with = "seconds")]
+    #[schemars(with = "f64")]
     pub first_list_wait: Duration,
     /// How long calls may go on after the daemon was told to stop.
+    #[serde(rename = "drain_sec", with = "seconds")]
+    #[schemars(with = "f64")]
     pub drain: Duration,
 }
 
@@ -58,6 +75,41 @@ impl Default for Limits {
             first_list_wait: Duration::from_millis(800),
             drain: Duration::from_secs(20),
         }
+    }
+}
+
+impl Limits {
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+        let mut counted = |key: &str, value: usize, least: usize, most: usize| {
+            if !(least..=most).contains(&value) {
+                findings.error(&["limits", key], format!("must be from {least} to {most}"));
+            }
+        };
+        counted("request_body_bytes", self.request_body_bytes, 64 * KIB, 128 * MIB);
+        counted("upstream_message_bytes", self.upstream_message_bytes, 64 * KIB, 128 * MIB);
+        counted("buffer_bytes", self.buffer_bytes, 64 * MIB, 16 * 1024 * MIB);
+        counted("connections", self.connections, 1, 65_536);
+        counted("in_flight", self.in_flight, 1, 65_536);
+        counted("sessions", self.sessions, 1, 65_536);
+        counted("sessions_burst", self.sessions_burst, 1, 65_536);
+        counted("sessions_per_sec", self.sessions_per_sec, 1, 65_536);
+        counted("name_chars", self.name_chars, 16, 128);
+        if let Some(size) = self.page_size {
+            counted("page_size", size, 1, 100_000);
+        }
+        let largest = self.request_body_bytes.max(self.upstream_message_bytes);
+        if self.buffer_bytes < largest {
+            findings.error(&["limits", "buffer_bytes"], "must hold at least one message of the largest size allowed");
+        }
+        let mut timed = |key: &str, value: Duration, least: Duration, most: Duration| {
+            if !(least..=most).contains(&value) {
+                let (least, most) = (least.as_secs(), most.as_secs());
+                findings.error(&["limits", key], format!("must be from {least} to {most} seconds"));
+            }
+        };
+        timed("session_idle_sec", self.session_idle, Duration::from_mins(1), 365 * DAY);
+        timed("first_list_wait_sec", self.first_list_wait, Duration::ZERO, Duration::from_secs(30));
+        timed("drain_sec", self.drain, Duration::ZERO, Duration::from_mins(5));
     }
 }
 
@@ -91,10 +143,91 @@ impl Default for Tuning {
             tool_timeout: Duration::from_secs(270),
             tool_total: Duration::from_hours(1),
             list_timeout: Duration::from_secs(30),
-            read_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_mins(1),
             in_flight_max: 64,
             queue_max: 512,
             queue_wait: Duration::from_secs(5),
         }
+    }
+}
+
+/// `[mcp_servers.NAME.limits]`: what Codex has no key for.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerLimits {
+    /// Requests at the server at the same time. Default 64.
+    in_flight: Option<usize>,
+    /// Requests waiting for one of those places. Default 512.
+    queue: Option<usize>,
+    /// How long a request waits for a place, in seconds. Default 5.
+    queue_wait_sec: Option<f64>,
+    /// How long a tool call may take in all, progress or not, in seconds. Default 3600.
+    tool_total_sec: Option<f64>,
+    /// How long a list may take, in seconds. Default 30.
+    list_timeout_sec: Option<f64>,
+    /// How long prompts/get, resources/read and completion may take, in seconds. Default 60.
+    read_timeout_sec: Option<f64>,
+}
+
+impl Tuning {
+    /// Reads a server's timeouts and limits; what is wrong keeps its default and is reported.
+    pub(crate) fn check(name: &str, file: &ServerFile, findings: &mut Findings<'_>) -> Self {
+        let mut tuning = Self::default();
+        let startup = file.startup_timeout_sec.map(|value| ("startup_timeout_sec", value));
+        // Codex, too, lets the seconds win where both are given.
+        #[expect(clippy::cast_precision_loss, reason = "2^53 ms are far beyond the day that is allowed")]
+        let startup = startup.or(file.startup_timeout_ms.map(|value| ("startup_timeout_ms", value as f64 / 1000.0)));
+        if let Some((key, value)) = startup {
+            tuning.startup_timeout = time(&["mcp_servers", name, key], value, findings);
+        }
+        let mut set = |key: &[&str], value: Option<f64>, into: &mut Duration| {
+            let key: Vec<&str> = ["mcp_servers", name].iter().chain(key).copied().collect();
+            if let Some(value) = value.and_then(|value| time(&key, value, findings)) {
+                *into = value;
+            }
+        };
+        set(&["tool_timeout_sec"], file.tool_timeout_sec, &mut tuning.tool_timeout);
+        let limits = &file.limits;
+        // Who allows an idle time longer than the total wants the total to grow with it.
+        tuning.tool_total = tuning.tool_total.max(tuning.tool_timeout);
+        set(&["limits", "tool_total_sec"], limits.tool_total_sec, &mut tuning.tool_total);
+        set(&["limits", "list_timeout_sec"], limits.list_timeout_sec, &mut tuning.list_timeout);
+        set(&["limits", "read_timeout_sec"], limits.read_timeout_sec, &mut tuning.read_timeout);
+        set(&["limits", "queue_wait_sec"], limits.queue_wait_sec, &mut tuning.queue_wait);
+
+        let mut count = |key: &str, value: Option<usize>, least: usize, into: &mut usize| match value {
+            Some(value) if (least..=65_536).contains(&value) => *into = value,
+            Some(_) => findings.error(&["mcp_servers", name, "limits", key], format!("must be from {least} to 65536")),
+            None => {}
+        };
+        count("in_flight", limits.in_flight, 1, &mut tuning.in_flight_max);
+        count("queue", limits.queue, 0, &mut tuning.queue_max);
+        tuning
+    }
+}
+
+/// A time that can be waited for: more than nothing, at most a day.
+fn time(key: &[&str], value: f64, findings: &mut Findings<'_>) -> Option<Duration> {
+    let time = Duration::try_from_secs_f64(value).ok().filter(|time| !time.is_zero() && *time <= DAY);
+    if time.is_none() {
+        findings.error(key, "must be more than zero and at most one day");
+    }
+    time
+}
+
+/// A duration written as a number of seconds, whole or not.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(value).map_err(|_| D::Error::custom("must be a number of seconds, zero or more"))
     }
 }
