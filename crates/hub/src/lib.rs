@@ -1,1 +1,389 @@
-//! (skeleton)
+//! Joins both sides: what clients ask is answered from the catalogue or relayed to the server it is for.
+//!
+//! [`Hub::handle`] takes one message of a session and resolves at the first thing that can be said about it: one
+//! answer, or a stream where a notice comes before the answer. An ordinary `tools/call` costs one shallow look
+//! at `params`, one lookup and no task; payloads cross as text.
+//!
+//! # What a client may rely on
+//! * Every request gets exactly one final answer, on its own reply, also if its server is away.
+//! * `initialize` and lists wait for no server, but for one that was never seen before, and then briefly.
+//! * A lost connection cancels nothing; `notifications/cancelled` and the end of the session do.
+//!
+//! # What this crate does not do
+//! It knows no HTTP status and no socket, starts no child, retries nothing (that is `upstream`'s), and never
+//! asks two servers for one thing.
+
+mod call;
+mod catalog;
+mod client;
+mod dispatch;
+mod instructions;
+mod limits;
+mod logging;
+mod meta;
+mod progress;
+mod refusal;
+mod replay;
+mod resources;
+mod running;
+mod session;
+mod subscriptions;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use trunkline_config::{Config, ErrorForm, Limits};
+use trunkline_telemetry::{Metrics, spawn};
+use trunkline_upstream::{Fleet, ServerNotice};
+use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, ServerName};
+
+pub use catalog::{Catalog, Entry};
+pub use refusal::Refusal;
+pub use replay::Event;
+pub use session::Session;
+
+use catalog::build::{self, Shape};
+use limits::{REPLAY_BYTES_MAX, SWEEP_EVERY};
+use replay::EventId;
+use resources::{Place, Seen};
+use subscriptions::Interest;
+
+/// A stream of events for one reply. Dropping it is a lost connection, not a cancellation.
+pub type EventStream = BoxStream<'static, Event>;
+
+/// What the client's `Accept` allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    /// `application/json`.
+    pub json: bool,
+    /// `text/event-stream`. Without it notices of a call are dropped.
+    pub sse: bool,
+}
+
+/// The answer to one message.
+pub enum Reply {
+    /// A notification or response was taken.
+    Accepted,
+    /// A whole JSON-RPC message on one line.
+    One(Bytes),
+    /// Notices, then the answer, which is the last event.
+    Events(EventStream),
+    /// Refused as a whole.
+    Refused(Refusal),
+}
+
+/// Everything between the clients and the servers.
+pub struct Hub {
+    fleet: Arc<Fleet>,
+    metrics: Metrics,
+    budget: Budget,
+    replay: Budget,
+    errors: ErrorForm,
+    limits: Limits,
+    first_list_wait: Duration,
+    catalog: watch::Sender<Arc<Catalog>>,
+    sessions: DashMap<Box<str>, Arc<Session>>,
+    begun: AtomicU64,
+    births: Mutex<Births>,
+    interest: Interest,
+    seen: Seen,
+    draining: AtomicBool,
+}
+
+/// How many sessions may still begin, as of when.
+struct Births {
+    left: f64,
+    at: Instant,
+}
+
+impl Hub {
+    /// Joins `fleet` to clients, and starts the tasks that keep the catalogue current, pass the servers' notices on
+    /// and clear up. They end with the hub.
+    pub fn new(
+        fleet: Arc<Fleet>,
+        config: &Config,
+        metrics: Metrics,
+        budget: Budget,
+        notices: mpsc::Receiver<ServerNotice>,
+    ) -> Arc<Self> {
+        let limits = config.limits.clone();
+        let offers = fleet.offers_changed();
+        let first = build::build(1, fleet.all(), shape(&limits));
+        #[expect(clippy::cast_precision_loss, reason = "a burst is a small number")]
+        let births = Births { left: limits.sessions_burst as f64, at: Instant::now() };
+        let hub = Arc::new(Self {
+            fleet,
+            metrics,
+            replay: Budget::new(REPLAY_BYTES_MAX.min(budget.limit())),
+            budget,
+            errors: config.errors,
+            first_list_wait: limits.first_list_wait,
+            limits,
+            catalog: watch::Sender::new(Arc::new(first)),
+            sessions: DashMap::new(),
+            begun: AtomicU64::new(1),
+            births: Mutex::new(births),
+            interest: Interest::default(),
+            seen: Seen::default(),
+            draining: AtomicBool::new(false),
+        });
+        spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
+        spawn("server notices", pass_on(Arc::downgrade(&hub), notices));
+        spawn("sweeper", sweep(Arc::downgrade(&hub)));
+        hub
+    }
+
+    /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
+    pub fn open(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let facts = client::Facts::read(initialize)?;
+        self.admit()?;
+        if self.sessions.len() >= self.limits.sessions {
+            self.evict();
+        }
+        let result = facts.welcome(&self.catalog().instructions);
+        let session =
+            Session::begin(self.begun.fetch_add(1, Ordering::Relaxed), facts, self.replay.clone(), self.budget.clone());
+        self.sessions.insert(session.id().into(), Arc::clone(&session));
+        self.metrics.sessions(self.sessions.len());
+        Ok((session, Response::result(initialize.id.clone(), result)))
+    }
+
+    /// The session with this id.
+    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
+        self.sessions.get(id).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// Answers one message of a session; resolves at the first thing that can be said.
+    ///
+    /// If the future or the stream it returned is dropped, a call that runs goes on, and what it brings is kept
+    /// for a client that resumes.
+    pub async fn handle(self: &Arc<Self>, session: &Arc<Session>, message: Message, wants: Wants) -> Reply {
+        session.touch();
+        dispatch::message(self, session, message, wants).await
+    }
+
+    /// Opens the stream that a GET asks for: the session's own, or the rest of the answer stream that
+    /// `last_event_id` belongs to (mcp-protocol 3.11).
+    pub fn attach(&self, session: &Arc<Session>, last_event_id: Option<&str>) -> Result<EventStream, Refusal> {
+        session.touch();
+        let Some(last) = last_event_id else {
+            return Ok(session.open_get().ok_or(Refusal::UnknownSession)?.boxed());
+        };
+        let event = EventId::parse(last).ok_or(Refusal::ForeignEventId)?;
+        Ok(match session.resume(&event) {
+            Some(events) => events.boxed(),
+            // Never an empty stream: the client would wait for the answer for ever.
+            None => {
+                let gone = Event { id: None, data: refusal::replay_gone(event.request), retry_ms: None };
+                stream::iter([gone]).boxed()
+            }
+        })
+    }
+
+    /// Ends a session: what it runs is cancelled, its streams close, its id is forgotten.
+    pub fn end(self: &Arc<Self>, session: &Arc<Session>) {
+        self.sessions.remove(session.id());
+        self.close(session);
+        self.metrics.sessions(self.sessions.len());
+    }
+
+    /// Calls a tool by its exposed name, on behalf of nobody's session: for the command line.
+    ///
+    /// Fails with a JSON-RPC error object.
+    pub async fn call_direct(self: &Arc<Self>, name: &str, arguments: Option<Json>) -> Result<Json, Json> {
+        let mut params = Object::new();
+        params.set("name", Json::from(name));
+        if let Some(arguments) = arguments {
+            params.set("arguments", arguments);
+        }
+        let request = Request { id: Id::from(0), method: Method::ToolsCall, params: Some(params.to_json()) };
+        match call::aim(self, &request) {
+            Ok(errand) => Box::pin(call::run(self, errand, None)).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Refuses new sessions and requests from now on; those that run go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What all servers offer now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.borrow().clone()
+    }
+
+    /// How many sessions live.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The servers.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.subscribe()
+    }
+
+    /// Builds the catalogue anew and puts it in place of the old one.
+    pub(crate) fn publish(&self) {
+        let next = build::build(self.catalog().version + 1, self.fleet.all(), shape(&self.limits));
+        for upstream in self.fleet.all() {
+            let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.server() == upstream.name()).count();
+            self.metrics.catalog_entries(upstream.name(), "tools", count(next.tools()));
+            self.metrics.catalog_entries(upstream.name(), "prompts", count(next.prompts()));
+            self.metrics.catalog_complaints(upstream.name(), next.complaints(upstream.name().as_str()).len());
+        }
+        self.catalog.send_replace(Arc::new(next));
+    }
+
+    pub(crate) fn each_session(&self, mut visit: impl FnMut(&Session)) {
+        for entry in &self.sessions {
+            visit(entry.value());
+        }
+    }
+
+    /// Where a URI, as a client wrote it, leads.
+    pub(crate) fn resource(&self, uri: &str) -> Option<Place> {
+        self.catalog.borrow().resources.owner(uri, &self.seen, self.fleet.all())
+    }
+
+    /// Where the URI or template of a completion leads.
+    pub(crate) fn reference(&self, uri: &str) -> Option<Place> {
+        self.catalog.borrow().resources.reference(uri, &self.seen, self.fleet.all())
+    }
+
+    /// Remembers whose a URI is that stood in a result.
+    pub(crate) fn note_resource(&self, uri: &str, server: &ServerName) {
+        if !self.catalog.borrow().resources.is_listed(uri) {
+            self.seen.note(uri, server);
+        }
+    }
+
+    /// The outcome of a request of `method` that failed this way.
+    pub(crate) fn dress(&self, method: &Method, fault: &Fault) -> Result<Json, Json> {
+        refusal::dress(method, fault, self.errors)
+    }
+
+    /// Takes one of the sessions that may begin now (S-24).
+    fn admit(&self) -> Result<(), Refusal> {
+        #[expect(clippy::cast_precision_loss, reason = "rates and bursts are small numbers")]
+        let (rate, burst) = (self.limits.sessions_per_sec.max(1) as f64, self.limits.sessions_burst as f64);
+        let mut births = self.births.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        births.left = (births.left + now.duration_since(births.at).as_secs_f64() * rate).min(burst);
+        births.at = now;
+        if births.left < 1.0 {
+            let retry_after = Duration::from_secs_f64((1.0 - births.left) / rate);
+            self.metrics.rejected("session_rate");
+            return Err(Refusal::TooManySessions { retry_after });
+        }
+        births.left -= 1.0;
+        Ok(())
+    }
+
+    /// Ends the session that nobody used for the longest time; one with an open stream or call only if all have.
+    fn evict(self: &Arc<Self>) {
+        let longest = self
+            .sessions
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .min_by_key(|session| (session.is_busy(), session.used()));
+        if let Some(session) = longest {
+            self.end(&session);
+        }
+    }
+
+    fn close(self: &Arc<Self>, session: &Session) {
+        let had_level = session.level().is_some();
+        for (server, uri) in session.end() {
+            subscriptions::leave(self, &server, &uri);
+        }
+        if had_level {
+            logging::apply(self);
+        }
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Hub").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Accepted => out.write_str("Accepted"),
+            Self::One(message) => write!(out, "One({} bytes)", message.len()),
+            Self::Events(_) => out.write_str("Events"),
+            Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
+        }
+    }
+}
+
+fn shape(limits: &Limits) -> Shape {
+    Shape { name_chars: limits.name_chars, page_size: limits.page_size }
+}
+
+/// Passes on what servers say that belongs to no call.
+async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
+    while let Some(notice) = notices.recv().await {
+        let Some(hub) = hub.upgrade() else { return };
+        match notice {
+            ServerNotice::ResourceUpdated { server, uri, params } => {
+                hub.note_resource(&uri, &server);
+                subscriptions::updated(&hub, &server, &uri, params);
+            }
+            // One person uses this gateway, so that one principal alone uses the server (S-11).
+            ServerNotice::LogMessage { server, level, params } => {
+                let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
+                let message = logging::named(params, &server);
+                hub.each_session(|session| session.log(level, &message));
+            }
+        }
+    }
+}
+
+/// Clears up what nobody asked for in time.
+async fn sweep(hub: Weak<Hub>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(hub) = hub.upgrade() else { return };
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        for entry in &hub.sessions {
+            let session = entry.value();
+            session.sweep(now);
+            if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
+                expired.push(Arc::clone(session));
+            }
+        }
+        for session in expired {
+            hub.end(&session);
+        }
+        hub.metrics.replay_bytes(hub.replay.used());
+    }
+}

@@ -1,0 +1,244 @@
+//! The relay of one request to the server it is for (architecture 6).
+//!
+//! [`aim`] finds the server and makes the request its own: one shallow look at `params`, one lookup. [`run`]
+//! carries it out: notices go back as they come, the answer as the server wrote it. Results are not decoded;
+//! where a rule wants to look into one, a byte search says first whether there can be anything to find.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use trunkline_upstream::{Ask, CallEvent, CallerFacts, Upstream};
+use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Request, Revision};
+
+use crate::Hub;
+use crate::catalog::Table;
+use crate::logging;
+use crate::meta;
+use crate::progress::Progress;
+use crate::refusal;
+use crate::replay::Outbox;
+use crate::resources::{self, Place};
+use crate::session::Session;
+
+/// A request that knows where it goes.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    upstream: Upstream,
+    method: Method,
+    params: Object,
+    /// The client's progress token.
+    token: Option<Json>,
+    /// The tool, as clients call it: for the metrics.
+    tool: Option<ExposedName>,
+    /// What stands in front of the URI the client asked for, if it was wrapped.
+    wrapped: Option<Box<str>>,
+}
+
+/// Who hears the notices of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    /// Whose threshold counts.
+    pub session: Arc<Session>,
+    /// Where they go.
+    pub outbox: Arc<Outbox>,
+}
+
+/// Finds out where a request goes. Fails with the outcome, where the gateway knows it without asking anybody.
+pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, Json>> {
+    let invalid = |text: String| Err(refusal::invalid_params(text));
+    let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
+    let catalog = hub.catalog();
+    let (upstream, tool, wrapped) = match &request.method {
+        Method::ToolsCall => {
+            let (upstream, name) = by_name(&catalog.tools, &mut params, "tool").map_err(invalid)?;
+            (upstream, Some(name), None)
+        }
+        Method::PromptsGet => {
+            let (upstream, _) = by_name(&catalog.prompts, &mut params, "prompt").map_err(invalid)?;
+            (upstream, None, None)
+        }
+        Method::CompletionComplete => {
+            let upstream = by_reference(hub, &mut params).map_err(invalid)?;
+            if !upstream.offer().capabilities.completions {
+                return Err(Ok(Json::literal(r#"{"completion":{"values":[],"total":0,"hasMore":false}}"#)));
+            }
+            (upstream, None, None)
+        }
+        // `resources/read`; subscriptions have a way of their own.
+        _ => {
+            let uri = params.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
+            let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri)))?;
+            params.set("uri", Json::from(&*place.uri));
+            let Place { upstream, head, .. } = place;
+            (upstream, None, head)
+        }
+    };
+    let token = meta::forward(&mut params)
+        .map_err(|meta::TooManyHops| hub.dress(&request.method, &refusal::too_many_hops(upstream.name())))?;
+    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped })
+}
+
+/// Carries the request out. Dropping the future gives it up, and the server is told.
+pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
+    let Errand { upstream, method, params, token, tool, wrapped } = errand;
+    let client = listener.as_ref().map(|listener| listener.session.label());
+    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: CallerFacts { client } };
+    let mut relay = Relay { upstream: &upstream, listener, progress: token.map(Progress::new) };
+    let ended = relay.run(ask).await;
+    if let Some(tool) = &tool {
+        let outcome = match &ended {
+            Ok(Ok(_)) => "ok",
+            Ok(Err(_)) => "error",
+            Err(_) => "fault",
+        };
+        hub.metrics().tool_call(upstream.name(), tool.as_str(), outcome);
+    }
+    match ended {
+        Ok(Ok(result)) => {
+            resources::mentioned(&result, |uri| hub.note_resource(uri, upstream.name()));
+            Ok(match wrapped {
+                Some(head) => resources::wrap_contents(&result, &head),
+                None if method == Method::ToolsCall => with_content(result),
+                None => result,
+            })
+        }
+        Ok(Err(error)) => Err(error),
+        Err(fault) => hub.dress(&method, &fault),
+    }
+}
+
+/// One call in progress.
+struct Relay<'a> {
+    upstream: &'a Upstream,
+    listener: Option<Listener>,
+    progress: Option<Progress>,
+}
+
+impl Relay<'_> {
+    async fn run(&mut self, ask: Ask) -> Result<Result<Json, Json>, Fault> {
+        let mut call = self.upstream.call(ask).await.map_err(|error| error.fault())?;
+        loop {
+            let event = match self.progress.as_ref().and_then(Progress::due) {
+                None => call.next().await,
+                Some(due) => tokio::select! {
+                    biased;
+                    event = call.next() => event,
+                    () = sleep_until(due) => {
+                        self.flush();
+                        continue;
+                    }
+                },
+            };
+            match event {
+                CallEvent::Notice(notice) => self.notice(&notice),
+                CallEvent::Done(outcome) => {
+                    self.flush();
+                    return Ok(outcome);
+                }
+                CallEvent::Failed(error) => {
+                    self.flush();
+                    return Err(error.fault());
+                }
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: &Notification) {
+        let Some(listener) = &self.listener else { return };
+        let message = match (&notice.method, &mut self.progress) {
+            (Method::Progress, Some(progress)) => progress.take(notice, Instant::now()),
+            (Method::LogMessage, _) => notice
+                .params
+                .as_ref()
+                .and_then(|params| logging::message(params, self.upstream.name(), listener.session.level())),
+            _ => None,
+        };
+        self.tell(message);
+    }
+
+    fn flush(&mut self) {
+        let held = self.progress.as_mut().and_then(|progress| progress.flush(Instant::now()));
+        self.tell(held);
+    }
+
+    fn tell(&self, message: Option<Bytes>) {
+        if let (Some(listener), Some(message)) = (&self.listener, message) {
+            listener.outbox.notice(message);
+        }
+    }
+}
+
+/// Looks the member `name` up and puts the server's own name in its place.
+fn by_name(table: &Table, params: &mut Object, noun: &str) -> Result<(Upstream, ExposedName), String> {
+    let name = params.get_str("name").ok_or("`name` is missing or no string")?;
+    let entry = table.get(&name).ok_or_else(|| format!("unknown {noun}: {}", shown(&name)))?;
+    params.set("name", entry.original_json.clone());
+    Ok((entry.upstream.clone(), entry.name.clone()))
+}
+
+/// Looks the reference of a completion up and makes it the server's own (mcp-protocol 5.6).
+fn by_reference(hub: &Hub, params: &mut Object) -> Result<Upstream, String> {
+    let mut reference = params.get_object("ref").ok_or("`ref` is missing or no object")?;
+    let upstream = match reference.get_str("type").as_deref() {
+        Some("ref/prompt") => {
+            reference.remove("title");
+            by_name(&hub.catalog().prompts, &mut reference, "prompt")?.0
+        }
+        Some("ref/resource") => {
+            let uri = reference.get_str("uri").ok_or("`ref.uri` is missing or no string")?;
+            let place = hub.reference(&uri).ok_or_else(|| format!("unknown resource: {}", shown(&uri)))?;
+            reference.set("uri", Json::from(&*place.uri));
+            place.upstream
+        }
+        _ => return Err("`ref.type` is neither `ref/prompt` nor `ref/resource`".to_owned()),
+    };
+    params.set("ref", reference.to_json());
+    if upstream.offer().revision.is_some_and(|revision| revision < Revision::V2025_06_18) {
+        params.remove("context");
+    }
+    Ok(upstream)
+}
+
+/// Adds the `content` that every revision demands where a server sent `structuredContent` alone.
+fn with_content(result: Json) -> Json {
+    let text = result.as_bytes();
+    // Nearly every server writes `content` first; a look at the start saves reading the rest.
+    if text.starts_with(b"{\"content\"") || memchr::memmem::find(text, b"\"structuredContent\"").is_none() {
+        return result;
+    }
+    match Object::parse(&result) {
+        Ok(mut object) if object.get("content").is_none() && object.get("structuredContent").is_some() => {
+            object.set("content", Json::literal("[]"));
+            object.to_json()
+        }
+        _ => result,
+    }
+}
+
+/// A client's text, cut for an error message.
+fn shown(text: &str) -> String {
+    trunkline_telemetry::redact::printable(text, 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_added_only_where_it_lacks() {
+        let with = |text: &'static str| with_content(Json::literal(text));
+        assert_eq!(
+            with(r#"{"structuredContent":{"content":1}}"#),
+            Json::literal(r#"{"structuredContent":{"content":1},"content":[]}"#)
+        );
+        for fine in [
+            r#"{ "structuredContent":{},"content":[] }"#,
+            r#"{"content":[],"structuredContent":{}}"#,
+            r#"{"content":[{"type":"text","text":"\"structuredContent\""}]}"#,
+            r#"{"toolResult":1}"#,
+        ] {
+            assert_eq!(with(fine), Json::literal(fine));
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Makes a [`Catalog`] out of what the servers offer, and keeps it current.
+//!
+//! [`build`] is a function of the offers and the configuration. [`keep_current`] is the task around it: it
+//! publishes a new catalogue as soon as an offer changed, and announces, after a quiet moment, the lists whose
+//! text is another than what was announced last. A server that went away changes nothing here: its offer
+//! outlives it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use trunkline_upstream::{Complaint, Entry as Offered, Offer, Upstream};
+use trunkline_wire::{ExposedName, Json, Object, ServerName};
+
+use crate::Hub;
+use crate::catalog::clean::{clean, clean_text};
+use crate::catalog::names::{self, Named, Rules};
+use crate::catalog::pages::Pages;
+use crate::catalog::{Catalog, Entry, List, Table};
+use crate::instructions;
+use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::resources::Resources;
+
+/// What of the configuration decides a catalogue, besides what is said of each server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Longest name.
+    pub name_chars: usize,
+    /// Entries to a page; all if none.
+    pub page_size: Option<usize>,
+}
+
+/// An entry that passed, not yet named.
+struct Candidate {
+    original: Box<str>,
+    body: Object,
+}
+
+/// Builds the catalogue of `upstreams`, which are in the order of the configuration.
+pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape) -> Catalog {
+    let enabled = || upstreams.iter().filter(|upstream| upstream.config().enabled);
+    // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
+    let awaited = enabled().filter(|upstream| !upstream.ever_ready()).cloned().collect();
+    let sources: Vec<_> = enabled().map(|upstream| (upstream.clone(), upstream.offer())).collect();
+    Catalog { awaited, ..of_offers(version, &sources, shape) }
+}
+
+/// Builds the catalogue of these offers.
+pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape) -> Catalog {
+    let mut complaints: HashMap<ServerName, Vec<Complaint>> = HashMap::new();
+    let mut complain = |server: &ServerName, what: String, why: String| {
+        complaints.entry(server.clone()).or_default().push(Complaint { what, why });
+    };
+    let tools = table(sources, shape, Kind::Tool, &mut complain);
+    let prompts = table(sources, shape, Kind::Prompt, &mut complain);
+    let resources = Resources::collect(sources);
+    let pages = [
+        Pages::render(List::Tools, tools.bodies(), shape.page_size),
+        Pages::render(List::Prompts, prompts.bodies(), shape.page_size),
+        Pages::render(List::Resources, resources.resources.iter(), shape.page_size),
+        Pages::render(List::Templates, resources.templates.iter(), shape.page_size),
+    ];
+    let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
+    let instructions = Json::from(instructions::compose(said).as_str());
+    Catalog { version, tools, prompts, resources, pages, instructions, awaited: Vec::new(), complaints }
+}
+
+/// Builds anew whenever an offer changed, until the hub is gone.
+pub(crate) async fn keep_current(hub: Weak<Hub>, mut offers: watch::Receiver<u64>) {
+    let Some(mut announced) = hub.upgrade().map(|hub| hub.catalog()) else { return };
+    // Quiet until, and at the latest.
+    let mut due: Option<(Instant, Instant)> = None;
+    loop {
+        let changed = match due {
+            None => offers.changed().await.is_ok(),
+            Some((quiet, latest)) => tokio::select! {
+                biased;
+                () = sleep_until(quiet.min(latest)) => {
+                    due = None;
+                    let Some(hub) = hub.upgrade() else { return };
+                    let now = hub.catalog();
+                    announce(&hub, &announced, &now);
+                    announced = now;
+                    continue;
+                }
+                changed = offers.changed() => changed.is_ok(),
+            },
+        };
+        if !changed {
+            return;
+        }
+        let Some(hub) = hub.upgrade() else { return };
+        hub.publish();
+        let now = Instant::now();
+        let latest = due.map_or(now + ANNOUNCE_LATEST, |(_, latest)| latest);
+        due = Some((now + ANNOUNCE_QUIET, latest));
+    }
+}
+
+/// Tells every session which lists changed, if any did.
+fn announce(hub: &Hub, before: &Catalog, now: &Catalog) {
+    let changed: Vec<List> = List::ALL.into_iter().filter(|list| before.page(*list) != now.page(*list)).collect();
+    if !changed.is_empty() {
+        tracing::debug!(?changed, version = now.version, "the catalogue changed");
+        hub.each_session(|session| session.announce(&changed));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tool,
+    Prompt,
+}
+
+impl Kind {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+        }
+    }
+}
+
+fn table(
+    sources: &[(Upstream, Arc<Offer>)],
+    shape: Shape,
+    kind: Kind,
+    complain: &mut impl FnMut(&ServerName, String, String),
+) -> Table {
+    let none = BTreeMap::new();
+    let spaces: Vec<(String, String)> = sources.iter().map(|(upstream, _)| spaces(upstream)).collect();
+    let candidates: Vec<Vec<Candidate>> = sources
+        .iter()
+        .map(|(upstream, offer)| {
+            let offered = if kind == Kind::Tool { &offer.tools } else { &offer.prompts };
+            candidates(upstream, offered, kind, complain)
+        })
+        .collect();
+    let mut sets: Vec<(Rules<'_>, Vec<&str>, Vec<Named>)> = sources
+        .iter()
+        .zip(&spaces)
+        .zip(&candidates)
+        .map(|(((upstream, _), (space, prefix)), candidates)| {
+            let rename = if kind == Kind::Tool { &upstream.config().expose.rename } else { &none };
+            let rules = Rules { space, prefix, budget: shape.name_chars, rename };
+            let originals: Vec<&str> = candidates.iter().map(|candidate| &*candidate.original).collect();
+            let given = names::assign(rules, &originals);
+            (rules, originals, given)
+        })
+        .collect();
+    names::settle(&mut sets);
+    let given: Vec<Vec<ExposedName>> =
+        sets.into_iter().map(|(_, _, names)| names.into_iter().map(|named| named.name).collect()).collect();
+    let mut entries = Vec::new();
+    for (((upstream, _), (_, prefix)), (candidates, names)) in
+        sources.iter().zip(&spaces).zip(candidates.into_iter().zip(given))
+    {
+        let titled = (!prefix.is_empty()).then(|| in_words(upstream.name().as_str()));
+        for (candidate, name) in candidates.into_iter().zip(names) {
+            entries.push(finish(upstream, candidate, name, titled.as_deref()));
+        }
+    }
+    Table::new(entries)
+}
+
+/// The namespace of a server's hashes, and its prefix, empty for none.
+fn spaces(upstream: &Upstream) -> (String, String) {
+    let own = upstream.name().namespace();
+    let prefix = upstream.config().expose.namespace(upstream.name());
+    match prefix {
+        Some(prefix) => (prefix.clone(), prefix),
+        None => (own, String::new()),
+    }
+}
+
+/// Reads the entries that may be shown.
+fn candidates(
+    upstream: &Upstream,
+    offered: &[Offered],
+    kind: Kind,
+    complain: &mut impl FnMut(&ServerName, String, String),
+) -> Vec<Candidate> {
+    let expose = &upstream.config().expose;
+    let mut known: HashSet<&str> = HashSet::with_capacity(offered.len());
+    let mut out = Vec::with_capacity(offered.len());
+    for entry in offered {
+        if kind == Kind::Tool && !expose.shows(&entry.name) {
+            continue;
+        }
+        let read = if known.insert(&entry.name) {
+            candidate(entry, kind, expose.describe.get(&entry.name))
+        } else {
+            Err("listed twice; the first one stays".to_owned())
+        };
+        match read {
+            Ok(candidate) => out.push(candidate),
+            Err(why) => complain(upstream.name(), format!("{} `{}`", kind.noun(), clean_text(&entry.name)), why),
+        }
+    }
+    out
+}
+
+fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<Candidate, String> {
+    let mut body = Object::parse(&entry.body).map_err(|error| error.to_string())?;
+    if kind == Kind::Tool {
+        if !body.get("inputSchema").is_some_and(Json::is_object) {
+            return Err("has no `inputSchema` that is an object".to_owned());
+        }
+        let too_long = |key| body.get(key).is_some_and(|schema| schema.as_bytes().len() > SCHEMA_BYTES_MAX);
+        if let Some(key) = ["inputSchema", "outputSchema"].into_iter().find(|key| too_long(key)) {
+            return Err(format!("its `{key}` is longer than {} KiB", SCHEMA_BYTES_MAX / 1024));
+        }
+        // Tasks are not offered to clients (mcp-protocol 5.3).
+        body.remove("execution");
+        if let Some(described) = described {
+            body.set("description", Json::from(described.as_str()));
+        }
+    }
+    if body.get("description").is_some_and(|text| text.as_bytes().len() > DESCRIPTION_BYTES_MAX) {
+        return Err(format!("its description is longer than {} KiB", DESCRIPTION_BYTES_MAX / 1024));
+    }
+    clean(&mut body);
+    Ok(Candidate { original: entry.name.as_str().into(), body })
+}
+
+/// Sets name and title, and nothing else.
+fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: Option<&str>) -> Entry {
+    let Candidate { original, mut body } = candidate;
+    body.set("name", Json::from(name.as_str()));
+    if let Some(server) = titled {
+        let own = body.get_str("title").or_else(|| body.get_object("annotations")?.get_str("title"));
+        let own = own.filter(|title| !title.trim().is_empty()).unwrap_or_else(|| in_words(&original));
+        body.set("title", Json::from(format!("{server}: {own}").as_str()));
+    }
+    let original_json = Json::from(&*original);
+    Entry { name, original, body: body.to_json(), upstream: upstream.clone(), original_json }
+}
+
+/// A name in words: `get_issue` and `getIssue` read "Get issue". Search in clients splits at spaces, not at
+/// underscores (clients.md 1.9).
+fn in_words(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    let mut before = ' ';
+    for c in clean_text(name).chars() {
+        let next = if c.is_alphanumeric() { c } else { ' ' };
+        let hump = next.is_uppercase() && before.is_lowercase();
+        if (next == ' ' || hump) && !out.is_empty() && !out.ends_with(' ') {
+            out.push(' ');
+        }
+        if out.is_empty() {
+            out.extend(next.to_uppercase().filter(|c| *c != ' '));
+        } else if hump {
+            out.extend(next.to_lowercase());
+        } else if next != ' ' {
+            out.push(next);
+        }
+        before = next;
+    }
+    out.truncate(out.trim_end().len());
+    out
+}

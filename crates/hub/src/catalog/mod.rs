@@ -1,0 +1,162 @@
+//! What all servers offer together, under the names that clients see.
+//!
+//! A [`Catalog`] never changes: a new one takes its place, and readers go on with the one they hold. Which
+//! server an exposed name or a URI belongs to is looked up here and nowhere else; names are never split.
+
+pub(crate) mod build;
+pub(crate) mod clean;
+pub(crate) mod names;
+pub(crate) mod pages;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use trunkline_upstream::{Complaint, Upstream};
+use trunkline_wire::{ExposedName, Json, Method, ServerName};
+
+use crate::resources::Resources;
+use pages::Pages;
+
+/// All entries of all servers, at one moment.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(crate) version: u64,
+    pub(crate) tools: Table,
+    pub(crate) prompts: Table,
+    pub(crate) resources: Resources,
+    pub(crate) pages: [Pages; 4],
+    pub(crate) instructions: Json,
+    /// Servers that were never ready: their entries are missing here, and may come soon (R-3).
+    pub(crate) awaited: Vec<Upstream>,
+    pub(crate) complaints: HashMap<ServerName, Vec<Complaint>>,
+}
+
+/// A tool or prompt toward clients.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The name that clients call it by.
+    pub name: ExposedName,
+    /// The name that its server calls it by.
+    pub original: Box<str>,
+    /// The entry as it stands in the list.
+    pub body: Json,
+    pub(crate) upstream: Upstream,
+    pub(crate) original_json: Json,
+}
+
+/// Entries in the order of the list, found by name.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    entries: Vec<Entry>,
+    by_name: HashMap<ExposedName, usize>,
+}
+
+/// The four lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum List {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+}
+
+impl Catalog {
+    /// Counts the catalogues that were published.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All tools, in the order of the list.
+    pub fn tools(&self) -> &[Entry] {
+        &self.tools.entries
+    }
+
+    /// All prompts, in the order of the list.
+    pub fn prompts(&self) -> &[Entry] {
+        &self.prompts.entries
+    }
+
+    /// What of a server's entries was left out or changed here, and why. The server's own status has what was
+    /// left out before.
+    pub fn complaints(&self, server: &str) -> &[Complaint] {
+        self.complaints.get(server).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn page(&self, list: List) -> &Pages {
+        &self.pages[list as usize]
+    }
+}
+
+impl Entry {
+    /// The server it belongs to.
+    pub fn server(&self) -> &ServerName {
+        self.upstream.name()
+    }
+}
+
+impl Table {
+    /// Takes the entries; names are distinct by then.
+    pub(crate) fn new(entries: Vec<Entry>) -> Self {
+        let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
+        Self { entries, by_name }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
+        self.by_name.get(name).map(|at| &self.entries[*at])
+    }
+
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = &Json> {
+        self.entries.iter().map(|entry| &entry.body)
+    }
+}
+
+impl List {
+    /// All of them, as [`Catalog`] holds their pages.
+    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+    /// One of each kind of notice; templates are announced as resources.
+    pub(crate) const NOTICES: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
+
+    /// The list that a method asks for.
+    pub(crate) fn asked_by(method: &Method) -> Option<Self> {
+        Self::ALL.into_iter().find(|list| list.method() == *method)
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsList,
+            Self::Prompts => Method::PromptsList,
+            Self::Resources => Method::ResourcesList,
+            Self::Templates => Method::ResourcesTemplatesList,
+        }
+    }
+
+    /// The member of the result that holds the entries.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+
+    /// One bit per kind of notice.
+    pub(crate) fn bit(self) -> u8 {
+        match self {
+            Self::Tools => 1,
+            Self::Prompts => 2,
+            Self::Resources | Self::Templates => 4,
+        }
+    }
+
+    /// The notification that the list changed.
+    pub(crate) fn changed(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Tools => br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+            Self::Prompts => br#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#,
+            Self::Resources | Self::Templates => {
+                br#"{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}"#
+            }
+        })
+    }
+}

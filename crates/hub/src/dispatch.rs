@@ -1,0 +1,172 @@
+//! Who answers what (architecture 7).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, select_all};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until};
+use trunkline_upstream::Upstream;
+use trunkline_wire::{Id, Json, Message, Method, Notification, Owner, Request, Response, RpcError, code};
+
+use crate::call::{self, Listener};
+use crate::catalog::{Catalog, List};
+use crate::logging::{self, LogLevel};
+use crate::refusal::{self, Refusal};
+use crate::replay::{First, Outbox};
+use crate::running::{Driver, Running};
+use crate::session::Session;
+use crate::{Hub, Reply, Wants, subscriptions};
+
+/// Answers one message of a session.
+pub(crate) async fn message(hub: &Arc<Hub>, session: &Arc<Session>, message: Message, wants: Wants) -> Reply {
+    match message {
+        Message::Request(request) => self::request(hub, session, request, wants).await,
+        Message::Notification(notification) => {
+            notified(session, &notification);
+            Reply::Accepted
+        }
+        // Nothing was asked of a legacy client, so this answers nothing we know (mcp-protocol 3.9 row 11).
+        Message::Response(_) => Reply::Accepted,
+    }
+}
+
+async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants: Wants) -> Reply {
+    match request.method.owner() {
+        Owner::Gateway => own(hub, session, &request),
+        Owner::Nobody => Reply::One(unknown_method(&request)),
+        _ if hub.draining.load(Ordering::Relaxed) => {
+            let outcome = hub.dress(&request.method, &refusal::shutting_down());
+            Reply::One(answer(request.id, outcome))
+        }
+        Owner::Catalogue => {
+            let outcome = list(hub, session, &request).await;
+            Reply::One(answer(request.id, outcome))
+        }
+        Owner::ByUri if request.method != Method::ResourcesRead => {
+            let id = request.id.clone();
+            let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request);
+            let start = |outbox: Arc<Outbox>| finished(Arc::clone(session), outbox, outcome);
+            work(session, id, start).await
+        }
+        Owner::ByName | Owner::ByUri => {
+            let errand = match call::aim(hub, &request) {
+                Ok(errand) => errand,
+                Err(outcome) => return Reply::One(answer(request.id, outcome)),
+            };
+            let start = |outbox: Arc<Outbox>| {
+                let listener = Listener { session: Arc::clone(session), outbox: Arc::clone(&outbox) };
+                // Without a stream notices have no way to the client.
+                let listener = wants.sse.then_some(listener);
+                let hub = Arc::clone(hub);
+                let outcome = async move { call::run(&hub, errand, listener).await };
+                finished(Arc::clone(session), outbox, outcome)
+            };
+            work(session, request.id, start).await
+        }
+    }
+}
+
+/// Drives work that ends with an answer in the outbox, up to the first thing the client may know.
+async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>) -> Reply {
+    let outbox = Arc::new(Outbox::new(id, session.purse().clone()));
+    let running = Running::new(Arc::clone(&outbox), start(outbox));
+    if !session.start(&running) {
+        running.stop();
+        return Reply::Refused(Refusal::UnknownSession);
+    }
+    let driver = Driver(running);
+    match driver.first().await {
+        First::Answer(answer) => Reply::One(answer),
+        First::Notice => Reply::Events(driver.into_events(session).boxed()),
+    }
+}
+
+/// Work as a [`Running`] wants it: the outcome becomes the answer.
+fn finished(
+    session: Arc<Session>,
+    outbox: Arc<Outbox>,
+    outcome: impl Future<Output = Result<Json, Json>> + Send + 'static,
+) -> BoxFuture<'static, ()> {
+    outcome.map(move |outcome| session.finish(&outbox, answer(outbox.request().clone(), outcome))).boxed()
+}
+
+fn notified(session: &Session, notification: &Notification) {
+    match notification.method {
+        Method::Initialized => session.initialized(),
+        Method::Cancelled => {
+            let id = notification.params().ok().and_then(|params| Id::new(params.get("requestId")?.clone()).ok());
+            if let Some(id) = id {
+                session.cancel(&id);
+            }
+        }
+        // Roots of one client mean nothing to servers that many share (mcp-protocol 5.8).
+        _ => {}
+    }
+}
+
+/// What the gateway answers by itself.
+fn own(hub: &Hub, session: &Session, request: &Request) -> Reply {
+    let outcome = match request.method {
+        Method::Ping => Ok(Json::literal("{}")),
+        Method::Initialize => return Reply::Refused(Refusal::SecondInitialize),
+        Method::LoggingSetLevel => set_level(hub, session, request),
+        _ => return Reply::One(unknown_method(request)),
+    };
+    Reply::One(answer(request.id.clone(), outcome))
+}
+
+fn set_level(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Json> {
+    let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
+    let level = params.get_str("level").as_deref().and_then(LogLevel::parse);
+    let level = level.ok_or_else(|| refusal::invalid_params("`level` is none of the eight log levels"))?;
+    session.set_level(level);
+    logging::apply(hub);
+    Ok(Json::literal("{}"))
+}
+
+/// Answers a list from the catalogue, at once unless a server is starting for the very first time.
+async fn list(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Json> {
+    let list = List::asked_by(&request.method).expect("the catalogue owns the four lists");
+    let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
+    let mut catalog = hub.catalog();
+    if !catalog.awaited.is_empty() {
+        catalog = first_complete(hub, session.lists_until(hub.first_list_wait)).await;
+    }
+    catalog.page(list).asked(&params).cloned()
+}
+
+/// Waits until no server that was never seen before is starting, but not beyond `until`.
+async fn first_complete(hub: &Hub, until: Instant) -> Arc<Catalog> {
+    let mut catalogs = hub.catalogs();
+    loop {
+        let catalog = catalogs.borrow_and_update().clone();
+        let mut states: Vec<_> = catalog.awaited.iter().map(Upstream::states).collect();
+        // Ready is awaited too: its offer is on its way into the catalogue.
+        states.retain_mut(|state| matches!(state.borrow_and_update().state, "starting" | "handshake" | "ready"));
+        if states.is_empty() || Instant::now() >= until {
+            return catalog;
+        }
+        tokio::select! {
+            biased;
+            changed = catalogs.changed() => {
+                if changed.is_err() {
+                    return catalog;
+                }
+            }
+            _ = select_all(states.iter_mut().map(|state| state.changed().boxed())) => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
+
+fn unknown_method(request: &Request) -> Bytes {
+    let method = trunkline_telemetry::redact::printable(request.method.as_str(), 128);
+    let error = RpcError::new(code::METHOD_NOT_FOUND, format!("method not found: {method}"));
+    Response::error(Some(request.id.clone()), error.to_json()).encode()
+}
+
+fn answer(id: Id, outcome: Result<Json, Json>) -> Bytes {
+    Response { id: Some(id), outcome }.encode()
+}

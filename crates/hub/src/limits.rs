@@ -1,0 +1,76 @@
+//! Sizes, counts and times of `hub`, each with its reason (reliability 7). What an operator may set, such as the
+//! number of sessions, stands in `config::Limits`.
+
+use std::time::Duration;
+
+/// After this idle time a session keeps nothing but its facts.
+pub(crate) const SESSION_BUFFERS_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// How often the sweeper looks.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Open GET streams of one session; beyond it the oldest ends (mcp-protocol 3.11).
+pub(crate) const GET_STREAMS_MAX: usize = 32;
+
+/// Events that wait for a slow or absent reader of the GET stream, of each kind.
+pub(crate) const PENDING_EVENTS_MAX: usize = 256;
+
+/// Bytes that wait for a slow reader.
+pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Resources that one session may subscribe to. No real client comes near; a loop does.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Events kept for one answer stream.
+pub(crate) const REPLAY_STREAM_EVENTS_MAX: usize = 256;
+
+/// Bytes of notices kept for one answer stream.
+pub(crate) const REPLAY_STREAM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes kept for all answer streams of a session.
+pub(crate) const REPLAY_SESSION_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes kept for all answer streams.
+pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a finished answer stream is kept.
+pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Least time between two progress events of one call: ten per second (mcp-protocol 2.7).
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Quiet time before a list change is announced.
+pub(crate) const ANNOUNCE_QUIET: Duration = Duration::from_millis(300);
+
+/// Longest delay of an announcement while changes keep coming.
+pub(crate) const ANNOUNCE_LATEST: Duration = Duration::from_secs(2);
+
+/// How long a resource stays subscribed at its server after the last subscriber left (mcp-protocol 6.6).
+pub(crate) const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
+
+/// Resource URIs remembered from results (mcp-protocol 6.10).
+pub(crate) const SEEN_URIS_MAX: usize = 10_000;
+
+/// Gateways that a request may have passed before this one.
+pub(crate) const HOPS_MAX: u64 = 3;
+
+/// Description of one entry (S-16).
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+
+/// One schema of a tool (S-16).
+pub(crate) const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+
+/// The part of `instructions` that every client shows (clients.md 1.10).
+pub(crate) const INSTRUCTIONS_HEAD_CHARS: usize = 240;
+
+/// Instructions of one server (mcp-protocol 6.7).
+pub(crate) const INSTRUCTIONS_SERVER_BYTES: usize = 2 * 1024;
+
+/// All instructions (mcp-protocol 6.7).
+pub(crate) const INSTRUCTIONS_BYTES: usize = 16 * 1024;
+
+/// Answer streams of one session that are kept for a resume. Bounds what empty ones cost.
+pub(crate) const REPLAY_STREAMS_MAX: usize = 64;
+
+/// Characters kept of what a client calls itself.
+pub(crate) const CLIENT_NAME_CHARS: usize = 128;

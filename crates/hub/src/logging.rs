@@ -1,0 +1,74 @@
+//! Log messages of servers: from which level on, and under whose name (mcp-protocol 5.7, 6.5).
+
+use bytes::Bytes;
+use trunkline_wire::{Json, Method, Notification, Object, ServerName};
+
+pub(crate) use trunkline_upstream::LogLevel;
+
+use crate::Hub;
+
+/// What a session gets of its own calls before it ever set a level.
+const DEFAULT_LEVEL: LogLevel = LogLevel::Warning;
+
+/// Rewrites a log message for a client that wants messages from `wanted` on; `None` if this one is beneath it.
+///
+/// `logger` names the server, so that a client behind which many servers stand can tell them apart. A level
+/// that no revision knows passes: better one line too many.
+pub(crate) fn message(params: &Json, server: &ServerName, wanted: Option<LogLevel>) -> Option<Bytes> {
+    let params = Object::parse(params).ok()?;
+    let level = params.get_str("level").as_deref().and_then(LogLevel::parse);
+    if level.is_some_and(|level| level < wanted.unwrap_or(DEFAULT_LEVEL)) {
+        return None;
+    }
+    Some(named(params, server))
+}
+
+/// Rewrites a log message whose level was looked at already.
+pub(crate) fn named(mut params: Object, server: &ServerName) -> Bytes {
+    let logger = match params.get_str("logger") {
+        Some(logger) if !logger.is_empty() => format!("{server}/{logger}"),
+        _ => server.to_string(),
+    };
+    params.set("logger", Json::from(logger.as_str()));
+    Notification { method: Method::LogMessage, params: Some(params.to_json()) }.encode()
+}
+
+/// Asks the servers for the most verbose level that any session wants.
+pub(crate) fn apply(hub: &Hub) {
+    let mut wanted: Option<LogLevel> = None;
+    hub.each_session(|session| {
+        let level = session.level();
+        wanted = [wanted, level].into_iter().flatten().min();
+    });
+    for upstream in hub.fleet().all() {
+        upstream.want_log_level(wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(params: &'static str, wanted: Option<LogLevel>) -> String {
+        let server = ServerName::new("git").expect("a name");
+        let bytes = message(&Json::literal(params), &server, wanted);
+        bytes.map(|bytes| String::from_utf8(bytes.to_vec()).expect("text")).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_message_names_its_server_and_keeps_the_rest() {
+        assert_eq!(
+            sent(r#"{"level":"error","logger":"db","data":{"n":1e2},"v":0}"#, None),
+            r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","logger":"git/db","data":{"n":1e2},"v":0}}"#
+        );
+        assert!(sent(r#"{"level":"error","data":1}"#, None).contains(r#""logger":"git""#));
+    }
+
+    #[test]
+    fn each_session_gets_its_own_level_and_warnings_by_default() {
+        assert_eq!(sent(r#"{"level":"info","data":1}"#, None), "");
+        assert_ne!(sent(r#"{"level":"info","data":1}"#, Some(LogLevel::Debug)), "");
+        assert_eq!(sent(r#"{"level":"error","data":1}"#, Some(LogLevel::Alert)), "");
+        assert_ne!(sent(r#"{"level":"trace","data":1}"#, None), "");
+    }
+}

@@ -1,0 +1,172 @@
+//! Why the gateway itself says no, and in which form a client hears it.
+//!
+//! [`Refusal`] is for requests that `edge` answers with an HTTP status of its own. Everything else is answered
+//! in-band, and one function, [`dress`], decides whether a failure of the gateway is a tool result or an error
+//! (mcp-protocol 2.4). Nobody else in this crate writes codes of faults.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use trunkline_config::ErrorForm;
+use trunkline_wire::{Fault, FaultCode, Id, Json, Method, Outcome, Response, RpcError, ServerName, code, key};
+
+/// A request that is refused as a whole. `edge` adds the HTTP status of mcp-protocol 3.9 and 3.14.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The session was ended, or never was: 404.
+    #[error("session not found")]
+    UnknownSession,
+    /// `initialize` in a session that has begun: 400.
+    #[error("the session is initialized already")]
+    SecondInitialize,
+    /// `params` of `initialize` cannot be read: 400.
+    #[error("`initialize` cannot be read: {0}")]
+    BadInitialize(String),
+    /// `Last-Event-ID` is none that this gateway gives: 400.
+    #[error("`Last-Event-ID` is not an event id of this gateway")]
+    ForeignEventId,
+    /// Sessions are begun faster than any real client does: 429 with `Retry-After`.
+    #[error("too many new sessions, try again in {} s", retry_after.as_secs().max(1))]
+    TooManySessions {
+        /// When the next one may be begun.
+        retry_after: Duration,
+    },
+    /// The daemon is stopping: 503 with `Retry-After`.
+    #[error("the gateway is stopping")]
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// The JSON-RPC error that goes with the status.
+    pub fn error(&self) -> RpcError {
+        match self {
+            Self::UnknownSession => RpcError::new(code::SESSION_NOT_FOUND, self.to_string()),
+            Self::SecondInitialize | Self::BadInitialize(_) => RpcError::new(code::INVALID_REQUEST, self.to_string()),
+            Self::ForeignEventId => RpcError::new(code::BAD_SESSION_REQUEST, self.to_string()),
+            Self::TooManySessions { retry_after } => Fault {
+                code: FaultCode::Overloaded,
+                server: None,
+                text: self.to_string(),
+                outcome: Outcome::NotSent,
+                retryable: true,
+                retry_after_ms: Some(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX)),
+            }
+            .to_error(),
+            Self::ShuttingDown => shutting_down().to_error(),
+        }
+    }
+
+    /// The whole answer to the request `id` (mcp-protocol 2.1: an error carries its request's id).
+    pub fn response(&self, id: Option<Id>) -> Bytes {
+        Response::error(id, self.error().to_json()).encode()
+    }
+
+    /// What `Retry-After` says, where the status wants it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManySessions { retry_after } => Some(*retry_after),
+            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::UnknownSession | Self::SecondInitialize | Self::BadInitialize(_) | Self::ForeignEventId => None,
+        }
+    }
+}
+
+/// Turns a fault into the outcome of a request of `method`: a tool result that the model can read, or an error.
+pub(crate) fn dress(method: &Method, fault: &Fault, form: ErrorForm) -> Result<Json, Json> {
+    if *method != Method::ToolsCall || form == ErrorForm::Protocol {
+        return Err(fault.to_error().to_json());
+    }
+    Ok(Json::encode(&json!({
+        "content": [{ "type": "text", "text": fault.text }],
+        "isError": true,
+        "_meta": { (key::FAULT): fault.data() },
+    })))
+}
+
+/// The daemon stops and takes no new work.
+pub(crate) fn shutting_down() -> Fault {
+    Fault {
+        code: FaultCode::ShuttingDown,
+        server: None,
+        text: "the gateway is stopping and did not pass the request on; repeat it once it is back".to_owned(),
+        outcome: Outcome::NotSent,
+        retryable: true,
+        retry_after_ms: Some(1000),
+    }
+}
+
+/// The request went through too many gateways: most likely they form a circle (R-34).
+pub(crate) fn too_many_hops(server: &ServerName) -> Fault {
+    Fault {
+        code: FaultCode::UpstreamProtocolError,
+        server: Some(server.clone()),
+        text: format!(
+            "server `{server}` was not asked: the request passed too many gateways already, so one of them is probably \
+             configured as its own server"
+        ),
+        outcome: Outcome::NotSent,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
+/// The stream to be resumed is gone, and with it the answer to `request`.
+pub(crate) fn replay_gone(request: Id) -> Bytes {
+    let fault = Fault {
+        code: FaultCode::ReplayGone,
+        server: None,
+        text: "the answer to this request is no longer held; check what was done before you repeat it".to_owned(),
+        outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
+    };
+    Response::error(Some(request), fault.to_error().to_json()).encode()
+}
+
+/// The client cancelled the request itself (mcp-protocol 2.8 note a).
+pub(crate) fn cancelled(request: Id) -> Bytes {
+    Response::error(Some(request), RpcError::new(code::REQUEST_CANCELLED, "request cancelled").to_json()).encode()
+}
+
+/// `-32602` with this sentence.
+pub(crate) fn invalid_params(message: impl Into<String>) -> Json {
+    RpcError::new(code::INVALID_PARAMS, message).to_json()
+}
+
+/// No server has this resource; legacy clients know the number.
+pub(crate) fn unknown_resource(uri: &str) -> Json {
+    RpcError {
+        code: code::RESOURCE_NOT_FOUND,
+        message: "no server here offers this resource".to_owned(),
+        data: Some(json!({ "uri": uri })),
+    }
+    .to_json()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_tool_call_is_a_result_unless_configured_otherwise() {
+        let fault = shutting_down();
+        let result = dress(&Method::ToolsCall, &fault, ErrorForm::Result).expect("a result");
+        let value: serde_json::Value = result.decode().expect("JSON");
+        assert_eq!(value["isError"], true);
+        assert_eq!(value["content"][0]["text"], fault.text);
+        assert_eq!(value["_meta"]["dev.trunkline/fault"]["name"], "SHUTTING_DOWN");
+        assert!(value.get("structuredContent").is_none());
+        assert!(dress(&Method::ToolsCall, &fault, ErrorForm::Protocol).is_err());
+        let error = dress(&Method::ResourcesRead, &fault, ErrorForm::Result).expect_err("an error");
+        let value: serde_json::Value = error.decode().expect("JSON");
+        assert_eq!(value["code"], -31005);
+        assert_eq!(value["data"]["outcome"], "not_sent");
+    }
+
+    #[test]
+    fn a_refusal_carries_the_id_of_its_request() {
+        let text = Refusal::UnknownSession.response(Some(Id::from(7)));
+        assert!(text.starts_with(br#"{"jsonrpc":"2.0","id":7,"error":{"code":-32001,"#));
+    }
+}

@@ -1,0 +1,466 @@
+//! A legacy client's session: its facts, what runs for it, and what waits for it.
+//!
+//! A session is small while nothing happens: no channel, no ring, no task. Its GET streams are readers of one
+//! queue that holds the newest of each kind of notice; the newest stream takes from it and the others wait
+//! their turn (mcp-protocol 3.11), so a client without a stream, a slow one and one with thirty cost the same.
+//! Requests it runs are in [`Running`], answer streams that may be resumed are kept until they are too many, too
+//! big or too old.
+//!
+//! The id is random and known to this process alone; it is no credential.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::Instant;
+use trunkline_wire::{Budget, Charge, Id, Revision, ServerName};
+
+use crate::catalog::List;
+use crate::client::Facts;
+use crate::limits::{
+    GET_STREAMS_MAX, PENDING_BYTES_MAX, PENDING_EVENTS_MAX, REPLAY_AGE_MAX, REPLAY_SESSION_BYTES_MAX,
+    REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX, SUBSCRIPTIONS_MAX,
+};
+use crate::logging::LogLevel;
+use crate::refusal;
+use crate::replay::{Event, EventId, Outbox, Purse, Reader};
+use crate::running::{AnswerEvents, Running};
+
+/// The session of one legacy client.
+pub struct Session {
+    id: Box<str>,
+    label: Arc<str>,
+    facts: Facts,
+    born: Instant,
+    purse: Purse,
+    /// Milliseconds after `born`.
+    used: AtomicU64,
+    initialized: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ended: bool,
+    running: HashMap<Bytes, Arc<Running>>,
+    streams: VecDeque<(u64, Arc<Outbox>)>,
+    last_stream: u64,
+    gets: Vec<Get>,
+    last_get: u64,
+    pending: Pending,
+    level: Option<LogLevel>,
+    subscriptions: HashSet<(ServerName, Box<str>)>,
+    lists_until: Option<Instant>,
+}
+
+/// An open GET stream; the last one is the target.
+struct Get {
+    number: u64,
+    waker: Option<Waker>,
+}
+
+/// What waits for a GET stream: the newest of each kind.
+#[derive(Default)]
+struct Pending {
+    lists: u8,
+    updates: VecDeque<(Box<str>, Bytes, Charge)>,
+    logs: VecDeque<(Bytes, Charge)>,
+    bytes: usize,
+}
+
+impl Session {
+    /// Begins the session `number` of this process with a fresh id.
+    pub(crate) fn begin(number: u64, facts: Facts, replay: Budget, whole: Budget) -> Arc<Self> {
+        Arc::new(Self {
+            id: random_id(),
+            label: format!("{}#{number}", facts.name).into(),
+            facts,
+            born: Instant::now(),
+            purse: Purse { session: Budget::new(REPLAY_SESSION_BYTES_MAX), replay, whole },
+            used: AtomicU64::new(0),
+            initialized: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The value of `Mcp-Session-Id`: visible ASCII, 144 random bits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The revision agreed on.
+    pub fn revision(&self) -> Revision {
+        self.facts.revision
+    }
+
+    /// What the client calls itself.
+    pub fn client_name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// The client's version.
+    pub fn client_version(&self) -> &str {
+        &self.facts.version
+    }
+
+    /// Tells this client from others where they share a server. No secret, unlike the id.
+    pub(crate) fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+
+    /// Notes that the client was heard of.
+    pub(crate) fn touch(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used.store(now, Ordering::Relaxed);
+    }
+
+    /// When the client was last heard of.
+    pub(crate) fn used(&self) -> Instant {
+        self.born + std::time::Duration::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether somebody waits for something here: then it is not idle, however long ago it spoke.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        !state.running.is_empty() || !state.gets.is_empty()
+    }
+
+    /// The client said `notifications/initialized`: from now on it is told of changes.
+    pub(crate) fn initialized(&self) {
+        self.initialized.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the kept answers of this session are charged to.
+    pub(crate) fn purse(&self) -> &Purse {
+        &self.purse
+    }
+
+    // -- requests ---------------------------------------------------------------------------------------
+
+    /// Registers a request. `false` if the session has ended.
+    pub(crate) fn start(&self, running: &Arc<Running>) -> bool {
+        let mut state = self.lock();
+        if !state.ended {
+            state.running.insert(running.outbox.request().key(), Arc::clone(running));
+        }
+        !state.ended
+    }
+
+    /// Puts the answer to a request in its outbox and takes the request off the list.
+    pub(crate) fn finish(&self, outbox: &Arc<Outbox>, answer: Bytes) {
+        {
+            let mut state = self.lock();
+            let key = outbox.request().key();
+            if state.running.get(&key).is_some_and(|running| Arc::ptr_eq(&running.outbox, outbox)) {
+                state.running.remove(&key);
+            }
+            if !state.streams.is_empty() {
+                state.make_room(&self.purse, answer.len());
+            }
+        }
+        outbox.answer(answer);
+    }
+
+    /// Cancels the request with this id, if there is one (mcp-protocol 6.4).
+    pub(crate) fn cancel(&self, id: &Id) {
+        let running = self.lock().running.remove(&id.key());
+        if let Some(running) = running {
+            // The answer may have come just now; then that is the answer.
+            if running.stop() {
+                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()));
+            }
+        }
+    }
+
+    /// Gives an answer stream its number. Returns its first reader, and the priming event if the client wants one.
+    pub(crate) fn commit(&self, outbox: &Arc<Outbox>) -> (Reader, Option<Event>) {
+        let number = {
+            let mut state = self.lock();
+            state.last_stream += 1;
+            let number = state.last_stream;
+            if state.streams.len() >= REPLAY_STREAMS_MAX {
+                state.drop_finished();
+            }
+            if !state.ended {
+                state.streams.push_back((number, Arc::clone(outbox)));
+            }
+            number
+        };
+        let reader = outbox.commit(number);
+        // Older SDK clients try to parse the empty data (mcp-protocol 3.10).
+        let priming = (self.revision() == Revision::V2025_11_25).then(|| outbox.priming());
+        (reader, priming)
+    }
+
+    /// Goes on with the answer stream that `event` belongs to; `None` if it is no longer held.
+    pub(crate) fn resume(&self, event: &EventId) -> Option<AnswerEvents> {
+        let (outbox, running) = {
+            let state = self.lock();
+            let (_, outbox) = state.streams.iter().find(|(number, _)| *number == event.stream)?;
+            if *outbox.request() != event.request {
+                return None;
+            }
+            let running = state.running.get(&event.request.key());
+            let running = running.filter(|running| Arc::ptr_eq(&running.outbox, outbox)).cloned();
+            (Arc::clone(outbox), running)
+        };
+        // The POST that drives the work may be stalled, or about to learn that it lost its turn.
+        if let Some(running) = running {
+            running.detach();
+        }
+        Some(AnswerEvents::resumed(outbox, event.number))
+    }
+
+    // -- the GET stream ---------------------------------------------------------------------------------
+
+    /// Opens a GET stream; it becomes the target. `None` if the session has ended.
+    pub(crate) fn open_get(self: &Arc<Self>) -> Option<GetEvents> {
+        let (number, dropped) = {
+            let mut state = self.lock();
+            if state.ended {
+                return None;
+            }
+            state.last_get += 1;
+            let number = state.last_get;
+            let dropped = (state.gets.len() >= GET_STREAMS_MAX).then(|| state.gets.remove(0));
+            state.gets.push(Get { number, waker: None });
+            (number, dropped)
+        };
+        if let Some(waker) = dropped.and_then(|get| get.waker) {
+            waker.wake();
+        }
+        Some(GetEvents { session: Arc::clone(self), number })
+    }
+
+    /// Announces that these lists changed. Kept for the next GET stream if none is open.
+    pub(crate) fn announce(&self, lists: &[List]) {
+        if self.initialized.load(Ordering::Relaxed) {
+            self.deliver(|pending| pending.lists |= lists.iter().fold(0, |bits, list| bits | list.bit()));
+        }
+    }
+
+    /// Tells of an updated resource: the newest notice of each URI is kept.
+    pub(crate) fn updated(&self, uri: &str, message: Bytes) {
+        let Ok(charge) = self.purse.whole.charge(message.len()) else { return };
+        self.deliver(|pending| {
+            if let Some(at) = pending.updates.iter().position(|(known, ..)| **known == *uri) {
+                pending.bytes -= pending.updates.remove(at).map_or(0, |(_, old, _)| old.len());
+            }
+            pending.bytes += message.len();
+            pending.updates.push_back((uri.into(), message, charge));
+            pending.shed();
+        });
+    }
+
+    /// Passes on a log message that belongs to no call; only to a client that set a level and listens (S-11).
+    pub(crate) fn log(&self, level: LogLevel, message: &Bytes) {
+        {
+            let state = self.lock();
+            if state.gets.is_empty() || state.level.is_none_or(|wanted| level < wanted) {
+                return;
+            }
+        }
+        let Ok(charge) = self.purse.whole.charge(message.len()) else { return };
+        self.deliver(|pending| {
+            pending.bytes += message.len();
+            pending.logs.push_back((message.clone(), charge));
+            pending.shed();
+        });
+    }
+
+    fn deliver(&self, put: impl FnOnce(&mut Pending)) {
+        let waker = {
+            let mut state = self.lock();
+            if state.ended {
+                return;
+            }
+            put(&mut state.pending);
+            state.gets.last_mut().and_then(|get| get.waker.take())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    // -- settings ---------------------------------------------------------------------------------------
+
+    /// The level the client set, if it did.
+    pub(crate) fn level(&self) -> Option<LogLevel> {
+        self.lock().level
+    }
+
+    /// The client wants log messages from this level on.
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        self.lock().level = Some(level);
+    }
+
+    /// Notes a subscription. `None` if the session has too many, else whether it is new.
+    pub(crate) fn subscribe(&self, server: &ServerName, uri: &str) -> Option<bool> {
+        let mut state = self.lock();
+        let key = (server.clone(), uri.into());
+        if state.ended || (state.subscriptions.len() >= SUBSCRIPTIONS_MAX && !state.subscriptions.contains(&key)) {
+            return None;
+        }
+        Some(state.subscriptions.insert(key))
+    }
+
+    /// Whether the client subscribed to this.
+    pub(crate) fn is_subscribed(&self, server: &ServerName, uri: &str) -> bool {
+        let state = self.lock();
+        !state.subscriptions.is_empty() && state.subscriptions.contains(&(server.clone(), uri.into()))
+    }
+
+    /// Forgets a subscription. Says whether there was one.
+    pub(crate) fn unsubscribe(&self, server: &ServerName, uri: &str) -> bool {
+        self.lock().subscriptions.remove(&(server.clone(), uri.into()))
+    }
+
+    /// Until when the lists of this session may wait for servers never seen before: they wait together.
+    pub(crate) fn lists_until(&self, wait: std::time::Duration) -> Instant {
+        *self.lock().lists_until.get_or_insert_with(|| Instant::now() + wait)
+    }
+
+    // -- end --------------------------------------------------------------------------------------------
+
+    /// Ends the session: cancels what runs, closes its streams. Returns its subscriptions, once.
+    pub(crate) fn end(&self) -> Vec<(ServerName, Box<str>)> {
+        let old = {
+            let mut state = self.lock();
+            let old = std::mem::take(&mut *state);
+            state.ended = true;
+            old
+        };
+        for running in old.running.into_values() {
+            if running.stop() {
+                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()));
+            }
+        }
+        for waker in old.gets.into_iter().filter_map(|get| get.waker) {
+            waker.wake();
+        }
+        old.subscriptions.into_iter().collect()
+    }
+
+    /// Lets go of what is too old to be asked for.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let idle = now.saturating_duration_since(self.used()) > SESSION_BUFFERS_IDLE_MAX;
+        let old = |(_, outbox): &(u64, Arc<Outbox>)| {
+            let answered = outbox.answered_at();
+            answered.is_some_and(|at| idle || now.saturating_duration_since(at) > REPLAY_AGE_MAX)
+        };
+        let mut state = self.lock();
+        state.streams.retain(|stream| !old(stream));
+        if idle {
+            // A change of a list is remembered in a bit; the rest nobody came for.
+            if state.gets.is_empty() {
+                state.pending = Pending { lists: state.pending.lists, ..Pending::default() };
+            }
+            state.running.shrink_to_fit();
+            state.streams.shrink_to_fit();
+            state.gets.shrink_to_fit();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the id: who has it may speak as this client.
+        out.debug_struct("Session").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Drops finished streams, oldest first, until `bytes` more fit. What somebody still reads is given back
+    /// when he is done.
+    fn make_room(&mut self, purse: &Purse, bytes: usize) {
+        while !purse.has_room(bytes) && self.drop_finished() {}
+    }
+
+    /// Drops the oldest stream that is finished. Says whether there was one.
+    fn drop_finished(&mut self) -> bool {
+        let finished = |(_, outbox): &(u64, Arc<Outbox>)| outbox.answered_at().is_some();
+        let at = self.streams.iter().position(finished);
+        at.and_then(|at| self.streams.remove(at)).is_some()
+    }
+}
+
+impl Pending {
+    /// Log messages go first, then the oldest updates.
+    fn shed(&mut self) {
+        while self.bytes > PENDING_BYTES_MAX || self.updates.len() + self.logs.len() > PENDING_EVENTS_MAX {
+            let log = self.logs.pop_front().map(|(data, _)| data);
+            let Some(dropped) = log.or_else(|| self.updates.pop_front().map(|(_, data, _)| data)) else { return };
+            self.bytes -= dropped.len();
+        }
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(list) = List::NOTICES.into_iter().find(|list| self.lists & list.bit() != 0) {
+            self.lists &= !list.bit();
+            return Some(list.changed());
+        }
+        let next = self.updates.pop_front().map(|(_, data, _)| data);
+        let next = next.or_else(|| self.logs.pop_front().map(|(data, _)| data))?;
+        self.bytes -= next.len();
+        Some(next)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lists == 0 && self.updates.is_empty() && self.logs.is_empty()
+    }
+}
+
+/// One open GET stream of a session. Ends with the session, or when too many newer ones are open.
+pub(crate) struct GetEvents {
+    session: Arc<Session>,
+    number: u64,
+}
+
+impl Stream for GetEvents {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut state = self.session.lock();
+        let Some(at) = state.gets.iter().position(|get| get.number == self.number) else {
+            return Poll::Ready(None);
+        };
+        if at + 1 == state.gets.len()
+            && let Some(data) = state.pending.next()
+        {
+            return Poll::Ready(Some(Event { id: None, data, retry_ms: None }));
+        }
+        state.gets[at].waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for GetEvents {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.session.lock();
+            state.gets.retain(|get| get.number != self.number);
+            let waits = !state.pending.is_empty();
+            state.gets.last_mut().filter(|_| waits).and_then(|get| get.waker.take())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// 144 random bits as 24 characters.
+fn random_id() -> Box<str> {
+    let mut bits = [0_u8; 18];
+    getrandom::fill(&mut bits).expect("the kernel gives random bytes");
+    URL_SAFE_NO_PAD.encode(bits).into()
+}

@@ -1,0 +1,195 @@
+//! Interest in resources, counted per server and URI (mcp-protocol 5.5, 6.6).
+//!
+//! The first subscriber makes the gateway subscribe at the server, the last one to leave makes it unsubscribe
+//! after a grace, since clients that re-render their view leave and come back at once. What a session is
+//! subscribed to is the session's own; here stands how many are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use trunkline_telemetry::spawn;
+use trunkline_wire::{Json, Method, Notification, Object, Request, ServerName};
+
+use crate::Hub;
+use crate::limits::UNSUBSCRIBE_GRACE;
+use crate::refusal;
+use crate::resources::Place;
+use crate::session::Session;
+
+/// Who is interested in what.
+#[derive(Debug, Default)]
+pub(crate) struct Interest(Mutex<Counts>);
+
+type Counts = HashMap<ServerName, HashMap<Box<str>, Count>>;
+
+#[derive(Debug, Default)]
+struct Count {
+    sessions: usize,
+    /// Whether the server said yes.
+    confirmed: bool,
+    /// Grows when interest comes back: an older grace is void then.
+    turn: u64,
+}
+
+/// Carries out `resources/subscribe` or `resources/unsubscribe` of a session.
+pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Request) -> Result<Json, Json> {
+    let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
+    let uri = params.get_str("uri").ok_or_else(|| refusal::invalid_params("`uri` is missing"))?;
+    let Place { upstream, uri: own, .. } = hub.resource(&uri).ok_or_else(|| refusal::unknown_resource(&uri))?;
+    let server = upstream.name();
+    if request.method == Method::ResourcesUnsubscribe {
+        if session.unsubscribe(server, &own) {
+            leave(&hub, server, &own);
+        }
+        return Ok(Json::literal("{}"));
+    }
+    let is_new = session
+        .subscribe(server, &own)
+        .ok_or_else(|| refusal::invalid_params("this session has too many subscriptions already"))?;
+    let confirmed = hub.interest().join(server, &own, is_new);
+    if confirmed {
+        return Ok(Json::literal("{}"));
+    }
+    let answer = upstream.subscribe(&own).await;
+    let outcome = match answer {
+        Ok(Ok(result)) => {
+            hub.interest().confirm(server, &own);
+            return Ok(result);
+        }
+        Ok(Err(error)) => Err(error),
+        Err(error) => hub.dress(&request.method, &error.fault()),
+    };
+    if session.unsubscribe(server, &own) {
+        leave(&hub, server, &own);
+    }
+    outcome
+}
+
+/// One subscriber less. The last one starts the grace.
+pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
+    let Some(turn) = hub.interest().part(server, uri) else { return };
+    let (hub, server, uri) = (Arc::downgrade(hub), server.clone(), uri.to_owned());
+    spawn("unsubscribe", async move {
+        tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
+        let Some(hub) = hub.upgrade() else { return };
+        let Some(confirmed) = hub.interest().forget(&server, &uri, turn) else { return };
+        if let (true, Some(upstream)) = (confirmed, hub.fleet().get(server.as_str())) {
+            // Whatever the server says, nobody waits for it.
+            let _ = upstream.unsubscribe(&uri).await;
+        }
+    });
+}
+
+/// Tells the sessions that subscribed to `uri` of `server`, or else to the closest resource above it.
+pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: Json) {
+    let Some(subscribed) = hub.interest().closest(server, uri) else { return };
+    let published = hub.catalog().resources.published(server, uri);
+    let params = if published == uri {
+        params
+    } else {
+        let Ok(mut params) = Object::parse(&params) else { return };
+        params.set("uri", Json::from(published.as_str()));
+        params.to_json()
+    };
+    let message = Notification { method: Method::ResourcesUpdated, params: Some(params) }.encode();
+    hub.each_session(|session| {
+        if session.is_subscribed(server, &subscribed) {
+            session.updated(&published, message.clone());
+        }
+    });
+}
+
+impl Interest {
+    /// Counts a subscriber. Says whether the server is subscribed already.
+    fn join(&self, server: &ServerName, uri: &str, is_new: bool) -> bool {
+        let mut counts = self.lock();
+        let count = counts.entry(server.clone()).or_default().entry(uri.into()).or_default();
+        count.sessions += usize::from(is_new);
+        count.turn += 1;
+        count.confirmed
+    }
+
+    fn confirm(&self, server: &ServerName, uri: &str) {
+        if let Some(count) = self.lock().get_mut(server).and_then(|uris| uris.get_mut(uri)) {
+            count.confirmed = true;
+        }
+    }
+
+    /// Counts one subscriber less. Returns the turn of the grace if it was the last one.
+    fn part(&self, server: &ServerName, uri: &str) -> Option<u64> {
+        let mut counts = self.lock();
+        let count = counts.get_mut(server)?.get_mut(uri)?;
+        count.sessions = count.sessions.saturating_sub(1);
+        (count.sessions == 0).then_some(count.turn)
+    }
+
+    /// Ends the interest unless it came back since. Returns whether the server had said yes.
+    fn forget(&self, server: &ServerName, uri: &str, turn: u64) -> Option<bool> {
+        let mut counts = self.lock();
+        let uris = counts.get_mut(server)?;
+        uris.get(uri).filter(|count| count.sessions == 0 && count.turn == turn)?;
+        let count = uris.remove(uri)?;
+        if uris.is_empty() {
+            counts.remove(server);
+        }
+        Some(count.confirmed)
+    }
+
+    /// The URI subscribed to that an update of `uri` is about: itself, or the longest one above it.
+    fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
+        let counts = self.lock();
+        let uris = counts.get(server)?;
+        let above = |parent: &&Box<str>| {
+            let parent: &str = parent;
+            let rest = uri.strip_prefix(parent);
+            rest.is_some_and(|rest| rest.is_empty() || parent.ends_with('/') || rest.starts_with(['/', '#', '?']))
+        };
+        uris.keys().filter(above).max_by_key(|parent| parent.len()).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> ServerName {
+        ServerName::new("files").expect("a name")
+    }
+
+    #[test]
+    fn the_server_is_asked_once_and_left_with_the_last_subscriber() {
+        let (interest, server) = (Interest::default(), server());
+        assert!(!interest.join(&server, "file:///a", true));
+        interest.confirm(&server, "file:///a");
+        assert!(interest.join(&server, "file:///a", true));
+        assert_eq!(interest.part(&server, "file:///a"), None);
+        let turn = interest.part(&server, "file:///a").expect("the last one");
+        assert_eq!(interest.forget(&server, "file:///a", turn), Some(true));
+        assert_eq!(interest.forget(&server, "file:///a", turn), None);
+    }
+
+    #[test]
+    fn interest_that_comes_back_voids_the_grace() {
+        let (interest, server) = (Interest::default(), server());
+        interest.join(&server, "file:///a", true);
+        let turn = interest.part(&server, "file:///a").expect("the last one");
+        interest.join(&server, "file:///a", true);
+        interest.part(&server, "file:///a");
+        assert_eq!(interest.forget(&server, "file:///a", turn), None);
+    }
+
+    #[test]
+    fn an_update_is_for_the_closest_resource_at_or_above_it() {
+        let (interest, server) = (Interest::default(), server());
+        for uri in ["file:///a", "file:///a/b", "file:///ab"] {
+            interest.join(&server, uri, true);
+        }
+        assert_eq!(interest.closest(&server, "file:///a/b/c").as_deref(), Some("file:///a/b"));
+        assert_eq!(interest.closest(&server, "file:///a").as_deref(), Some("file:///a"));
+        assert_eq!(interest.closest(&server, "file:///abc"), None);
+    }
+}
