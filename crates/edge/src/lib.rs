@@ -1,1 +1,233 @@
-//! (skeleton)
+//! The door: HTTP for clients, health for people and probes, a private socket for the owner's own commands.
+//!
+//! A request passes, in this order (mcp-protocol 3.2): the names and origins in [`guard`], the route, the
+//! verb, who the peer is ([`peer`]), and then the handler. Everything refused up to there, and by the handler
+//! before it has read a body, is answered with one line of text: there is no request id yet, and a JSON-RPC
+//! error without one makes Codex wait for its whole tool timeout (clients.md 1.3).
+//!
+//! Routes and checks are plain functions, not a router with layers: there are seven routes, the ladder can be
+//! read from top to bottom in [`answer`], and a call pays for none of it twice.
+//!
+//! Reading order: [`serve`] (connections), `answer` below, `mcp` (the endpoint), `reply` (JSON or events).
+//!
+//! Absences that hold: no knowledge of servers or names beyond what `hub` says, no payload is decoded, no
+//! client's header reaches a server, no CORS for origins that nobody listed.
+
+mod serve;
+
+mod listen;
+
+mod socket;
+
+mod framing;
+
+mod guard;
+
+mod peer;
+
+mod cors;
+
+mod incoming;
+
+mod mcp;
+
+mod reply;
+
+mod body;
+
+mod api;
+
+mod health;
+
+mod limits;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trunkline_config::Config;
+use trunkline_hub::Hub;
+use trunkline_telemetry::{Journal, Metrics};
+use trunkline_wire::Budget;
+
+pub use listen::{BindError, Listeners, OwnerSocket, bind};
+pub use serve::serve;
+
+use crate::body::Body;
+use crate::guard::Guard;
+use crate::limits::TARGET_BYTES_MAX;
+use crate::peer::{Peer, Peers};
+use crate::reply::plain;
+
+/// What the door opens onto.
+#[derive(Clone)]
+pub struct Door {
+    /// Answers clients.
+    pub hub: Arc<Hub>,
+    /// Names, origins, limits.
+    pub config: Arc<Config>,
+    /// Counts, and renders `/metrics`.
+    pub metrics: Metrics,
+    /// The recent past of each server, for health and logs.
+    pub journal: Arc<Journal>,
+    /// Request bodies are charged to it while they are read and worked on.
+    pub budget: Budget,
+    /// The program's version, for health.
+    pub version: &'static str,
+}
+
+/// The door with all that is known once it listens.
+pub(crate) struct Edge {
+    hub: Arc<Hub>,
+    config: Arc<Config>,
+    metrics: Metrics,
+    journal: Arc<Journal>,
+    budget: Budget,
+    version: &'static str,
+    guard: Guard,
+    peers: Peers,
+    addresses: Vec<SocketAddr>,
+    /// Calls that clients wait for, in the whole gateway (reliability 7).
+    in_flight: Arc<Semaphore>,
+    started: Instant,
+    soft: CancellationToken,
+    hard: CancellationToken,
+}
+
+impl Edge {
+    fn new(door: Door, addresses: Vec<SocketAddr>, soft: CancellationToken, hard: CancellationToken) -> Arc<Self> {
+        let Door { hub, config, metrics, journal, budget, version } = door;
+        let port = addresses.first().map_or(config.listen.port, SocketAddr::port);
+        let guard = Guard::new(port, &config.listen.names, &config.listen.origins);
+        let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
+        let peers = Peers::probe();
+        let started = Instant::now();
+        Arc::new(Self {
+            hub,
+            config,
+            metrics,
+            journal,
+            budget,
+            version,
+            guard,
+            peers,
+            addresses,
+            in_flight,
+            started,
+            soft,
+            hard,
+        })
+    }
+
+    /// Whether new work is refused because the daemon is stopping.
+    fn is_draining(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+}
+
+/// Answers one request that came over TCP. A bug that panics costs this request, not its connection; where the
+/// request's id is known, `mcp` has caught it before.
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, peer: Peer, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    AssertUnwindSafe(ladder(edge, peer, request)).catch_unwind().await.unwrap_or_else(|_| {
+        edge.metrics.rejected("panic");
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed at this request; its log says more")
+    })
+}
+
+async fn ladder<B>(edge: &Arc<Edge>, peer: Peer, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    // Before the route, against the ladder's letter: S-2 wants it so, and a rebound page learns nothing.
+    if let Err(refusal) = edge.guard.check(request.uri(), request.headers()) {
+        return reject(edge, StatusCode::FORBIDDEN, "host_or_origin", refusal.0);
+    }
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
+        return reject(edge, StatusCode::URI_TOO_LONG, "target", "the target is longer than 2 KiB");
+    }
+    let Some(route) = Route::of(request.uri().path()) else {
+        let text = "nothing is here; MCP is at /mcp, and health at /health, /health/live, /health/ready and /metrics";
+        return plain(StatusCode::NOT_FOUND, text);
+    };
+    if let Some(preflight) = cors::preflight(&edge.guard, &request) {
+        return preflight;
+    }
+    if !route.offers(request.method()) {
+        let text = format!("{} is not offered here; {} is", request.method(), route.verbs());
+        return reply::with_allow(plain(StatusCode::METHOD_NOT_ALLOWED, &text), route.verbs());
+    }
+    if route == Route::Mcp && peer == Peer::Stranger {
+        let text = "this gateway answers only processes of the user who runs it";
+        return reject(edge, StatusCode::FORBIDDEN, "peer", text);
+    }
+    let origin = edge.guard.listed_origin(request.headers()).cloned();
+    let response = match route {
+        Route::Mcp => mcp::answer(edge, request).await,
+        Route::Health => health::report(edge, peer == Peer::Permitted),
+        Route::Live => health::live(),
+        Route::Ready => health::ready(edge),
+        Route::Metrics => health::metrics(edge),
+    };
+    match origin {
+        Some(origin) => cors::exposed(response, origin),
+        None => response,
+    }
+}
+
+/// Refuses with one line of text, and counts it.
+fn reject(edge: &Edge, status: StatusCode, reason: &'static str, text: &str) -> Response<Body> {
+    edge.metrics.rejected(reason);
+    plain(status, text)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Mcp,
+    Health,
+    Live,
+    Ready,
+    Metrics,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        if guard::is_well_known(path) {
+            return None;
+        }
+        match path {
+            // With the slash too: some clients and people add it, and a redirect would lose the POST.
+            "/mcp" | "/mcp/" => Some(Self::Mcp),
+            "/health" => Some(Self::Health),
+            "/health/live" => Some(Self::Live),
+            "/health/ready" => Some(Self::Ready),
+            "/metrics" => Some(Self::Metrics),
+            _ => None,
+        }
+    }
+
+    fn offers(self, method: &Method) -> bool {
+        match self {
+            Self::Mcp => matches!(*method, Method::POST | Method::GET | Method::DELETE),
+            Self::Health | Self::Live | Self::Ready | Self::Metrics => matches!(*method, Method::GET | Method::HEAD),
+        }
+    }
+
+    fn verbs(self) -> &'static str {
+        match self {
+            Self::Mcp => "POST, GET, DELETE",
+            Self::Health | Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The owner's own commands, on a unix socket that only the owner can open: what `trunkline status`, `tools`,
+//! `call`, `logs` and `restart` ask (architecture 9).
+//!
+//! `GET /health` and `GET /api/v1/state` are the same report, `GET /metrics` the same text as over TCP.
+//! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
+//! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
+//! transitions, `POST /api/v1/servers/NAME/restart` restarts a server. Refusals are `{"error": "…"}`.
+//!
+//! There are no Host and Origin checks here: no web page can reach a unix socket.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Method, Request, Response, StatusCode, Uri};
+use serde_json::json;
+use trunkline_upstream::Upstream;
+use trunkline_wire::{Json, Object};
+
+use crate::body::Body;
+use crate::incoming::Incoming;
+use crate::limits::STDERR_KEPT_BYTES;
+use crate::{Edge, health, incoming, reply};
+
+/// Answers one request of the owner.
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    let failed = |_| no(StatusCode::INTERNAL_SERVER_ERROR, "the daemon failed at this request; its log says more");
+    AssertUnwindSafe(route(edge, request)).catch_unwind().await.unwrap_or_else(failed)
+}
+
+async fn route<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/health" | "/api/v1/state") => health::report(edge, true),
+        (&Method::GET, "/health/live") => health::live(),
+        (&Method::GET, "/health/ready") => health::ready(edge),
+        (&Method::GET, "/metrics") => health::metrics(edge),
+        (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()),
+        (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
+        (&Method::POST, "/api/v1/call") => call(edge, request).await,
+        (&Method::POST, action) => {
+            match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
+                Some((name, "restart")) => restart(edge, name),
+                _ => no(StatusCode::NOT_FOUND, "there is no such action"),
+            }
+        }
+        _ => no(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    }
+}
+
+/// The catalogue: each tool under its name for clients, with the entry as clients get it.
+fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
+    if let Err(unknown) = wanted(edge, target) {
+        return no(StatusCode::NOT_FOUND, &unknown.0);
+    }
+    let catalog = edge.hub.catalog();
+    let chosen = server_of(target);
+    let tools = catalog.tools().iter().filter(|tool| chosen.is_none_or(|name| tool.server().as_str() == name));
+    let tools: Vec<Bytes> = tools
+        .map(|tool| {
+            let mut entry = Object::new();
+            entry.set("server", Json::from(tool.server().as_str()));
+            entry.set("name", Json::from(tool.name.as_str()));
+            entry.set("original", Json::from(&*tool.original));
+            entry.set("tool", tool.body.clone());
+            entry.to_json().into_bytes()
+        })
+        .collect();
+    let text = [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]}"].concat();
+    reply::message(StatusCode::OK, text.into())
+}
+
+/// Calls a tool: `{"result": …}` or `{"error": {"code", "message", "data"}}`, both as the server or the hub put it.
+async fn call<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    let (head, body) = request.into_parts();
+    let Incoming { bytes, charge } =
+        match incoming::read(body, &head.headers, edge.config.limits.request_body_bytes, &edge.budget).await {
+            Ok(read) => read,
+            Err(unread) => return unread.response(),
+        };
+    let asked = Json::parse(bytes).and_then(|body| Object::parse(&body));
+    let (name, arguments) = match asked {
+        Ok(mut asked) => (asked.get_str("name"), asked.remove("arguments")),
+        Err(malformed) => return no(StatusCode::BAD_REQUEST, &malformed.to_string()),
+    };
+    let Some(name) = name else {
+        return no(StatusCode::BAD_REQUEST, "the body needs `name`, and may have `arguments`");
+    };
+    let (key, outcome) = match Box::pin(edge.hub.call_direct(&name, arguments)).await {
+        Ok(result) => ("result", result),
+        Err(error) => ("error", error),
+    };
+    drop(charge);
+    let mut answer = Object::new();
+    answer.set(key, outcome);
+    reply::message(StatusCode::OK, answer.to_json().into_bytes())
+}
+
+fn restart(edge: &Edge, name: &str) -> Response<Body> {
+    match known(edge, name) {
+        Ok(upstream) => {
+            upstream.restart();
+            reply::json(StatusCode::OK, &json!({ "restarting": name }))
+        }
+        Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
+    }
+}
+
+fn logs(edge: &Edge, target: &Uri) -> Response<Body> {
+    let wanted = match wanted(edge, target) {
+        Ok(wanted) => wanted,
+        Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
+    };
+    let logs: Vec<_> = wanted
+        .into_iter()
+        .map(|upstream| {
+            let name = upstream.name();
+            let transitions = edge.journal.history(name).into_iter().map(|change| {
+                json!({ "at_unix_ms": change.at_unix_ms, "from": change.from, "to": change.to, "reason": change.reason })
+            });
+            json!({
+                "name": name.as_str(),
+                "transitions": transitions.collect::<Vec<_>>(),
+                "stderr": edge.journal.stderr_tail(name, STDERR_KEPT_BYTES),
+                "stderr_dropped_bytes": edge.journal.stderr_dropped(name),
+            })
+        })
+        .collect();
+    reply::json(StatusCode::OK, &json!({ "servers": logs }))
+}
+
+/// A name that no server has, as a sentence.
+struct Unknown(String);
+
+/// The servers that `?server=NAME` names: one, or all of them.
+fn wanted<'a>(edge: &'a Edge, target: &Uri) -> Result<Vec<&'a Upstream>, Unknown> {
+    match server_of(target) {
+        Some(name) => known(edge, name).map(|upstream| vec![upstream]),
+        None => Ok(edge.hub.fleet().all().iter().collect()),
+    }
+}
+
+/// Names of servers need no escapes in a query.
+fn server_of(target: &Uri) -> Option<&str> {
+    target.query()?.split('&').find_map(|pair| pair.strip_prefix("server="))
+}
+
+fn known<'a>(edge: &'a Edge, name: &str) -> Result<&'a Upstream, Unknown> {
+    edge.hub.fleet().get(name).ok_or_else(|| {
+        let names: Vec<_> = edge.hub.fleet().all().iter().map(|upstream| upstream.name().as_str()).collect();
+        Unknown(format!("there is no server of this name; configured are: {}", names.join(", ")))
+    })
+}
+
+fn no(status: StatusCode, text: &str) -> Response<Body> {
+    reply::json(status, &json!({ "error": text }))
+}

@@ -1,0 +1,208 @@
+//! [`Guard`]: which names are the gateway's own, and which origins may speak to it (S-2, S-3).
+//!
+//! A web page that rebinds its own name to loopback arrives with that name in `Host`; a page that posts
+//! across origins arrives with its origin in `Origin`. Both are refused on every path, health and metrics
+//! included, and before routing, so that a page cannot even learn which paths exist. The names are few, so
+//! they are compared one by one as text; there is no pattern, no suffix rule and no way to say "any".
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Uri};
+
+/// The gateway's own names with its own port, and the origins that the configuration adds.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    /// `name:port` in lower case.
+    authorities: Vec<String>,
+    /// `http://name:port` of the above, then what the configuration lists.
+    own_origins: Vec<String>,
+    listed_origins: Vec<String>,
+}
+
+/// Who refused, in words for a `text/plain` body: one line that names the setting to change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotOurs(pub(crate) &'static str);
+
+const BAD_HOST: NotOurs = NotOurs(
+    "this Host is not one of the gateway's own names; use 127.0.0.1, [::1] or localhost with its port, or add the \
+     name to `listen.names`",
+);
+const BAD_ORIGIN: NotOurs =
+    NotOurs("this Origin may not use the gateway; if it is meant to, add it to `listen.origins` in the configuration");
+
+impl Guard {
+    /// Names are `127.0.0.1`, `[::1]`, `localhost` and `names`, each with `port` unless it states another.
+    pub(crate) fn new(port: u16, names: &[String], origins: &[String]) -> Self {
+        let own = ["127.0.0.1", "[::1]", "localhost"].into_iter().chain(names.iter().map(String::as_str));
+        let authorities: Vec<String> = own.map(|name| with_port(&name.to_ascii_lowercase(), port)).collect();
+        let own_origins =
+            authorities.iter().map(|authority| format!("http://{}", without_default(authority))).collect();
+        let listed_origins = origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
+        Self { authorities, own_origins, listed_origins }
+    }
+
+    /// Refuses a request whose `Host` is missing, doubled or foreign, or whose `Origin` is foreign.
+    pub(crate) fn check(&self, target: &Uri, headers: &HeaderMap) -> Result<(), NotOurs> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(BAD_HOST) };
+        // A target in absolute form overrides Host for some readers, so both must be ours.
+        let named = target.authority().is_none_or(|authority| self.is_own(authority.as_str().as_bytes()));
+        if !named || !self.is_own(host.as_bytes()) {
+            return Err(BAD_HOST);
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => Ok(()),
+            (Some(origin), None) if self.admits(origin) => Ok(()),
+            (Some(_), _) => Err(BAD_ORIGIN),
+        }
+    }
+
+    /// Returns the origin of a request if the configuration lists it: such a page gets CORS headers
+    /// (mcp-protocol 3.15), the gateway's own needs none.
+    pub(crate) fn listed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        headers.get(ORIGIN).filter(|origin| contains(&self.listed_origins, origin.as_bytes()))
+    }
+
+    fn is_own(&self, authority: &[u8]) -> bool {
+        // One dot at the end makes a name absolute; it is the same name.
+        let (name, port) = split_port(authority);
+        let name = name.strip_suffix(b".").unwrap_or(name);
+        self.authorities.iter().any(|own| {
+            let (own_name, own_port) = split_port(own.as_bytes());
+            own_name.eq_ignore_ascii_case(name) && own_port.unwrap_or(b"80") == port.unwrap_or(b"80")
+        })
+    }
+
+    fn admits(&self, origin: &HeaderValue) -> bool {
+        contains(&self.own_origins, origin.as_bytes()) || contains(&self.listed_origins, origin.as_bytes())
+    }
+}
+
+/// Whether the request's path belongs to discovery documents, of which there are none: clients probe them
+/// below every path and take anything but 404 for a login (clients.md 1.14).
+pub(crate) fn is_well_known(path: &str) -> bool {
+    path.contains("/.well-known/") || path.ends_with("/.well-known")
+}
+
+fn contains(list: &[String], text: &[u8]) -> bool {
+    list.iter().any(|entry| entry.as_bytes().eq_ignore_ascii_case(text))
+}
+
+fn with_port(name: &str, port: u16) -> String {
+    if split_port(name.as_bytes()).1.is_some() { name.to_owned() } else { format!("{name}:{port}") }
+}
+
+/// Browsers leave the scheme's default port out of an origin.
+fn without_default(authority: &str) -> &str {
+    authority.strip_suffix(":80").unwrap_or(authority)
+}
+
+/// Splits `name:port`; the colons within `[…]` belong to the name.
+fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let name_end = authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end + 1);
+    match authority[name_end..].iter().position(|byte| *byte == b':') {
+        Some(colon) => (&authority[..name_end + colon], Some(&authority[name_end + colon + 1..])),
+        None => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn guard() -> Guard {
+        Guard::new(6270, &["Box.local".into(), "proxy.example:8443".into()], &["https://inspector.example/".into()])
+    }
+
+    fn ask(target: &str, headers: &[(http::HeaderName, &str)]) -> Result<(), NotOurs> {
+        let map = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).expect("a value")));
+        let mut headers = HeaderMap::new();
+        map.for_each(|(name, value)| {
+            headers.append(name, value);
+        });
+        guard().check(&target.parse().expect("a target"), &headers)
+    }
+
+    #[test]
+    fn g2_only_own_names_with_the_own_port_are_hosts() {
+        for host in [
+            "127.0.0.1:6270",
+            "[::1]:6270",
+            "localhost:6270",
+            "LOCALHOST:6270",
+            "localhost.:6270",
+            "box.local:6270",
+            "proxy.example:8443",
+        ] {
+            assert_eq!(ask("/mcp", &[(HOST, host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:6270",
+            "127.0.0.1",
+            "localhost:80",
+            "localhost:6270:6270",
+            "localhost:",
+            "localhost..:6270",
+            "",
+            ":6270",
+            "[::1]",
+            "::1:6270",
+            "proxy.example:6270",
+            "127.0.0.1:6270@evil.example",
+            "evil.example/127.0.0.1:6270",
+        ] {
+            assert_eq!(ask("/mcp", &[(HOST, host)]), Err(BAD_HOST), "{host}");
+        }
+    }
+
+    #[test]
+    fn g2_a_missing_or_doubled_host_is_refused() {
+        assert_eq!(ask("/mcp", &[]), Err(BAD_HOST));
+        assert_eq!(ask("/mcp", &[(HOST, "localhost:6270"), (HOST, "localhost:6270")]), Err(BAD_HOST));
+        assert_eq!(ask("http://evil.example/mcp", &[(HOST, "localhost:6270")]), Err(BAD_HOST));
+        assert_eq!(ask("http://localhost:6270/mcp", &[(HOST, "localhost:6270")]), Ok(()));
+    }
+
+    #[test]
+    fn g1_g3_an_origin_is_absent_own_or_listed() {
+        let with = |origin| ask("/mcp", &[(HOST, "localhost:6270"), (ORIGIN, origin)]);
+        for origin in
+            ["http://localhost:6270", "http://127.0.0.1:6270", "http://[::1]:6270", "https://inspector.example"]
+        {
+            assert_eq!(with(origin), Ok(()), "{origin}");
+        }
+        for origin in [
+            "null",
+            "http://evil.example",
+            "https://localhost:6270",
+            "http://localhost",
+            "http://localhost:6270.evil.example",
+            "https://inspector.example.evil.example",
+            "",
+        ] {
+            assert_eq!(with(origin), Err(BAD_ORIGIN), "{origin}");
+        }
+        let twice = [(HOST, "localhost:6270"), (ORIGIN, "http://localhost:6270"), (ORIGIN, "http://localhost:6270")];
+        assert_eq!(ask("/mcp", &twice), Err(BAD_ORIGIN));
+    }
+
+    #[test]
+    fn port_80_may_be_left_out() {
+        let guard = Guard::new(80, &[], &[]);
+        let headers = HeaderMap::from_iter([
+            (HOST, HeaderValue::from_static("localhost")),
+            (ORIGIN, HeaderValue::from_static("http://localhost")),
+        ]);
+        assert_eq!(guard.check(&Uri::from_static("/"), &headers), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_host_makes_it_panic(host in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = guard().is_own(&host);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `/health`, its two short forms, and `/metrics`.
+//!
+//! *live*: the process works. *ready*: it takes work, whatever the state of any server, since a probe that
+//! restarts the daemon because a server is down would take the others with it. *`/health`*: the truth about
+//! each server, for people, the command line and scripts. Only who may connect sees servers named (S-5).
+//!
+//! Everything here is read from values published beforehand; nothing waits for a server. What servers said
+//! themselves (stderr, identity) was cleaned of secrets where it was stored.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use serde::Serialize;
+use trunkline_telemetry::Transition;
+use trunkline_upstream::{Complaint, Status, Upstream};
+use trunkline_wire::Json;
+
+use crate::Edge;
+use crate::body::Body;
+use crate::limits::STDERR_SHOWN_BYTES;
+use crate::reply;
+
+/// The content type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The whole report. Field names are an interface: the command line and people's scripts read them.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// `ok`, or `draining` once the daemon stops.
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    listen: Vec<String>,
+    sessions: usize,
+    /// Calls that clients wait for.
+    in_flight: usize,
+    buffered_bytes: usize,
+    /// What a person should know about this installation.
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers: Option<Vec<Server<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    name: &'a str,
+    state: &'static str,
+    /// One sentence, if it is not ready.
+    reason: Option<String>,
+    retry_in_seconds: Option<f64>,
+    since_seconds: f64,
+    transport: Option<&'static str>,
+    revision: Option<&'static str>,
+    identity: Option<serde_json::Value>,
+    pid: Option<u32>,
+    in_flight: usize,
+    restarts: u64,
+    get_stream: Option<&'static str>,
+    /// Whether what is listed is what an earlier connection offered.
+    stale: bool,
+    tools: usize,
+    prompts: usize,
+    resources: usize,
+    templates: usize,
+    complaints: Vec<Complained>,
+    transitions: Vec<Changed>,
+    stderr_tail: String,
+    stderr_dropped_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Complained {
+    what: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Changed {
+    at_unix_ms: u64,
+    from: &'static str,
+    to: &'static str,
+    reason: String,
+}
+
+/// `/health`. Servers are told of only where `named` is set.
+pub(crate) fn report(edge: &Edge, named: bool) -> Response<Body> {
+    let warnings = edge
+        .peers
+        .unknown_reason()
+        .map(|reason| format!("other users of this machine cannot be told apart and could connect: {reason}"));
+    let servers = || edge.hub.fleet().all().iter().map(|upstream| server(edge, upstream)).collect();
+    let report = Report {
+        status: if edge.is_draining() { "draining" } else { "ok" },
+        version: edge.version,
+        uptime_seconds: edge.started.elapsed().as_secs(),
+        listen: edge.addresses.iter().map(|address| format!("http://{address}/mcp")).collect(),
+        sessions: edge.hub.sessions(),
+        in_flight: edge.config.limits.in_flight.saturating_sub(edge.in_flight.available_permits()),
+        buffered_bytes: edge.budget.used(),
+        warnings: warnings.into_iter().collect(),
+        servers: named.then(servers),
+    };
+    reply::json(StatusCode::OK, &report)
+}
+
+/// `/health/live`: whoever can answer is alive.
+pub(crate) fn live() -> Response<Body> {
+    reply::plain(StatusCode::OK, "live")
+}
+
+/// `/health/ready`: whether new work is taken.
+pub(crate) fn ready(edge: &Edge) -> Response<Body> {
+    if edge.is_draining() {
+        let response = reply::plain(StatusCode::SERVICE_UNAVAILABLE, "draining");
+        return reply::with_retry_after(response, Duration::from_secs(2));
+    }
+    reply::plain(StatusCode::OK, "ready")
+}
+
+/// `/metrics`, in Prometheus' text format.
+pub(crate) fn metrics(edge: &Edge) -> Response<Body> {
+    edge.metrics.sessions(edge.hub.sessions());
+    reply::text_as(METRICS_TYPE, edge.metrics.render())
+}
+
+fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
+    let name = upstream.name();
+    let Status {
+        state,
+        reason,
+        retry_in,
+        since,
+        transport,
+        revision,
+        identity,
+        pid,
+        in_flight,
+        restarts,
+        get_stream,
+        tools,
+        prompts,
+        resources,
+        templates,
+        complaints,
+        stale,
+    } = upstream.status();
+    Server {
+        name: name.as_str(),
+        state,
+        reason,
+        retry_in_seconds: retry_in.map(tenths),
+        since_seconds: tenths(since),
+        transport,
+        revision: revision.map(trunkline_wire::Revision::as_str),
+        identity: identity.as_ref().and_then(readable),
+        pid,
+        in_flight,
+        restarts,
+        get_stream,
+        stale,
+        tools,
+        prompts,
+        resources,
+        templates,
+        complaints: complaints.iter().chain(edge.hub.catalog().complaints(name.as_str())).map(complained).collect(),
+        transitions: edge.journal.history(name).into_iter().map(changed).collect(),
+        stderr_tail: edge.journal.stderr_tail(name, STDERR_SHOWN_BYTES),
+        stderr_dropped_bytes: edge.journal.stderr_dropped(name),
+    }
+}
+
+fn complained(complaint: &Complaint) -> Complained {
+    Complained { what: complaint.what.clone(), why: complaint.why.clone() }
+}
+
+fn changed(Transition { at_unix_ms, from, to, reason }: Transition) -> Changed {
+    Changed { at_unix_ms, from, to, reason }
+}
+
+/// Name and version of a server's `serverInfo`; the rest may be of any size.
+fn readable(identity: &Json) -> Option<serde_json::Value> {
+    let identity = trunkline_wire::Object::parse(identity).ok()?;
+    let short = |key| identity.get_str(key).map(|text| trunkline_telemetry::redact::printable(&text, 128));
+    Some(serde_json::json!({ "name": short("name"), "version": short("version") }))
+}
+
+/// Seconds with one digit: enough for people, stable enough to read.
+fn tenths(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}

@@ -1,0 +1,70 @@
+//! The door's own limits (reliability 7), in one place.
+//!
+//! What a person may tune stands in the configuration; these are fixed, because a client that needs other
+//! values is broken or hostile. There is no limit per user and none on the rate of new connections: only
+//! the owner of the daemon (and root) gets past the door, and their own tools may well open a thousand
+//! streams within a second.
+
+use std::time::Duration;
+
+/// A request's head. Session ids and vendor headers fit many times over.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// A request's target: path and query. No route of ours comes near it.
+pub(crate) const TARGET_BYTES_MAX: usize = 2 * 1024;
+
+/// Largest piece read from a socket at once. Buffers start at 8 KiB and grow to this only while a body
+/// fills them, so that idle connections stay small and 16 MiB bodies take few system calls.
+pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// From accept, or from the first byte of a later request, to the end of the head (S-23).
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the end of the head to the end of the body (S-23).
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a refused body is still read, and thrown away, so that its sender gets to read the refusal.
+pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection between two requests (S-23). Longer than the pools of common HTTP clients keep theirs, so
+/// that it is the client who closes and no request meets a closing socket.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A reader that takes nothing for so long is cut.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Silence on an event stream before a comment keeps it alive (mcp-protocol 3.10).
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long the accept loop rests when the process or the system has no file left: long enough not to
+/// spin, short enough that nobody notices.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel holds while the accept loop is busy. The clients of one machine start
+/// together, at login.
+pub(crate) const BACKLOG: u32 = 1024;
+
+/// How long a taken address is asked for again before the start fails: a predecessor's drain may end.
+pub(crate) const BIND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two such attempts.
+pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(250);
+
+/// Idle streams end spread over this time at shutdown, so that their clients do not return as one.
+pub(crate) const STREAM_END_SPREAD: Duration = Duration::from_secs(1);
+
+/// What a standalone stream tells its client to wait before it reconnects after a planned stop.
+pub(crate) const STREAM_RETRY: Duration = Duration::from_secs(1);
+
+/// Time for the last answers to leave the process after the hard stop.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// stderr shown per server in health (reliability 7).
+pub(crate) const STDERR_SHOWN_BYTES: usize = 8 * 1024;
+
+/// All of the stderr that is kept per server, for `trunkline logs` (reliability 7).
+pub(crate) const STDERR_KEPT_BYTES: usize = 64 * 1024;
+
+/// An event below this size is copied into one piece with its framing, a larger one is sent as it lies:
+/// one copy costs less than two more chunks only while it is small.
+pub(crate) const EVENT_COPIED_BYTES: usize = 16 * 1024;

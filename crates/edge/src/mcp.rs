@@ -1,0 +1,460 @@
+//! The endpoint: POST, GET and DELETE on `/mcp` (mcp-protocol 3.2, 3.3, 3.9, 3.11, 3.12).
+//!
+//! It reads a request as far as HTTP goes, finds the session, hands the message to the hub and gives back what
+//! the hub says, as JSON or as events. Which status goes with which refusal is decided here and nowhere else.
+//! Every error to a request carries the request's id; what was no request is refused with a line of text.
+//!
+//! # The two eras
+//! Only the legacy era is served yet; `is_modern` is the place where the other one will branch off. Dual-era
+//! clients open with `server/discover` or another request that claims a revision in `_meta`, and fall back to
+//! `initialize` if the answer looks like that of an older server. The one answer that all of them take so is
+//! **200 with -32601 and the request's own id**: Codex accepts only that error (by id), or a 400 with a null id
+//! and special words (clients.md 2); the TypeScript client reports a 404 as a failed connection and takes a 400
+//! for an answer only when the id matches; Python, rmcp and Claude Code fall back on any error with a matching
+//! id. Older SDK servers answer a method they do not know in the same way, in-band.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use tokio::time::sleep;
+use trunkline_hub::{EventStream, Refusal, Reply, Session, Wants};
+use trunkline_wire::{
+    Era, Fault, FaultCode, Id, Malformed, Message, Method, Outcome, Request as Call, Revision, RpcError, code, key,
+};
+
+use crate::Edge;
+use crate::body::Body;
+use crate::incoming::{self, Incoming};
+use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
+use crate::reply::{self, bare, plain};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The words that SDK servers use and clients look for.
+const NO_SESSION: &str = "Bad Request: No valid session ID provided";
+
+/// The headers that matter once the body is read.
+struct Head {
+    session: Option<HeaderValue>,
+    revision: Option<HeaderValue>,
+    wants: Wants,
+}
+
+/// Answers a request to the endpoint. Its verb is one that the route offers.
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    match *request.method() {
+        http::Method::POST => post(edge, request).await,
+        http::Method::DELETE => delete(edge, request.headers()),
+        _ => get(edge, request.headers()),
+    }
+}
+
+async fn post<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    if !incoming::is_json(&parts.headers) {
+        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a POST to /mcp needs `Content-Type: application/json`");
+    }
+    let wants = incoming::wants(&parts.headers);
+    if !wants.json && !wants.sse {
+        let text = "`Accept` must list application/json and text/event-stream";
+        return plain(StatusCode::NOT_ACCEPTABLE, text);
+    }
+    let Incoming { bytes, charge } =
+        match incoming::read(body, &parts.headers, edge.config.limits.request_body_bytes, &edge.budget).await {
+            Ok(read) => read,
+            Err(unread) => {
+                edge.metrics.rejected(unread.reason());
+                return unread.response();
+            }
+        };
+    let head = Head {
+        session: parts.headers.get(SESSION_ID).cloned(),
+        revision: parts.headers.get(PROTOCOL_VERSION).cloned(),
+        wants,
+    };
+    // The head's buffer is not needed for the time of a call.
+    drop(parts);
+    let response = match trunkline_wire::parse_batch(&bytes) {
+        Some(Ok(members)) => Box::pin(batch(edge, &head, members)).await,
+        Some(Err(malformed)) => bad_body(&malformed, None),
+        None => match Message::parse(&bytes) {
+            Ok(message) => single(edge, &head, message).await,
+            Err(malformed) => bad_body(&malformed, readable_id(&bytes)),
+        },
+    };
+    drop(charge);
+    response
+}
+
+/// Answers one message: rows 1, 2, 4-12 and 14 of mcp-protocol 3.9.
+async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Body> {
+    match message {
+        Message::Request(call) => {
+            let (id, method) = (call.id.clone(), call.method.clone());
+            let answering = async {
+                if method == Method::Initialize {
+                    initialize(edge, head, &call)
+                } else {
+                    request(edge, head, call).await
+                }
+            };
+            let response = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+                edge.metrics.rejected("panic");
+                let text = "the gateway failed at this request; its log says more";
+                let error = RpcError::new(code::INTERNAL_ERROR, text);
+                reply::error(StatusCode::INTERNAL_SERVER_ERROR, Some(id), &error)
+            });
+            edge.metrics.client_request(Era::Legacy, Some(&method), response.status().as_u16());
+            response
+        }
+        Message::Notification(_) | Message::Response(_) => {
+            let session = match find(edge, head) {
+                Ok(session) => session,
+                Err(no) => return plain(no.status, &no.error.message),
+            };
+            let reply = edge.hub.handle(&session, message, head.wants).await;
+            let response = match reply {
+                Reply::Refused(refusal) => plain(status(&refusal), &refusal.to_string()),
+                Reply::Accepted | Reply::One(_) | Reply::Events(_) => bare(StatusCode::ACCEPTED),
+            };
+            in_session(response, &session)
+        }
+    }
+}
+
+/// Opens a session. A modern `MCP-Protocol-Version` does not matter here: a client that falls back may still
+/// send it (mcp-protocol 3.3 row 7).
+fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
+    if let Some(id) = &head.session {
+        let known = session(edge, id).is_some();
+        let refusal = if known { Refusal::SecondInitialize } else { Refusal::UnknownSession };
+        return refused(&refusal, &call.id);
+    }
+    if edge.is_draining() {
+        return refused(&Refusal::ShuttingDown, &call.id);
+    }
+    match edge.hub.open(call) {
+        Ok((session, response)) => in_session(one(head.wants, response.encode()), &session),
+        Err(refusal) => refused(&refusal, &call.id),
+    }
+}
+
+async fn request(edge: &Arc<Edge>, head: &Head, call: Call) -> Response<Body> {
+    let id = call.id.clone();
+    if head.session.is_none() && is_modern(head, &call) {
+        let text = "this gateway speaks revisions up to 2025-11-25 here; begin with `initialize`";
+        return reply::error(StatusCode::OK, Some(id), &RpcError::new(code::METHOD_NOT_FOUND, text));
+    }
+    let session = match find(edge, head) {
+        Ok(session) => session,
+        Err(no) => return reply::error(no.status, Some(id), &no.error),
+    };
+    let response = in_flight(edge, head.wants, &session, call, id).await;
+    in_session(response, &session)
+}
+
+/// Hands a request to the hub and waits for the first thing that is known of its answer.
+async fn in_flight(edge: &Arc<Edge>, wants: Wants, session: &Arc<Session>, call: Call, id: Id) -> Response<Body> {
+    if edge.is_draining() {
+        return refused(&Refusal::ShuttingDown, &id);
+    }
+    let Ok(place) = edge.in_flight.clone().try_acquire_owned() else { return overloaded(edge, id) };
+    let reply = tokio::select! {
+        biased;
+        reply = edge.hub.handle(session, Message::Request(call), wants) => reply,
+        () = stopped(edge.clone()) => Reply::One(reply::cut_short(id.clone())),
+    };
+    match reply {
+        Reply::One(text) => one(wants, text),
+        Reply::Events(events) => {
+            reply::events(reply::until_answered(events, stopped(edge.clone()), move || reply::cut_short(id), place))
+        }
+        Reply::Refused(refusal) => refused(&refusal, &id),
+        // A request is never merely accepted; should a bug say so, the client is not left waiting.
+        Reply::Accepted => one(wants, reply::cut_short(id)),
+    }
+}
+
+/// Resolves when the daemon cannot wait any longer: a moment after the hard stop, so that the hub's own
+/// final answers, which know more, get through first.
+async fn stopped(edge: Arc<Edge>) {
+    edge.hard.cancelled().await;
+    sleep(LAST_WORDS / 2).await;
+}
+
+/// Answers a batch (mcp-protocol 2.3): its requests are worked on at the same time, the answers are an array.
+async fn batch(edge: &Arc<Edge>, head: &Head, members: Vec<Result<Message, Malformed>>) -> Response<Body> {
+    let calls = || {
+        members
+            .iter()
+            .flatten()
+            .filter_map(|member| if let Message::Request(call) = member { Some(call) } else { None })
+    };
+    if calls().any(|call| claim(call).is_some()) {
+        return not_here("a batch may not hold requests of revision 2026-07-28");
+    }
+    if calls().any(|call| call.method == Method::Initialize) {
+        return not_here("`initialize` may not be part of a batch");
+    }
+    let session = match find(edge, head) {
+        Ok(session) => session,
+        // Without one id that the error could carry: a line of text.
+        Err(no) => return plain(no.status, &no.error.message),
+    };
+    if session.revision() != Revision::V2025_03_26 {
+        return in_session(not_here("batches belong to revision 2025-03-26 alone"), &session);
+    }
+    let wants = Wants { json: true, sse: false };
+    let answers = join_all(members.into_iter().map(|member| {
+        let session = &session;
+        async move {
+            match member {
+                Ok(Message::Request(call)) => {
+                    let id = call.id.clone();
+                    let (edge, session) = (edge.clone(), session.clone());
+                    Some(alone(edge, session, call, id, wants).await)
+                }
+                Ok(message) => {
+                    let _ = edge.hub.handle(session, message, wants).await;
+                    None
+                }
+                Err(malformed) => Some(error_text(None, &RpcError::new(malformed.code(), malformed.to_string()))),
+            }
+        }
+    }))
+    .await;
+    let answers: Vec<Bytes> = answers.into_iter().flatten().collect();
+    let response = if answers.is_empty() {
+        bare(StatusCode::ACCEPTED)
+    } else if head.wants.json {
+        let array = [&b"["[..], &answers.join(&b","[..]), b"]"].concat();
+        reply::message(StatusCode::OK, array.into())
+    } else {
+        reply::as_events(answers)
+    };
+    in_session(response, &session)
+}
+
+/// Answers a batch's request as one message.
+async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants: Wants) -> Bytes {
+    let Ok(_place) = edge.in_flight.clone().try_acquire_owned() else {
+        return error_text(Some(id), &too_busy().to_error());
+    };
+    let reply = tokio::select! {
+        biased;
+        reply = edge.hub.handle(&session, Message::Request(call), wants) => reply,
+        () = stopped(edge.clone()) => Reply::Accepted,
+    };
+    match reply {
+        Reply::One(text) => text,
+        Reply::Events(events) => last_of(events).await.unwrap_or_else(|| reply::cut_short(id)),
+        Reply::Refused(refusal) => refusal.response(Some(id)),
+        Reply::Accepted => reply::cut_short(id),
+    }
+}
+
+/// The answer is what ends a call's stream.
+async fn last_of(events: EventStream) -> Option<Bytes> {
+    events.fold(None, |_, event| async { Some(event.data) }).await
+}
+
+fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+    if let Some(refusal) = modern_verb(headers) {
+        return refusal;
+    }
+    if !incoming::wants(headers).sse {
+        return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /mcp opens an event stream: `Accept: text/event-stream`");
+    }
+    let session = match find(edge, &Head::of(headers)) {
+        Ok(session) => session,
+        Err(no) => return plain(no.status, &no.error.message),
+    };
+    let resumed = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
+    // An id with bytes beyond ASCII is none that we gave.
+    let last_event_id = resumed.map(|id| id.to_str().unwrap_or("?"));
+    if edge.is_draining() && resumed.is_none() {
+        let response = plain(status(&Refusal::ShuttingDown), &Refusal::ShuttingDown.to_string());
+        return reply::with_retry_after(response, STREAM_RETRY);
+    }
+    let response = match edge.hub.attach(&session, last_event_id) {
+        Ok(events) if resumed.is_some() => {
+            let hard = edge.hard.clone();
+            reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
+        }
+        Ok(events) => reply::events(reply::until_stopped(events, idle_end(edge, &session), STREAM_RETRY)),
+        Err(refusal) => plain(status(&refusal), &refusal.to_string()),
+    };
+    in_session(response, &session)
+}
+
+/// Resolves some time in the second after the soft stop, at a moment that differs from session to session.
+fn idle_end(edge: &Edge, session: &Session) -> impl Future<Output = ()> + Send + 'static {
+    let soft = edge.soft.clone();
+    let part = session.id().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
+    async move {
+        soft.cancelled().await;
+        sleep(STREAM_END_SPREAD / 100 * part).await;
+    }
+}
+
+fn delete(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+    if let Some(refusal) = modern_verb(headers) {
+        return refusal;
+    }
+    match find(edge, &Head::of(headers)) {
+        Ok(session) => {
+            edge.hub.end(&session);
+            in_session(bare(StatusCode::OK), &session)
+        }
+        Err(no) => plain(no.status, &no.error.message),
+    }
+}
+
+/// Refuses GET and DELETE of the modern era, which has neither (mcp-protocol 3.3 row 1, G-31).
+fn modern_verb(headers: &HeaderMap) -> Option<Response<Body>> {
+    names_modern(headers.get(PROTOCOL_VERSION)?).then(|| {
+        let text = "revision 2026-07-28 has neither GET nor DELETE";
+        reply::with_allow(plain(StatusCode::METHOD_NOT_ALLOWED, text), "POST")
+    })
+}
+
+impl Head {
+    fn of(headers: &HeaderMap) -> Self {
+        Self {
+            session: headers.get(SESSION_ID).cloned(),
+            revision: headers.get(PROTOCOL_VERSION).cloned(),
+            wants: Wants { json: true, sse: true },
+        }
+    }
+}
+
+/// Why a message belongs to no session.
+struct NoSession {
+    status: StatusCode,
+    error: RpcError,
+}
+
+/// Rows 4 to 9 of mcp-protocol 3.9.
+fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, NoSession> {
+    let Some(id) = &head.session else {
+        let error = RpcError::new(code::BAD_SESSION_REQUEST, NO_SESSION);
+        return Err(NoSession { status: StatusCode::BAD_REQUEST, error });
+    };
+    let Some(session) = session(edge, id) else {
+        return Err(NoSession { status: StatusCode::NOT_FOUND, error: Refusal::UnknownSession.error() });
+    };
+    if head.revision.as_ref().is_some_and(|revision| legacy(revision).is_none()) {
+        let supported = Revision::ALL.into_iter().filter(|revision| revision.era() == Era::Legacy);
+        let supported = supported.map(Revision::as_str).collect::<Vec<_>>().join(", ");
+        let text = format!("Bad Request: Unsupported protocol version (supported versions: {supported})");
+        return Err(NoSession {
+            status: StatusCode::BAD_REQUEST,
+            error: RpcError::new(code::BAD_SESSION_REQUEST, text),
+        });
+    }
+    Ok(session)
+}
+
+fn session(edge: &Edge, id: &HeaderValue) -> Option<Arc<Session>> {
+    edge.hub.session(id.to_str().ok()?)
+}
+
+/// Whether a request without a session belongs to the modern era (mcp-protocol 3.3 rows 9, 11 and 12).
+fn is_modern(head: &Head, call: &Call) -> bool {
+    matches!(call.method, Method::Discover | Method::SubscriptionsListen)
+        || claim(call).is_some()
+        || head.revision.as_ref().is_some_and(names_modern)
+}
+
+/// The revision that a request claims in its `_meta`, whatever it is.
+fn claim(call: &Call) -> Option<trunkline_wire::Json> {
+    let meta = call.params().ok()?.get_object("_meta")?;
+    meta.get(key::PROTOCOL_VERSION).cloned()
+}
+
+fn names_modern(revision: &HeaderValue) -> bool {
+    revision.to_str().ok().and_then(Revision::parse).is_some_and(|revision| revision.era() == Era::Modern)
+}
+
+fn legacy(revision: &HeaderValue) -> Option<Revision> {
+    revision.to_str().ok().and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy)
+}
+
+/// The id of a body that is no valid message, if it can be read all the same (mcp-protocol 2.1).
+fn readable_id(bytes: &Bytes) -> Option<Id> {
+    let value = trunkline_wire::Json::parse(bytes.clone()).ok()?;
+    let mut members = trunkline_wire::Object::parse(&value).ok()?;
+    Id::new(members.remove("id")?).ok()
+}
+
+fn bad_body(malformed: &Malformed, id: Option<Id>) -> Response<Body> {
+    reply::error(StatusCode::BAD_REQUEST, id, &RpcError::new(malformed.code(), malformed.to_string()))
+}
+
+fn not_here(text: &str) -> Response<Body> {
+    reply::error(StatusCode::BAD_REQUEST, None, &RpcError::new(code::INVALID_REQUEST, text))
+}
+
+/// The HTTP status of a refusal (mcp-protocol 3.9, 3.14).
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::UnknownSession => StatusCode::NOT_FOUND,
+        Refusal::SecondInitialize | Refusal::BadInitialize(_) | Refusal::ForeignEventId => StatusCode::BAD_REQUEST,
+        Refusal::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn refused(refusal: &Refusal, id: &Id) -> Response<Body> {
+    let response = reply::message(status(refusal), refusal.response(Some(id.clone())));
+    match refusal.retry_after() {
+        Some(after) => reply::with_retry_after(response, after),
+        None => response,
+    }
+}
+
+fn overloaded(edge: &Edge, id: Id) -> Response<Body> {
+    edge.metrics.rejected("in_flight");
+    let response = reply::error(StatusCode::SERVICE_UNAVAILABLE, Some(id), &too_busy().to_error());
+    reply::with_retry_after(response, STREAM_RETRY)
+}
+
+fn too_busy() -> Fault {
+    Fault {
+        code: FaultCode::Overloaded,
+        server: None,
+        text: "the gateway works on as many requests as it may (`limits.in_flight`); try again in a second".to_owned(),
+        outcome: Outcome::NotSent,
+        retryable: true,
+        retry_after_ms: Some(1000),
+    }
+}
+
+fn error_text(id: Option<Id>, error: &RpcError) -> Bytes {
+    trunkline_wire::Response::error(id, error.to_json()).encode()
+}
+
+/// One message as the client can take it.
+fn one(wants: Wants, text: Bytes) -> Response<Body> {
+    if wants.json { reply::message(StatusCode::OK, text) } else { reply::as_events(vec![text]) }
+}
+
+/// Names the session on a response, as SDK servers do on every one.
+fn in_session(mut response: Response<Body>, session: &Session) -> Response<Body> {
+    if let Ok(id) = HeaderValue::from_str(session.id()) {
+        response.headers_mut().insert(SESSION_ID, id);
+    }
+    response
+}

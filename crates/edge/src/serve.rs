@@ -1,0 +1,216 @@
+//! [`serve`]: connections, from accept to close.
+//!
+//! The HTTP/1 builder is used bare, because the stock loops have no head timeout and hold half prefaces of
+//! HTTP/2 (reliability 11); there is no HTTP/2 and no upgrade here. One task per connection. The accept loops
+//! run inside [`serve`] itself, so that one that breaks is seen by whoever awaits it, not by clients who find
+//! a deaf daemon.
+//!
+//! Stopping has two steps. The *soft* token closes the doors: no more accepts, idle connections close,
+//! standalone streams end, work in flight goes on and its responses say `Connection: close`. The *hard*
+//! token ends that work: whoever still waits gets its final answer (see `mcp` and `reply`), then the
+//! connections go. [`serve`] returns when the last one has gone.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body::{Body, Phase};
+use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, IDLE_TIMEOUT, LAST_WORDS, READ_BYTES_MAX};
+use crate::listen::{Listeners, OwnerSocket};
+use crate::peer::Peer;
+use crate::reply::{closing, plain};
+use crate::socket::Watched;
+use crate::{Door, Edge, api};
+
+/// Serves `listeners` and the owner's socket until `soft` and then returns once all connections have ended,
+/// at the latest shortly after `hard`.
+pub async fn serve(
+    listeners: Listeners,
+    owner: Option<OwnerSocket>,
+    door: Door,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) {
+    let addresses = listeners.addresses();
+    let edge = Edge::new(door, addresses, soft, hard);
+    let slots = Arc::new(Semaphore::new(edge.config.limits.connections));
+    let connections = TaskTracker::new();
+    let tcp = join_all(listeners.into_tcp().into_iter().map(|listener| {
+        let (edge, slots, connections) = (edge.clone(), slots.clone(), connections.clone());
+        async move { accept_tcp(&listener, &edge, &slots, &connections).await }
+    }));
+    let unix = async {
+        if let Some(socket) = &owner {
+            accept_unix(socket, &edge, &slots, &connections).await;
+        }
+    };
+    tokio::join!(tcp, unix);
+    drop(owner);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept_tcp(listener: &TcpListener, edge: &Arc<Edge>, slots: &Arc<Semaphore>, connections: &TaskTracker) {
+    while let Some((slot, (stream, remote))) = accept(edge, slots, || listener.accept()).await {
+        let edge = edge.clone();
+        let task = connections.track_future(async move {
+            let _slot = slot;
+            // Answers are small and awaited: nothing is gained by holding them back.
+            let _ = stream.set_nodelay(true);
+            match stream.local_addr() {
+                Ok(local) => tcp_connection(stream, edge.peers.judge(remote, local), edge).await,
+                Err(error) => tracing::debug!(%error, "a connection ended before it was looked at"),
+            }
+        });
+        trunkline_telemetry::spawn("connection", task);
+    }
+}
+
+async fn accept_unix(socket: &OwnerSocket, edge: &Arc<Edge>, slots: &Arc<Semaphore>, connections: &TaskTracker) {
+    while let Some((slot, (stream, _))) = accept(edge, slots, || socket.listener().accept()).await {
+        let edge = edge.clone();
+        let task = connections.track_future(async move {
+            let _slot = slot;
+            owner_connection(stream, edge).await;
+        });
+        trunkline_telemetry::spawn("owner connection", task);
+    }
+}
+
+/// Waits for a free slot and a connection; `None` when the soft token says to stop.
+///
+/// Without a free slot nothing is accepted: connections wait in the kernel. An accept that fails because
+/// the process or the system has run out of files is tried again after a pause, for ever.
+async fn accept<T, F>(
+    edge: &Edge,
+    slots: &Arc<Semaphore>,
+    mut next: impl FnMut() -> F,
+) -> Option<(OwnedSemaphorePermit, T)>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut complained = false;
+    let accepted = async {
+        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match next().await {
+                Ok(connection) => return (slot, connection),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::warn!(%error, "cannot accept connections for now; trying again");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = edge.soft.cancelled() => None,
+        accepted = accepted => Some(accepted),
+    }
+}
+
+/// Whether the error belongs to a connection that was lost before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+async fn tcp_connection(stream: TcpStream, peer: Peer, edge: Arc<Edge>) {
+    connection(stream, &edge.clone(), move |request| {
+        let edge = edge.clone();
+        async move { crate::answer(&edge, peer, request).await }
+    })
+    .await;
+}
+
+async fn owner_connection(stream: UnixStream, edge: Arc<Edge>) {
+    let own = rustix::process::geteuid().as_raw();
+    // The file's mode keeps others out already; the kernel's word costs nothing.
+    match stream.peer_cred().map(|peer| peer.uid()) {
+        Ok(uid) if uid == own || uid == 0 => {}
+        _ => return,
+    }
+    connection(stream, &edge.clone(), move |request| {
+        let edge = edge.clone();
+        async move { api::answer(&edge, request).await }
+    })
+    .await;
+}
+
+/// Speaks HTTP/1 on `stream` until either side ends it or the tokens do.
+pub(crate) async fn connection<S, A, F>(stream: S, edge: &Edge, answer: A)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Fn(http::Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let phase = Arc::new(Phase::default());
+    let io = TokioIo::new(Watched::new(stream, phase.clone()));
+    let service = service_fn(|request| {
+        phase.begin();
+        let conflict = phase.is_conflict();
+        let (answering, phase) = (answer(request), phase.clone());
+        async move {
+            let response = if conflict { two_lengths() } else { answering.await };
+            Ok::<_, Infallible>(response.map(|body| body.ending(phase)))
+        }
+    });
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // The library's clock runs between requests too; `Watched` has the shorter one for the head.
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(READ_BYTES_MAX)
+            .serve_connection(io, service)
+    );
+    tokio::select! {
+        biased;
+        () = edge.soft.cancelled() => {}
+        ended = served.as_mut() => return note(ended),
+    }
+    served.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        ended = served.as_mut() => return note(ended),
+        () = edge.hard.cancelled() => {}
+    }
+    // Streams see the token themselves and write their last event; whoever does not read it is cut.
+    if let Ok(ended) = timeout(LAST_WORDS, served).await {
+        note(ended);
+    }
+}
+
+/// S-22. The future of the answer that is not wanted was never polled, so nothing has happened.
+fn two_lengths() -> Response<Body> {
+    closing(plain(StatusCode::BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding"))
+}
+
+/// A connection that ends in an error is the client's affair: worth a line only to who looks for it.
+fn note(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Connections on in-memory pipes with the paused clock; the whole of [`serve`] on real sockets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::Instant;
+
+use super::*;
+use crate::tests::{config, door, edge};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Serves one connection with `answer` and returns the client's end.
+fn connect<A, F>(edge: &Arc<Edge>, room: usize, answer: A) -> DuplexStream
+where
+    A: Fn(http::Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let (client, server) = duplex(room);
+    let edge = edge.clone();
+    trunkline_telemetry::spawn("connection", async move { connection(server, &edge, answer).await });
+    client
+}
+
+async fn fine(_request: http::Request<Incoming>) -> Response<Body> {
+    plain(StatusCode::OK, "fine")
+}
+
+/// All that comes until the connection closes.
+async fn rest(client: &mut DuplexStream) -> String {
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).await.expect("it closes cleanly");
+    String::from_utf8(text).expect("text")
+}
+
+/// One small response.
+async fn response(client: &mut DuplexStream) -> String {
+    let mut text = vec![0; 4096];
+    let length = client.read(&mut text).await.expect("an answer");
+    String::from_utf8_lossy(&text[..length]).into_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s23_whoever_does_not_finish_a_head_within_ten_seconds_is_closed() {
+    for begun in ["", "PRI * HTTP/2.0\r\n\r\nSM", "PRI * HT", "GET / HTTP/1.1\r\nHost: a\r\n", "\r\n"] {
+        let mut client = connect(&edge(config()), 4096, fine);
+        let start = Instant::now();
+        client.write_all(begun.as_bytes()).await.expect("room");
+        let answer = rest(&mut client).await;
+        assert!(!answer.contains(" 200 "), "{begun:?}: {answer}");
+        assert!(start.elapsed() <= Duration::from_secs(11), "{begun:?} held for {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s23_a_head_that_drips_does_not_win_time() {
+    let mut client = connect(&edge(config()), 4096, fine);
+    let start = Instant::now();
+    for byte in GET.bytes() {
+        if client.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        sleep(Duration::from_secs(2)).await;
+    }
+    let mut text = Vec::new();
+    let _ = client.read_to_end(&mut text).await;
+    assert_eq!(text, b"");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_rests_for_75_seconds_and_its_next_head_has_ten() {
+    let edge = edge(config());
+    let mut client = connect(&edge, 4096, fine);
+    for pause in [0, 60, 60] {
+        sleep(Duration::from_secs(pause)).await;
+        client.write_all(GET.as_bytes()).await.expect("still open");
+        assert!(response(&mut client).await.starts_with("HTTP/1.1 200"));
+    }
+    let idle = Instant::now();
+    assert_eq!(rest(&mut client).await, "");
+    assert_eq!(idle.elapsed().as_secs(), 75);
+
+    let mut client = connect(&edge, 4096, fine);
+    client.write_all(GET.as_bytes()).await.expect("open");
+    response(&mut client).await;
+    sleep(Duration::from_secs(30)).await;
+    client.write_all(b"GET /").await.expect("open");
+    let begun = Instant::now();
+    rest(&mut client).await;
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_meets_no_clock() {
+    let mut client = connect(&edge(config()), 4096, |request| async {
+        sleep(Duration::from_secs(270)).await;
+        fine(request).await
+    });
+    client.write_all(GET.as_bytes()).await.expect("open");
+    assert!(response(&mut client).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r27_a_reader_that_takes_nothing_is_cut_after_30_seconds() {
+    let mut client = connect(&edge(config()), 1024, |_| async { Response::new(Body::whole(vec![b'x'; 1 << 20])) });
+    client.write_all(GET.as_bytes()).await.expect("open");
+    for _ in 0..3 {
+        // Slow, but it reads: no reason to cut it.
+        sleep(Duration::from_secs(29)).await;
+        let mut piece = vec![0; 1024];
+        assert_ne!(client.read(&mut piece).await.expect("open"), 0);
+    }
+    sleep(Duration::from_secs(31)).await;
+    assert!(rest(&mut client).await.len() <= 1024, "only what lay in the pipe is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s21_s22_heads_out_of_bounds_are_refused_and_closed() {
+    let long = "x".repeat(33 * 1024);
+    let fields = "X-A: 1\r\n".repeat(101);
+    for (head, status) in [
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), 431),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n".into(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd".into(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX-Folded: a\r\n b\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n".into(), 400),
+    ] {
+        let mut client = connect(&edge(config()), 64 * 1024, fine);
+        client.write_all(head.as_bytes()).await.expect("room");
+        let answer = rest(&mut client).await;
+        let shown: String = head.chars().take(120).collect();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s22_there_is_no_upgrade_and_no_http2() {
+    let mut client = connect(&edge(config()), 4096, fine);
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    client.write_all(upgrade.as_bytes()).await.expect("room");
+    assert!(response(&mut client).await.starts_with("HTTP/1.1 200"), "the upgrade is ignored");
+    let mut client = connect(&edge(config()), 4096, fine);
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("room");
+    let answer = rest(&mut client).await;
+    assert!(!answer.contains(" 200 "), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r35_the_soft_stop_closes_idle_connections_and_lets_work_finish() {
+    let edge = edge(config());
+    let mut fresh = connect(&edge, 4096, fine);
+    let mut idle = connect(&edge, 4096, fine);
+    idle.write_all(GET.as_bytes()).await.expect("open");
+    response(&mut idle).await;
+    let mut busy = connect(&edge, 4096, |request| async {
+        sleep(Duration::from_secs(15)).await;
+        fine(request).await
+    });
+    busy.write_all(GET.as_bytes()).await.expect("open");
+    sleep(Duration::from_secs(1)).await;
+    edge.soft.cancel();
+    let stop = Instant::now();
+    assert_eq!(rest(&mut idle).await, "");
+    assert_eq!(rest(&mut fresh).await, "");
+    assert!(stop.elapsed() < Duration::from_secs(1));
+    let answer = rest(&mut busy).await.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 200") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r35_the_hard_stop_waits_a_second_for_last_words() {
+    let edge = edge(config());
+    let mut stuck = connect(&edge, 4096, |_| std::future::pending());
+    stuck.write_all(GET.as_bytes()).await.expect("open");
+    sleep(Duration::from_secs(1)).await;
+    edge.soft.cancel();
+    sleep(Duration::from_secs(20)).await;
+    edge.hard.cancel();
+    let hard = Instant::now();
+    assert_eq!(rest(&mut stuck).await, "");
+    assert_eq!(hard.elapsed(), LAST_WORDS);
+}
+
+#[tokio::test]
+async fn both_loopbacks_and_the_owners_socket_answer_and_stop() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("trunkline.sock");
+    let mut settings = config();
+    settings.listen.port = 0;
+    let listeners = crate::bind(&settings.listen).await.expect("a free port");
+    let addresses = listeners.addresses();
+    let owner = OwnerSocket::bind(&path).expect("free");
+    let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::join!(serve(listeners, Some(owner), door(settings), soft.clone(), hard), async {
+        for address in addresses {
+            let mut client = TcpStream::connect(address).await.expect("listening");
+            let request = format!("GET /health/live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            assert!(ask(&mut client, &request).await.starts_with("HTTP/1.1 200"), "{address}");
+        }
+        let mut client = UnixStream::connect(&path).await.expect("listening");
+        let request = "GET /health HTTP/1.1\r\nHost: trunkline\r\nConnection: close\r\n\r\n";
+        assert!(ask(&mut client, request).await.contains("\"servers\":[]"));
+        soft.cancel();
+    });
+    let ((), ()) = serving;
+    assert!(!path.exists(), "the socket's file is gone");
+}
+
+async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
+    client.write_all(request.as_bytes()).await.expect("open");
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.expect("it closes");
+    text
+}
