@@ -32,8 +32,16 @@ pub struct Environment {
 pub struct GuardProgram {
     /// The binary.
     pub path: PathBuf,
-    /// Its arguments up to the point where the child's own command begins.
+    /// The arguments that put it into that mode; what follows them goes to [`guard::main`](crate::guard::main).
     pub args: Vec<String>,
+}
+
+impl GuardProgram {
+    /// The running binary, even after an upgrade replaced its file. It must lead `__guard` to the guard.
+    pub fn this_binary() -> std::io::Result<Self> {
+        let path = crate::transport::process::own_program()?;
+        Ok(Self { path, args: vec!["__guard".to_owned()] })
+    }
 }
 
 /// Something a server said that belongs to no call.

@@ -15,3 +15,4 @@ pub use fleet::Fleet;
 pub use handle::{Ask, Call, CallEvent, CallerFacts, Upstream};
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use status::{StateView, Status};
+pub use transport::process::{guard, instance, sweep};

@@ -5,6 +5,8 @@
 //! `link.rs`, `retry.rs` and `supervisor.rs`. The answer to a request comes in one of the three ways of [`Sent`];
 //! whatever belongs to no request of ours comes on the stream that stands beside the transport in [`Dialed`].
 
+pub(crate) mod process;
+
 use std::sync::Arc;
 use std::time::Duration;
 

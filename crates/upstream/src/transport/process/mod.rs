@@ -1,0 +1,324 @@
+//! Child processes: each one behind a guard, in one owned task (reliability 9).
+//!
+//! [`start`] runs this binary once more as a guard ([`guard`]), hands it the command and three pipes, and returns
+//! when the command runs or could not be run. From then on one task owns the tree. It ends the tree when [`Tree`]
+//! says so or is dropped, at whatever await that happens, and it is done only when nobody is left: the guard goes
+//! through the stop order, the task bounds it, kills a guard that hangs, sweeps by marker and reaps.
+//!
+//! Nothing here reads or writes the child's pipes.
+
+pub mod guard;
+mod sweep;
+mod unix;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::process::Child;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use trunkline_telemetry::Metrics;
+use trunkline_wire::ServerName;
+
+use crate::environment::GuardProgram;
+
+pub(crate) use sweep::MARK;
+pub use sweep::sweep;
+pub(crate) use unix::own_program;
+
+/// Time a child gets to heed the end of its stdin; TERM and its wait of one and a half times as long follow.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// For the guard to report that the command runs. It takes milliseconds; the rest is for a machine that swaps.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the guard may need beyond both waits of the stop order: four seconds of KILL, and some slack.
+const STOP_SLACK: Duration = Duration::from_secs(5);
+
+/// For a guard that said it is done to be gone.
+const GUARD_EXIT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Rounds of the sweep: more than one, for what forked during the first.
+const SWEEP_ROUNDS: u32 = 5;
+
+/// What to run. There is no shell between this and the process.
+pub(crate) struct Command {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// The whole environment, but for the marker.
+    pub(crate) env: Vec<(String, String)>,
+    /// `None`: the daemon's own.
+    pub(crate) cwd: Option<PathBuf>,
+}
+
+/// A command that runs, and its three pipes.
+pub(crate) struct Started {
+    pub(crate) tree: Tree,
+    pub(crate) stdin: pipe::Sender,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// The handle of a process tree. Dropping it ends the tree, in the task that owns it.
+pub(crate) struct Tree {
+    pid: u32,
+    stop: watch::Sender<Option<Duration>>,
+    life: watch::Receiver<Life>,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Unseen: its guard was killed.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    Starting,
+    Running(u32),
+    Failed(String),
+    Exited(Exit),
+    Gone(Exit),
+}
+
+/// This daemon's part of every marker. Random, so that no other daemon's children are ever taken for ours.
+pub fn instance() -> &'static str {
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    INSTANCE.get_or_init(|| format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))))
+}
+
+/// Runs `command` under a guard.
+///
+/// Fails with what the system said: of the guard, or of the command itself. Dropping the future ends what it started.
+pub(crate) async fn start(
+    program: &GuardProgram,
+    name: &ServerName,
+    command: Command,
+    metrics: &Metrics,
+) -> io::Result<Started> {
+    static GENERATION: AtomicU64 = AtomicU64::new(1);
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    let mark = format!("{}.{}.{generation}", instance(), name.namespace());
+    let (program, marked) = (program.clone(), mark.clone());
+    // A fork and a few writes: short, but not for a thread that serves calls. What is under way when this future
+    // is dropped ends with the socket.
+    let spawned = tokio::task::spawn_blocking(move || spawn_guard(&program, &command, &marked));
+    let Spawned { guard, life, stdin, stdout, stderr } = spawned.await.map_err(io::Error::other)??;
+
+    let (stop, stopped) = watch::channel(None);
+    let (living, life_seen) = watch::channel(Life::Starting);
+    let owner = Owner { guard, living, stopped, mark, metrics: metrics.clone() };
+    trunkline_telemetry::spawn("child", owner.run(life));
+
+    let mut tree = Tree { pid: 0, stop, life: life_seen };
+    let begun = timeout(START_LIMIT, tree.life.wait_for(|life| *life != Life::Starting)).await;
+    let begun = begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the guard did not start it in time"))?;
+    match begun.map(|life| life.clone()) {
+        Ok(Life::Running(pid)) => tree.pid = pid,
+        Ok(Life::Failed(why)) => return Err(io::Error::other(why)),
+        Ok(Life::Starting | Life::Exited(_) | Life::Gone(_)) | Err(_) => {
+            return Err(io::Error::other("the guard process ended before it started the command"));
+        }
+    }
+    Ok(Started { tree, stdin, stdout, stderr })
+}
+
+impl Tree {
+    /// Process id of the command.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Resolves when the command itself has ended.
+    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + 'static {
+        self.life_until(|life| matches!(life, Life::Exited(_) | Life::Gone(_)))
+    }
+
+    /// Ends the tree: `grace` to heed the end of stdin, TERM, one and a half times `grace`, KILL. Resolves when
+    /// nobody is left. Dropping the future changes nothing.
+    pub(crate) fn stop(&self, grace: Duration) -> impl Future<Output = Exit> + Send + 'static {
+        self.stop.send_replace(Some(grace));
+        self.life_until(|life| matches!(life, Life::Gone(_)))
+    }
+
+    fn life_until(&self, holds: fn(&Life) -> bool) -> impl Future<Output = Exit> + Send + 'static {
+        let mut life = self.life.clone();
+        async move {
+            match life.wait_for(holds).await.as_deref() {
+                Ok(Life::Exited(exit) | Life::Gone(exit)) => *exit,
+                Ok(Life::Starting | Life::Running(_) | Life::Failed(_)) | Err(_) => Exit::Unknown,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(out, "exited with status {code}"),
+            Self::Signal(signal) => write!(out, "was killed by signal {signal}{}", signal_name(*signal)),
+            Self::Unknown => out.write_str("ended"),
+        }
+    }
+}
+
+/// The names people know, where the numbers are the same on all systems.
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (HUP)",
+        2 => " (INT)",
+        4 => " (ILL)",
+        6 => " (ABRT)",
+        8 => " (FPE)",
+        9 => " (KILL)",
+        11 => " (SEGV)",
+        13 => " (PIPE)",
+        15 => " (TERM)",
+        _ => "",
+    }
+}
+
+struct Spawned {
+    guard: Child,
+    life: UnixStream,
+    stdin: pipe::Sender,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+}
+
+fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Result<Spawned> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let ((stdin_read, stdin), (stdout, stdout_write), (stderr, stderr_write)) = (io::pipe()?, io::pipe()?, io::pipe()?);
+    let mut guard = tokio::process::Command::new(&program.path);
+    guard.arg0("trunkline").args(&program.args).arg("watch");
+    guard.env_clear().envs(command.env.iter().map(|(key, value)| (key, value))).env(MARK, mark);
+    if let Some(cwd) = &command.cwd {
+        guard.current_dir(cwd);
+    }
+    guard.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let child = guard.spawn()?;
+    drop(guard);
+    ours.set_write_timeout(Some(START_LIMIT))?;
+    let args = command.args.iter().map(OsStr::new);
+    let argv = std::iter::once(command.program.as_os_str()).chain(args);
+    unix::hand_over(&ours, argv, [stdin_read.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()])?;
+    ours.set_nonblocking(true)?;
+    Ok(Spawned {
+        guard: child,
+        life: UnixStream::from_std(ours)?,
+        stdin: pipe::Sender::from_owned_fd(stdin.into())?,
+        stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
+        stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
+    })
+}
+
+/// The one owner of a tree.
+struct Owner {
+    guard: Child,
+    living: watch::Sender<Life>,
+    stopped: watch::Receiver<Option<Duration>>,
+    mark: String,
+    metrics: Metrics,
+}
+
+impl Owner {
+    async fn run(mut self, life: UnixStream) {
+        self.metrics.children(1);
+        let exit = self.follow(life).await;
+        // The socket is closed by now, so even a guard that missed every word is on its way out.
+        if timeout(GUARD_EXIT_LIMIT, self.guard.wait()).await.is_err() {
+            let _ = self.guard.kill().await;
+        }
+        let mark = self.mark.clone();
+        match tokio::task::spawn_blocking(move || sweep(&mark, SWEEP_ROUNDS)).await {
+            Ok(0) => {}
+            Ok(found) => tracing::warn!(mark = self.mark, found, "killed processes that had escaped their guard"),
+            Err(error) => tracing::error!(mark = self.mark, %error, "sweep failed"),
+        }
+        self.metrics.children(-1);
+        self.living.send_replace(Life::Gone(exit));
+    }
+
+    /// Follows the guard's reports to the last, and passes on the word to stop.
+    async fn follow(&mut self, life: UnixStream) -> Exit {
+        let (reports, mut words) = life.into_split();
+        let mut reports = BufReader::new(reports).lines();
+        let mut exit = Exit::Unknown;
+        let mut deadline = None;
+        loop {
+            tokio::select! {
+                line = reports.next_line() => match line {
+                    Ok(Some(line)) => match read_report(&line) {
+                        Some(Life::Gone(_)) => return exit,
+                        Some(now) => {
+                            if let Life::Exited(seen) = now {
+                                exit = seen;
+                                deadline.get_or_insert_with(|| stop_deadline(STOP_GRACE));
+                            }
+                            self.living.send_replace(now);
+                        }
+                        None => tracing::warn!(line, "report of a guard not understood"),
+                    },
+                    Ok(None) | Err(_) => return exit,
+                },
+                grace = next_word(&mut self.stopped), if deadline.is_none() => {
+                    deadline = Some(stop_deadline(grace));
+                    // A failed write means that the guard is gone, which the reports' end will say.
+                    let _ = words.write_all(format!("stop {}\n", grace.as_millis()).as_bytes()).await;
+                }
+                () = until(deadline) => {
+                    tracing::warn!(mark = self.mark, "guard did not end its tree in time");
+                    let _ = self.guard.start_kill();
+                    return exit;
+                }
+            }
+        }
+    }
+}
+
+/// The word to stop; that nobody is left who could say it is one, too.
+async fn next_word(stopped: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    stopped.wait_for(Option::is_some).await.ok().and_then(|word| *word).unwrap_or(STOP_GRACE)
+}
+
+fn stop_deadline(grace: Duration) -> Instant {
+    Instant::now() + grace * 5 / 2 + STOP_SLACK
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read_report(line: &str) -> Option<Life> {
+    let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+    Some(match what {
+        "started" => Life::Running(rest.parse().ok()?),
+        "failed" => Life::Failed(rest.to_owned()),
+        "exited" => Life::Exited(match rest.split_once(' ')? {
+            ("code", number) => Exit::Code(number.parse().ok()?),
+            ("signal", number) => Exit::Signal(number.parse().ok()?),
+            _ => return None,
+        }),
+        "gone" => Life::Gone(Exit::Unknown),
+        _ => return None,
+    })
+}
