@@ -6,6 +6,7 @@
 //! whatever belongs to no request of ours comes on the stream that stands beside the transport in [`Dialed`].
 
 pub(crate) mod process;
+pub(crate) mod stdio;
 
 use std::sync::Arc;
 use std::time::Duration;

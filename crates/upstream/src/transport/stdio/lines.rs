@@ -1,0 +1,320 @@
+//! [`Lines`]: a byte stream cut into lines, with a bound on each and on all.
+//!
+//! Every byte is looked at once. A short line is copied out of the read buffer, so that what keeps the message keeps
+//! nothing else; a long one takes the buffer with it and is never copied. The buffer of a long line is charged to
+//! the budget, and given back with the last clone of the line. A line beyond the bound, or beyond the budget, is
+//! thrown away as it comes in, but for its ends: they show which request it answered.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
+use trunkline_wire::{Budget, Charge};
+
+/// Read buffer of one stream: what a pipe holds.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Smallest room to read into. Below it the rest of a line moves to the front of the buffer.
+const ROOM_BYTES_MIN: usize = 16 * 1024;
+
+/// Longest line that is copied rather than given the buffer.
+const COPY_BYTES_MAX: usize = 32 * 1024;
+
+/// Kept of each end of a line that is thrown away.
+const END_BYTES: usize = 4 * 1024;
+
+/// A line, without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// As it came.
+    Whole(Bytes),
+    /// Thrown away while it came in.
+    Discarded {
+        /// Its first bytes.
+        head: Bytes,
+        /// Its last bytes.
+        tail: Bytes,
+        /// Its length.
+        bytes: u64,
+        /// Whether the budget was spent, and not the line too long.
+        no_room: bool,
+    },
+}
+
+/// Cuts what `input` yields into lines.
+pub(super) struct Lines<R> {
+    input: R,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no line end.
+    scanned: usize,
+    line_bytes_max: usize,
+    budget: Budget,
+    /// Held for what the buffer holds beyond its usual size.
+    charge: Option<Charge>,
+    discarding: Option<Discarding>,
+}
+
+struct Discarding {
+    head: Bytes,
+    tail: Vec<u8>,
+    bytes: u64,
+    no_room: bool,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(input: R, line_bytes_max: usize, budget: Budget) -> Self {
+        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        Self { input, buffer, scanned: 0, line_bytes_max, budget, charge: None, discarding: None }
+    }
+
+    /// Returns the next line, or `None` at the end. A last line without line end is no line: its writer died over it.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Line>>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Poll::Ready(Ok(Some(line)));
+            }
+            self.make_room();
+            if ready!(poll_read_buf(Pin::new(&mut self.input), context, &mut self.buffer))? == 0 {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// Whether the stream stopped amid a line.
+    pub(super) fn amid_a_line(&self) -> bool {
+        !self.buffer.is_empty() || self.discarding.is_some()
+    }
+
+    fn take_line(&mut self) -> Option<Line> {
+        let Some(found) = memchr::memchr(b'\n', &self.buffer[self.scanned..]) else {
+            self.scanned = self.buffer.len();
+            self.hold_or_discard();
+            return None;
+        };
+        let length = self.scanned + found;
+        self.scanned = 0;
+        if self.discarding.is_some() || length > self.line_bytes_max {
+            let discarding = self.discard(length);
+            self.buffer.advance(1);
+            let Discarding { head, tail, bytes, no_room } = discarding;
+            return Some(Line::Discarded { head, tail: tail.into(), bytes, no_room });
+        }
+        if length <= COPY_BYTES_MAX {
+            let line = Bytes::copy_from_slice(&self.buffer[..length]);
+            self.buffer.advance(length + 1);
+            return Some(Line::Whole(line));
+        }
+        let mut line = self.buffer.split_to(length + 1);
+        line.truncate(length);
+        // What came in with the end of the line moves to a new buffer: the old one is the line's now.
+        let mut fresh = BytesMut::with_capacity(BUFFER_BYTES);
+        fresh.extend_from_slice(&self.buffer);
+        self.buffer = fresh;
+        Some(Line::Whole(match self.charge.take() {
+            Some(charge) => Bytes::from_owner(Charged { line, _charge: charge }),
+            None => line.freeze(),
+        }))
+    }
+
+    /// Decides on the line whose end is not yet there.
+    fn hold_or_discard(&mut self) {
+        let length = self.buffer.len();
+        if self.discarding.is_some() || length > self.line_bytes_max {
+            self.discarding = Some(self.discard(length));
+            self.scanned = 0;
+            return;
+        }
+        let held = self.charge.as_ref().map_or(0, Charge::bytes);
+        let owed = length.saturating_sub(BUFFER_BYTES + held);
+        if owed == 0 {
+            return;
+        }
+        let charged = match &mut self.charge {
+            Some(charge) => charge.grow(owed),
+            None => self.budget.charge(owed).map(|charge| self.charge = Some(charge)),
+        };
+        if charged.is_err() {
+            let discarding = self.discard(length);
+            self.discarding = Some(Discarding { no_room: true, ..discarding });
+            self.scanned = 0;
+        }
+    }
+
+    /// Throws away `length` bytes of the buffer, and its extra room with them.
+    fn discard(&mut self, length: usize) -> Discarding {
+        let gone = self.buffer.split_to(length);
+        let mut discarding = self.discarding.take().unwrap_or_else(|| {
+            let head = Bytes::copy_from_slice(&gone[..gone.len().min(END_BYTES)]);
+            Discarding { head, tail: Vec::new(), bytes: 0, no_room: false }
+        });
+        discarding.bytes += gone.len() as u64;
+        discarding.tail.extend_from_slice(&gone[gone.len().saturating_sub(END_BYTES)..]);
+        discarding.tail.drain(..discarding.tail.len().saturating_sub(END_BYTES));
+        drop(gone);
+        self.charge = None;
+        if self.buffer.capacity() > BUFFER_BYTES || self.buffer.capacity() < ROOM_BYTES_MIN {
+            let mut fresh = BytesMut::with_capacity(BUFFER_BYTES);
+            fresh.extend_from_slice(&self.buffer);
+            self.buffer = fresh;
+        }
+        discarding
+    }
+
+    /// Makes room to read into. A buffer that is full of one line doubles, so that growing costs little.
+    fn make_room(&mut self) {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
+            self.buffer.reserve(ROOM_BYTES_MIN);
+        }
+    }
+}
+
+/// A long line and what it is charged.
+struct Charged {
+    line: BytesMut,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Yields its chunks one by one, as reads of a pipe would.
+    struct Chunks(Vec<Vec<u8>>);
+
+    impl AsyncRead for Chunks {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if let Some(first) = self.0.first_mut() {
+                let n = first.len().min(into.remaining());
+                into.put_slice(&first[..n]);
+                first.drain(..n);
+                if first.is_empty() {
+                    self.0.remove(0);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn all<R: AsyncRead + Unpin>(mut lines: Lines<R>) -> Vec<Line> {
+        let mut got = Vec::new();
+        while let Some(line) = poll_fn(|context| lines.poll_next(context)).await.expect("readable") {
+            got.push(line);
+        }
+        got
+    }
+
+    fn text(line: &Line) -> &[u8] {
+        match line {
+            Line::Whole(text) => text,
+            Line::Discarded { .. } => panic!("discarded"),
+        }
+    }
+
+    fn budget() -> Budget {
+        Budget::new(64 << 20)
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_charged_until_its_last_clone_is_dropped() {
+        let budget = budget();
+        let (mut writer, reader) = tokio::io::duplex(1 << 16);
+        let mut lines = Lines::new(reader, 64 << 20, budget.clone());
+        let big = vec![b'x'; 3 << 20];
+        let feed = async {
+            writer.write_all(&big).await.expect("room");
+            writer.write_all(b"\nsmall\n").await.expect("room");
+            drop(writer);
+        };
+        let read = async {
+            let first = poll_fn(|context| lines.poll_next(context)).await.expect("readable").expect("a line");
+            let second = poll_fn(|context| lines.poll_next(context)).await.expect("readable").expect("a line");
+            (first, second)
+        };
+        let ((), (first, second)) = tokio::join!(feed, read);
+        assert_eq!(text(&first), big);
+        assert_eq!(text(&second), b"small");
+        assert!(budget.used() >= (3 << 20) - BUFFER_BYTES - COPY_BYTES_MAX * 4, "{}", budget.used());
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_line_beyond_the_bound_leaves_its_ends_and_the_next_line() {
+        let mut long = b"{\"id\":7,".to_vec();
+        long.extend(vec![b'x'; 300_000]);
+        long.extend(b"}\nnext\n");
+        let got = all(Lines::new(Chunks(long.chunks(5000).map(<[u8]>::to_vec).collect()), 100_000, budget())).await;
+        let [Line::Discarded { head, tail, bytes, no_room }, next] = &got[..] else { panic!("{}", got.len()) };
+        assert!(head.starts_with(b"{\"id\":7,") && tail.ends_with(b"x}") && tail.len() == END_BYTES);
+        assert_eq!((*bytes, *no_room), (300_009, false));
+        assert_eq!(text(next), b"next");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_room_in_the_budget_is_discarded_and_holds_none() {
+        let budget = Budget::new(100_000);
+        let mut long = vec![b'x'; 300_000];
+        long.push(b'\n');
+        let got = all(Lines::new(Chunks(vec![long]), 64 << 20, budget.clone())).await;
+        assert!(matches!(got[..], [Line::Discarded { no_room: true, bytes: 300_000, .. }]));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn half_a_line_at_the_end_is_no_line() {
+        let mut lines = Lines::new(Chunks(vec![b"whole\nhal".to_vec()]), 1000, budget());
+        assert!(poll_fn(|context| lines.poll_next(context)).await.expect("readable").is_some());
+        assert!(poll_fn(|context| lines.poll_next(context)).await.expect("readable").is_none());
+        assert!(lines.amid_a_line());
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_the_reads_fall(
+            sizes in proptest::collection::vec(0_usize..90_000, 1..8),
+            chunk in 1_usize..70_000,
+        ) {
+            let wanted: Vec<Vec<u8>> = sizes.iter().enumerate()
+                .map(|(at, size)| vec![b'a' + u8::try_from(at).expect("few"); *size]).collect();
+            let mut stream = Vec::new();
+            for line in &wanted {
+                stream.extend(line);
+                stream.push(b'\n');
+            }
+            let chunks = stream.chunks(chunk).map(<[u8]>::to_vec).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let budget = budget();
+            let got = runtime.block_on(all(Lines::new(Chunks(chunks), 80_000, budget.clone())));
+            prop_assert_eq!(got.len(), wanted.len());
+            for (got, wanted) in got.iter().zip(&wanted) {
+                match got {
+                    Line::Whole(text) => prop_assert_eq!(text, wanted),
+                    Line::Discarded { bytes, .. } => {
+                        prop_assert!(wanted.len() > 80_000);
+                        prop_assert_eq!(*bytes, wanted.len() as u64);
+                    }
+                }
+            }
+            drop(got);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}

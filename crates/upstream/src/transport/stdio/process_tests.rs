@@ -1,0 +1,236 @@
+//! Real processes and real time: what only the system can show.
+
+use std::path::Path;
+use std::process::Command as StdCommand;
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use trunkline_config::Secret;
+use trunkline_wire::{Budget, Method};
+
+use super::*;
+use crate::environment::GuardProgram;
+
+/// A server in shell: answers every line with an empty result of id 1. Shells are for tests; the daemon uses none.
+const ECHO: &str = r#"while read -r line; do echo '{"jsonrpc":"2.0","id":1,"result":{}}'; done"#;
+
+fn environment() -> Environment {
+    let test = std::env::current_exe().expect("known");
+    let target = test.ancestors().nth(2).expect("test programs are two levels down");
+    let guard = target.join("examples/guard");
+    assert!(guard.exists(), "{} is missing; run the tests without --lib, or build the example", guard.display());
+    Environment {
+        metrics: Metrics::new(),
+        journal: Arc::new(Journal::new()),
+        budget: Budget::new(64 << 20),
+        limits: trunkline_config::Limits::default(),
+        notices: mpsc::channel(1).0,
+        guard: GuardProgram { path: guard, args: vec!["__guard".into()] },
+        inherited: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+    }
+}
+
+fn name() -> ServerName {
+    ServerName::new("git").expect("a name")
+}
+
+async fn run(script: &str, environment: &Environment) -> (Arc<dyn Transport>, MessageStream) {
+    let config = trunkline_config::Stdio::new("sh", ["-c", script]);
+    start(&name(), &config, environment).await.expect("it runs")
+}
+
+async fn broken(stream: &mut MessageStream) -> String {
+    stream.next().await.expect("not the end").expect_err("broken").text
+}
+
+fn ping() -> Outgoing {
+    let text = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    Outgoing { text, request: Some(1), method: Method::Ping }
+}
+
+/// Waits until no process has `needle` on its command line, or returns `false` after `limit`.
+async fn vanished(needle: &str, limit: Duration) -> bool {
+    let gone = async {
+        while is_running(needle) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(limit, gone).await.is_ok()
+}
+
+fn is_running(needle: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").expect("Linux");
+    let command_lines = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    command_lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(needle))
+}
+
+/// An argument that no other process on the machine has: sleeps take fractions.
+fn unique_seconds() -> String {
+    format!("987.{}", fastrand::u32(100_000_000..))
+}
+
+#[tokio::test]
+async fn a_child_answers_and_ends_with_its_stdin() {
+    let environment = environment();
+    let (transport, mut stream) = run(ECHO, &environment).await;
+    transport.send(ping()).await.expect("sent");
+    assert!(matches!(stream.next().await, Some(Ok(Message::Response(_)))));
+    let pid = transport.facts().pid.expect("a child");
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    let begun = Instant::now();
+    transport.close(Duration::from_secs(20)).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "the end of stdin was heeded");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "gone and reaped");
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn an_exit_is_told_with_its_status_and_last_words() {
+    let environment = environment();
+    let (_transport, mut stream) = run("echo key missing >&2; exit 3", &environment).await;
+    assert_eq!(broken(&mut stream).await, "the process exited with status 3; its last words: key missing");
+}
+
+#[tokio::test]
+async fn a_kill_is_told_as_one() {
+    let environment = environment();
+    let (_transport, mut stream) = run("kill -9 $$", &environment).await;
+    assert_eq!(broken(&mut stream).await, "the process was killed by signal 9 (KILL); it wrote nothing to stderr");
+}
+
+#[tokio::test]
+async fn an_exit_is_seen_although_a_descendant_holds_the_pipes() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    let (_transport, mut stream) = run(&format!("setsid sleep {seconds} & exit 4"), &environment).await;
+    let text = timeout(Duration::from_secs(2), broken(&mut stream)).await.expect("at once");
+    assert!(text.starts_with("the process exited with status 4"), "{text}");
+    assert!(vanished(&format!("sleep\0{seconds}"), Duration::from_secs(10)).await, "what it left behind is ended");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_executed_is_no_exit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("server");
+    std::fs::write(&file, "#!/no/such/interpreter\n").expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&file, mode).expect("set");
+    let config = trunkline_config::Stdio::new(file.to_str().expect("text"), []);
+    let error = start(&name(), &config, &environment()).await.err().expect("it cannot run");
+    assert_eq!(error.kind, DialErrorKind::Config);
+    assert!(error.text.contains("No such file or directory"), "{}", error.text);
+}
+
+#[tokio::test]
+async fn a_guard_that_is_none_is_named() {
+    let mut environment = environment();
+    environment.guard = GuardProgram { path: "/bin/true".into(), args: Vec::new() };
+    let config = trunkline_config::Stdio::new("sh", ["-c", ECHO]);
+    let error = start(&name(), &config, &environment).await.err().expect("it cannot run");
+    assert!(error.text.contains("guard") || error.text.contains("pipe"), "{}", error.text);
+}
+
+#[tokio::test]
+async fn a_tree_that_ignores_everything_is_gone_after_close() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    // A grandchild that left the group and ignores TERM, a child that ignores TERM and the end of its stdin.
+    let script = format!(
+        "trap '' TERM; setsid sh -c \"trap '' TERM; sleep {seconds}; sleep {seconds}\" & sleep {seconds}; sleep {seconds}"
+    );
+    let (transport, _stream) = run(&script, &environment).await;
+    while !is_running(&format!("sleep\0{seconds}")) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    transport.close(Duration::from_millis(200)).await;
+    assert!(!is_running(&seconds), "nobody is left when close returns");
+}
+
+#[tokio::test]
+async fn dropping_everything_ends_the_tree() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    let (transport, stream) = run(&format!("cat >/dev/null; sleep {seconds}"), &environment).await;
+    drop((transport, stream));
+    assert!(vanished(&seconds, Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_nothing() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    let config = trunkline_config::Stdio::new("sleep", [seconds.as_str()]);
+    for wait in [0, 1, 2, 5, 10] {
+        let _ = timeout(Duration::from_millis(wait), start(&name(), &config, &environment)).await;
+    }
+    assert!(vanished(&seconds, Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_killed_guard_takes_its_tree_along() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    let script = format!("setsid sleep {seconds} & sleep {seconds}");
+    let (transport, mut stream) = run(&script, &environment).await;
+    let pid = transport.facts().pid.expect("a child");
+    while !is_running(&format!("sleep\0{seconds}")) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let guard = stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").to_owned();
+    assert!(StdCommand::new("kill").args(["-9", &guard]).status().expect("runs").success());
+    assert!(broken(&mut stream).await.starts_with("the process ended"));
+    assert!(vanished(&seconds, Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_child_starts_with_its_own_variables_three_descriptors_and_a_private_umask() {
+    let mut environment = environment();
+    environment.inherited.push(("SECRET_OF_THE_DAEMON".into(), "x".into()));
+    let mut config =
+        trunkline_config::Stdio::new("sh", ["-c", "env | sort >&2; ls /proc/self/fd >&2; umask >&2; pwd >&2; exit 5"]);
+    config.env.insert("OWN".into(), Secret::new("value"));
+    config.cwd = Some("/".into());
+    let (_transport, mut stream) = start(&name(), &config, &environment).await.expect("it runs");
+    broken(&mut stream).await;
+    let said = environment.journal.stderr_tail(&name(), 9999);
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| !["PWD", "OLDPWD", "SHLVL", "_"].iter().any(|own| line.starts_with(&format!("{own}="))))
+        .collect();
+    let mark =
+        lines.iter().position(|line| line.starts_with(&format!("{}={}.git.", process::MARK, process::instance())));
+    assert!(mark.is_some(), "{said}");
+    let others: Vec<_> = lines.iter().filter(|line| !line.starts_with(process::MARK)).collect();
+    // The last descriptor is that of `ls` itself, reading the directory.
+    assert_eq!(
+        others,
+        [&"OWN=value", &"PATH=/usr/local/bin:/usr/bin:/bin", &"0", &"1", &"2", &"3", &"0077", &"/"],
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn stderr_never_blocks_the_child() {
+    let environment = environment();
+    let script = format!("head -c 3000000 /dev/zero | tr '\\0' e >&2; {ECHO}");
+    let (transport, mut stream) = run(&script, &environment).await;
+    transport.send(ping()).await.expect("sent");
+    assert!(matches!(stream.next().await, Some(Ok(Message::Response(_)))));
+    assert!(environment.journal.stderr_dropped(&name()) > 2_000_000);
+}
+
+#[tokio::test]
+async fn megabytes_cross_both_ways() {
+    let environment = environment();
+    let (transport, mut stream) = run("exec cat", &environment).await;
+    let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"t":"{}"}}}}"#, "x".repeat(8 << 20));
+    let out = Outgoing { text: text.clone().into(), request: Some(1), method: Method::Ping };
+    for _ in 0..3 {
+        transport.send(out.clone()).await.expect("sent");
+        let Some(Ok(message)) = stream.next().await else { panic!("no message") };
+        assert!(message.encode() == text.as_bytes());
+        drop(message);
+        assert_eq!(environment.budget.used(), 0);
+    }
+}
