@@ -44,11 +44,12 @@ pub(crate) struct Listener {
     pub outbox: Arc<Outbox>,
 }
 
-/// Finds out where a request goes. Fails with the outcome, where the gateway knows it without asking anybody.
+/// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome, where the gateway knows it without asking anybody.
 pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
     let catalog = hub.catalog();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends four methods here")]
     let (upstream, tool, wrapped) = match &request.method {
         Method::ToolsCall => {
             let (upstream, name) = by_name(&catalog.tools, &mut params, "tool").map_err(invalid)?;
@@ -65,7 +66,6 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
             }
             (upstream, None, None)
         }
-        // `resources/read`; subscriptions have a way of their own.
         _ => {
             let uri = params.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
             let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri)))?;
@@ -146,13 +146,13 @@ impl Relay<'_> {
 
     fn notice(&mut self, notice: &Notification) {
         let Some(listener) = &self.listener else { return };
-        let message = match (&notice.method, &mut self.progress) {
-            (Method::Progress, Some(progress)) => progress.take(notice, Instant::now()),
-            (Method::LogMessage, _) => notice
-                .params
-                .as_ref()
-                .and_then(|params| logging::message(params, self.upstream.name(), listener.session.level())),
-            _ => None,
+        let message = if notice.method == Method::Progress {
+            self.progress.as_mut().and_then(|progress| progress.take(notice, Instant::now()))
+        } else if notice.method == Method::LogMessage {
+            let level = listener.session.level();
+            notice.params.as_ref().and_then(|params| logging::message(params, self.upstream.name(), level))
+        } else {
+            None
         };
         self.tell(message);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, select_all};
@@ -18,6 +19,9 @@ use crate::replay::{First, Outbox};
 use crate::running::{Driver, Running};
 use crate::session::Session;
 use crate::{Hub, Reply, Wants, subscriptions};
+
+/// How long an offer may take from its server into the catalogue.
+const JUST_NOW: Duration = Duration::from_millis(200);
 
 /// Answers one message of a session.
 pub(crate) async fn message(hub: &Arc<Hub>, session: &Arc<Session>, message: Message, wants: Wants) -> Reply {
@@ -69,7 +73,11 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
 }
 
 /// Drives work that ends with an answer in the outbox, up to the first thing the client may know.
-async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>) -> Reply {
+pub(crate) async fn work(
+    session: &Session,
+    id: Id,
+    start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>,
+) -> Reply {
     let outbox = Arc::new(Outbox::new(id, session.purse().clone()));
     let running = Running::new(Arc::clone(&outbox), start(outbox));
     if !session.start(&running) {
@@ -93,20 +101,20 @@ fn finished(
 }
 
 fn notified(session: &Session, notification: &Notification) {
-    match notification.method {
-        Method::Initialized => session.initialized(),
-        Method::Cancelled => {
-            let id = notification.params().ok().and_then(|params| Id::new(params.get("requestId")?.clone()).ok());
-            if let Some(id) = id {
-                session.cancel(&id);
-            }
+    // Of the others none matters here: roots of one client mean nothing to servers that many share
+    // (mcp-protocol 5.8).
+    if notification.method == Method::Initialized {
+        session.initialized();
+    } else if notification.method == Method::Cancelled {
+        let id = notification.params().ok().and_then(|params| Id::new(params.get("requestId")?.clone()).ok());
+        if let Some(id) = id {
+            session.cancel(&id);
         }
-        // Roots of one client mean nothing to servers that many share (mcp-protocol 5.8).
-        _ => {}
     }
 }
 
 /// What the gateway answers by itself.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not named here no legacy client may ask")]
 fn own(hub: &Hub, session: &Session, request: &Request) -> Reply {
     let outcome = match request.method {
         Method::Ping => Ok(Json::literal("{}")),
@@ -143,8 +151,11 @@ async fn first_complete(hub: &Hub, until: Instant) -> Arc<Catalog> {
     loop {
         let catalog = catalogs.borrow_and_update().clone();
         let mut states: Vec<_> = catalog.awaited.iter().map(Upstream::states).collect();
-        // Ready is awaited too: its offer is on its way into the catalogue.
-        states.retain_mut(|state| matches!(state.borrow_and_update().state, "starting" | "handshake" | "ready"));
+        states.retain_mut(|state| {
+            let view = state.borrow_and_update();
+            // One that has just got ready is awaited too: its offer is on its way into the catalogue.
+            matches!(view.state, "starting" | "handshake") || (view.state == "ready" && view.since.elapsed() < JUST_NOW)
+        });
         if states.is_empty() || Instant::now() >= until {
             return catalog;
         }

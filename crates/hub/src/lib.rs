@@ -180,14 +180,12 @@ impl Hub {
             return Ok(session.open_get().ok_or(Refusal::UnknownSession)?.boxed());
         };
         let event = EventId::parse(last).ok_or(Refusal::ForeignEventId)?;
-        Ok(match session.resume(&event) {
-            Some(events) => events.boxed(),
-            // Never an empty stream: the client would wait for the answer for ever.
-            None => {
-                let gone = Event { id: None, data: refusal::replay_gone(event.request), retry_ms: None };
-                stream::iter([gone]).boxed()
-            }
-        })
+        if let Some(events) = session.resume(&event) {
+            return Ok(events.boxed());
+        }
+        // Never an empty stream: the client would wait for the answer for ever.
+        let gone = Event { id: None, data: refusal::replay_gone(event.request), retry_ms: None };
+        Ok(stream::iter([gone]).boxed())
     }
 
     /// Ends a session: what it runs is cancelled, its streams close, its id is forgotten.
@@ -387,3 +385,8 @@ async fn sweep(hub: Weak<Hub>) {
         hub.metrics.replay_bytes(hub.replay.used());
     }
 }
+
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// After this idle time a session keeps nothing but its facts.
-pub(crate) const SESSION_BUFFERS_IDLE_MAX: Duration = Duration::from_secs(600);
+pub(crate) const SESSION_BUFFERS_IDLE_MAX: Duration = Duration::from_mins(10);
 
 /// How often the sweeper looks.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub(crate) const REPLAY_SESSION_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a finished answer stream is kept.
-pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_secs(300);
+pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Least time between two progress events of one call: ten per second (mcp-protocol 2.7).
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);

@@ -18,8 +18,9 @@ use crate::limits::SEEN_URIS_MAX;
 /// All listed resources and templates, and who owns them.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
-    /// Entries in the order of the lists.
-    pub resources: Vec<Json>,
+    /// The entries of `resources/list`.
+    pub entries: Vec<Json>,
+    /// The entries of `resources/templates/list`.
     pub templates: Vec<Json>,
     listed: HashMap<Box<str>, Place>,
     patterns: Vec<Pattern>,
@@ -56,13 +57,13 @@ impl Resources {
         for (upstream, offer) in sources {
             for entry in &offer.resources {
                 let Ok(mut body) = Object::parse(&entry.body) else { continue };
-                let place = all.place(upstream, &entry.name, |uri| all.listed.contains_key(uri));
+                let place = place(upstream, &entry.name, |uri| all.listed.contains_key(uri));
                 let published = place.published();
                 if all.listed.contains_key(&published) {
                     continue;
                 }
                 all.note_authority(&entry.name, upstream);
-                all.resources.push(render(&mut body, "uri", &place, &entry.body));
+                all.entries.push(render(&mut body, "uri", &place, &entry.body));
                 if place.head.is_some() {
                     all.wrapped.insert((upstream.name().clone(), entry.name.as_str().into()));
                 }
@@ -70,7 +71,7 @@ impl Resources {
             }
             for entry in &offer.templates {
                 let Ok(mut body) = Object::parse(&entry.body) else { continue };
-                let place = all.place(upstream, &entry.name, |text| templates.contains(text));
+                let place = place(upstream, &entry.name, |text| templates.contains(text));
                 let published = place.published();
                 if !templates.insert(published.clone()) {
                     continue;
@@ -124,11 +125,6 @@ impl Resources {
         format!("{}{uri}", head(server))
     }
 
-    fn place(&self, upstream: &Upstream, uri: &str, taken: impl Fn(&str) -> bool) -> Place {
-        let place = Place { upstream: upstream.clone(), uri: uri.into(), head: None };
-        if taken(uri) { Place { head: Some(head(upstream.name())), ..place } } else { place }
-    }
-
     fn note_authority(&mut self, uri: &str, upstream: &Upstream) {
         let Some(authority) = authority(uri) else { return };
         let holder = self.authorities.entry(authority.into()).or_insert_with(|| Some(upstream.clone()));
@@ -136,6 +132,12 @@ impl Resources {
             *holder = None;
         }
     }
+}
+
+/// Where an entry leads; wrapped if an earlier server has its URI.
+fn place(upstream: &Upstream, uri: &str, taken: impl Fn(&str) -> bool) -> Place {
+    let head = taken(uri).then(|| head(upstream.name()));
+    Place { upstream: upstream.clone(), uri: uri.into(), head }
 }
 
 impl Place {
@@ -153,18 +155,16 @@ impl Pattern {
     /// An expression may stand for anything, so the leftmost place of each literal is as good as any later one
     /// and nothing is ever tried twice (S-25).
     fn matches(&self, uri: &str) -> bool {
-        let (Some((first, between)), last) = (self.literals.split_first(), self.literals.last()) else { return false };
+        let Some((first, others)) = self.literals.split_first() else { return false };
         let Some(mut rest) = uri.strip_prefix(&**first) else { return false };
-        let Some((last, between)) = between.split_last().map(|(_, between)| (last, between)) else {
-            return rest.is_empty();
-        };
+        let Some((last, between)) = others.split_last() else { return rest.is_empty() };
         for literal in between {
             match rest.find(&**literal) {
                 Some(at) => rest = &rest[at + literal.len()..],
                 None => return false,
             }
         }
-        last.is_some_and(|last| rest.ends_with(&**last))
+        rest.ends_with(&**last)
     }
 
     /// The more literal characters, the closer the template.
@@ -310,3 +310,6 @@ fn literals(template: &str) -> Vec<Box<str>> {
     pieces.push(rest.into());
     pieces
 }
+
+#[cfg(test)]
+mod tests;

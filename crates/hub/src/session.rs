@@ -464,3 +464,6 @@ fn random_id() -> Box<str> {
     getrandom::fill(&mut bits).expect("the kernel gives random bytes");
     URL_SAFE_NO_PAD.encode(bits).into()
 }
+
+#[cfg(test)]
+mod tests;

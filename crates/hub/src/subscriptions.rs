@@ -139,12 +139,11 @@ impl Interest {
     fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
         let counts = self.lock();
         let uris = counts.get(server)?;
-        let above = |parent: &&Box<str>| {
-            let parent: &str = parent;
+        let is_above = |parent: &str| {
             let rest = uri.strip_prefix(parent);
             rest.is_some_and(|rest| rest.is_empty() || parent.ends_with('/') || rest.starts_with(['/', '#', '?']))
         };
-        uris.keys().filter(above).max_by_key(|parent| parent.len()).cloned()
+        uris.keys().filter(|parent| is_above(parent)).max_by_key(|parent| parent.len()).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

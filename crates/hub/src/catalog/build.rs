@@ -58,7 +58,7 @@ pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape:
     let pages = [
         Pages::render(List::Tools, tools.bodies(), shape.page_size),
         Pages::render(List::Prompts, prompts.bodies(), shape.page_size),
-        Pages::render(List::Resources, resources.resources.iter(), shape.page_size),
+        Pages::render(List::Resources, resources.entries.iter(), shape.page_size),
         Pages::render(List::Templates, resources.templates.iter(), shape.page_size),
     ];
     let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
@@ -156,7 +156,7 @@ fn table(
     for (((upstream, _), (_, prefix)), (candidates, names)) in
         sources.iter().zip(&spaces).zip(candidates.into_iter().zip(given))
     {
-        let titled = (!prefix.is_empty()).then(|| in_words(upstream.name().as_str()));
+        let titled = (!prefix.is_empty()).then(|| capitalised(upstream.name().as_str()));
         for (candidate, name) in candidates.into_iter().zip(names) {
             entries.push(finish(upstream, candidate, name, titled.as_deref()));
         }
@@ -164,13 +164,11 @@ fn table(
     Table::new(entries)
 }
 
-/// The namespace of a server's hashes, and its prefix, empty for none.
+/// What enters the hashes of a server's names, and its prefix, empty for none.
 fn spaces(upstream: &Upstream) -> (String, String) {
-    let own = upstream.name().namespace();
-    let prefix = upstream.config().expose.namespace(upstream.name());
-    match prefix {
+    match upstream.config().expose.namespace(upstream.name()) {
         Some(prefix) => (prefix.clone(), prefix),
-        None => (own, String::new()),
+        None => (upstream.name().to_string(), String::new()),
     }
 }
 
@@ -240,23 +238,33 @@ fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: 
 /// A name in words: `get_issue` and `getIssue` read "Get issue". Search in clients splits at spaces, not at
 /// underscores (clients.md 1.9).
 fn in_words(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 4);
+    let mut spaced = String::with_capacity(name.len() + 4);
+    let mut letters = name.chars().peekable();
     let mut before = ' ';
-    for c in clean_text(name).chars() {
-        let next = if c.is_alphanumeric() { c } else { ' ' };
-        let hump = next.is_uppercase() && before.is_lowercase();
-        if (next == ' ' || hump) && !out.is_empty() && !out.ends_with(' ') {
-            out.push(' ');
+    while let Some(c) = letters.next() {
+        let hump = before.is_lowercase() && c.is_uppercase();
+        if hump {
+            spaced.push(' ');
         }
-        if out.is_empty() {
-            out.extend(next.to_uppercase().filter(|c| *c != ' '));
-        } else if hump {
-            out.extend(next.to_lowercase());
-        } else if next != ' ' {
-            out.push(next);
+        // An acronym keeps its capitals.
+        if hump && letters.peek().is_none_or(|next| !next.is_uppercase()) {
+            spaced.extend(c.to_lowercase());
+        } else {
+            spaced.push(c);
         }
-        before = next;
+        before = c;
     }
-    out.truncate(out.trim_end().len());
-    out
+    capitalised(&spaced)
 }
+
+/// The name of a server for people: `my-server` reads "My server"; humps stay, since names like `GitHub` are
+/// written with one.
+fn capitalised(name: &str) -> String {
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words = words.join(" ");
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use trunkline_wire::ExposedName;
 /// What decides the names of one server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules<'a> {
-    /// The namespace of the configuration key. It enters every hash, also where no prefix is shown.
+    /// What enters every hash: the namespace, or the server's whole name where none is shown.
     pub space: &'a str,
     /// What stands in front of `__`; empty for none.
     pub prefix: &'a str,
@@ -120,17 +120,18 @@ impl Rules<'_> {
     }
 }
 
-/// Cuts `plain` and appends the hash; more of the hash where that name is taken already.
+/// Cuts `plain` and appends the hash. Where even that name is taken, the hash is taken anew.
 fn free(rules: Rules<'_>, plain: &str, original: &str, taken: &mut HashSet<String>) -> String {
-    let digest = base32(&Sha256::digest([rules.space.as_bytes(), b"\0", original.as_bytes()].concat()));
-    for chars in SUFFIX_CHARS..=digest.len() {
-        let room = rules.budget.saturating_sub(chars + 1).max(1);
-        let name = format!("{}_{}", &plain[..plain.len().min(room)], &digest[..chars]);
+    let room = rules.budget.saturating_sub(SUFFIX_CHARS + 1).max(1);
+    let head = &plain[..plain.len().min(room)];
+    let mut seed = [rules.space.as_bytes(), b"\0", original.as_bytes()].concat();
+    loop {
+        let name = format!("{head}_{}", &base32(&Sha256::digest(&seed))[..SUFFIX_CHARS]);
         if taken.insert(fold(&name)) {
             return name;
         }
+        seed.push(0);
     }
-    unreachable!("two originals of one server share no digest")
 }
 
 fn fold(name: &str) -> String {

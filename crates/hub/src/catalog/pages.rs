@@ -19,7 +19,7 @@ pub(crate) struct Pages {
     list: List,
     /// What the list holds; empty where there is but one page and no cursor.
     digest: String,
-    pages: Vec<Json>,
+    texts: Vec<Json>,
 }
 
 impl Pages {
@@ -28,7 +28,7 @@ impl Pages {
         let entries: Vec<&Json> = entries.collect();
         let size = size.unwrap_or(usize::MAX).max(1);
         if entries.len() <= size {
-            return Self { list, digest: String::new(), pages: vec![page(list, &entries, None)] };
+            return Self { list, digest: String::new(), texts: vec![page(list, &entries, None)] };
         }
         let mut hash = Sha256::new();
         for entry in &entries {
@@ -37,21 +37,21 @@ impl Pages {
         }
         let digest = URL_SAFE_NO_PAD.encode(&hash.finalize()[..9]);
         let chunks = entries.chunks(size).enumerate();
-        let last = entries.len().div_ceil(size) - 1;
-        let pages = chunks
-            .map(|(at, chunk)| page(list, chunk, (at < last).then(|| cursor(list, &digest, at + 1)).as_deref()))
+        let final_one = entries.len().div_ceil(size) - 1;
+        let texts = chunks
+            .map(|(at, chunk)| page(list, chunk, (at < final_one).then(|| cursor(list, &digest, at + 1)).as_deref()))
             .collect();
-        Self { list, digest, pages }
+        Self { list, digest, texts }
     }
 
     /// The page that `params` of a list request ask for; an error for a cursor that is not of this list.
     pub(crate) fn asked(&self, params: &Object) -> Result<&Json, Json> {
         let Some(wanted) = params.get("cursor").filter(|cursor| cursor.as_bytes() != b"null") else {
-            return Ok(&self.pages[0]);
+            return Ok(&self.texts[0]);
         };
         let wanted = wanted.decode_str();
-        let at = (1..self.pages.len()).find(|at| wanted.as_deref() == Some(&cursor(self.list, &self.digest, *at)));
-        at.map(|at| &self.pages[at])
+        let at = (1..self.texts.len()).find(|at| wanted.as_deref() == Some(&cursor(self.list, &self.digest, *at)));
+        at.map(|at| &self.texts[at])
             .ok_or_else(|| refusal::invalid_params("the cursor is unknown or its list has changed: start over"))
     }
 }

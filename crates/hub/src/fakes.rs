@@ -1,0 +1,73 @@
+//! What the tests of this crate share: servers that are only names, and offers made by hand.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use trunkline_config::{Config, Connect, Server, Stdio};
+use trunkline_telemetry::{Journal, Metrics};
+use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Upstream};
+use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
+
+use crate::{Hub, Session};
+
+/// A configured server that is never started.
+pub(crate) fn server() -> Server {
+    Server { enabled: false, ..Server::new(Connect::Stdio(Stdio::new("true", []))) }
+}
+
+/// A fleet of these servers; the sender takes the place of their unasked notices.
+pub(crate) fn fleet(servers: &[(&str, Server)]) -> (Arc<Fleet>, mpsc::Receiver<trunkline_upstream::ServerNotice>) {
+    let (notices, received) = mpsc::channel(16);
+    let environment = Environment {
+        metrics: Metrics::new(),
+        journal: Arc::new(Journal::default()),
+        budget: Budget::new(1 << 20),
+        limits: trunkline_config::Limits::default(),
+        notices,
+        guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
+        inherited: Vec::new(),
+    };
+    let named: Vec<_> =
+        servers.iter().map(|(name, server)| (ServerName::new(name).expect("a name"), server.clone())).collect();
+    (Fleet::start(&named, environment), received)
+}
+
+/// A server and what it offers.
+pub(crate) fn source(name: &str, server: Server, offer: Offer) -> (Upstream, Arc<Offer>) {
+    let (fleet, _) = fleet(&[(name, server)]);
+    (fleet.all()[0].clone(), Arc::new(offer))
+}
+
+/// Entries of an offer, each keyed by its member `key`.
+pub(crate) fn entries(key: &str, bodies: &[&str]) -> Vec<Entry> {
+    let entry = |body: &&str| {
+        let body = Json::parse(body.to_string()).expect("JSON");
+        let object = trunkline_wire::Object::parse(&body).expect("an object");
+        Entry { name: object.get_str(key).expect("the key"), body }
+    };
+    bodies.iter().map(entry).collect()
+}
+
+/// A hub before servers that are never started.
+pub(crate) fn hub(servers: &[(&str, Server)], config: &Config) -> Arc<Hub> {
+    let (fleet, notices) = fleet(servers);
+    Hub::new(fleet, config, Metrics::new(), Budget::new(config.limits.buffer_bytes), notices)
+}
+
+/// A request of a client.
+pub(crate) fn request(id: u64, method: Method, params: &str) -> Request {
+    Request { id: Id::from(id), method, params: Some(Json::parse(params.to_owned()).expect("JSON")) }
+}
+
+/// A message of a client.
+pub(crate) fn message(text: &str) -> Message {
+    Message::parse(&bytes::Bytes::copy_from_slice(text.as_bytes())).expect("a message")
+}
+
+/// A session of this revision that has said `initialized`.
+pub(crate) fn session(hub: &Arc<Hub>, revision: &str) -> Arc<Session> {
+    let params = format!(r#"{{"protocolVersion":"{revision}","clientInfo":{{"name":"test","version":"1"}}}}"#);
+    let (session, _) = hub.open(&request(0, Method::Initialize, &params)).expect("a session");
+    session.initialized();
+    session
+}

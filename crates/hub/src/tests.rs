@@ -1,0 +1,105 @@
+//! The hub as `edge` sees it, before servers that never start.
+
+use std::sync::Arc;
+
+use trunkline_config::Config;
+use trunkline_wire::{Id, Method};
+
+use crate::fakes::{hub, message, request, server, session};
+use crate::{Hub, Refusal, Reply, Session, Wants};
+
+const BOTH: Wants = Wants { json: true, sse: true };
+
+async fn ask(hub: &Arc<Hub>, session: &Arc<Session>, text: &str) -> serde_json::Value {
+    match hub.handle(session, message(text), BOTH).await {
+        Reply::One(text) => serde_json::from_slice(&text).expect("JSON"),
+        other => panic!("one answer is expected, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn initialize_begins_a_session_under_an_id_that_nobody_guesses() {
+    let hub = hub(&[("git", server())], &Config::default());
+    let opened = request(0, Method::Initialize, r#"{"protocolVersion":"2025-06-18"}"#);
+    let (session, response) = hub.open(&opened).expect("a session");
+    assert_eq!(response.id, Some(Id::from(0)));
+    assert!(session.id().len() >= 22 && session.id().bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
+    assert!(Arc::ptr_eq(&hub.session(session.id()).expect("known"), &session));
+    let second = hub.handle(&session, crate::Message::Request(opened), BOTH).await;
+    assert!(matches!(second, Reply::Refused(Refusal::SecondInitialize)));
+    hub.end(&session);
+    assert!(hub.session(session.id()).is_none());
+}
+
+#[tokio::test]
+async fn what_the_gateway_knows_it_answers_itself() {
+    let hub = hub(&[], &Config::default());
+    let session = session(&hub, "2025-06-18");
+    let pong = ask(&hub, &session, r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#).await;
+    assert_eq!(pong.to_string(), r#"{"id":"p","jsonrpc":"2.0","result":{}}"#);
+    for (method, params, code) in [
+        ("server/discover", "{}", -32601),
+        ("vendor/x", "{}", -32601),
+        ("logging/setLevel", r#"{"level":"loud"}"#, -32602),
+        ("tools/call", r#"{"name":"nobody__x"}"#, -32602),
+        ("tools/call", "{}", -32602),
+        ("prompts/get", r#"{"name":"x"}"#, -32602),
+        ("resources/read", r#"{"uri":"x:1"}"#, -32002),
+        ("resources/subscribe", r#"{"uri":"x:1"}"#, -32002),
+        ("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"x"}}"#, -32602),
+        ("tools/list", r#"{"cursor":"x"}"#, -32602),
+    ] {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        assert_eq!(ask(&hub, &session, &text).await["error"]["code"], code, "{method} {params}");
+    }
+    let list = ask(&hub, &session, r#"{"jsonrpc":"2.0","id":1,"method":"resources/templates/list"}"#).await;
+    assert_eq!(list["result"].to_string(), r#"{"resourceTemplates":[]}"#);
+    let noted = hub.handle(&session, message(r#"{"jsonrpc":"2.0","method":"x/y"}"#), BOTH).await;
+    assert!(matches!(noted, Reply::Accepted));
+}
+
+#[tokio::test]
+async fn a_draining_hub_takes_no_new_work() {
+    let hub = hub(&[], &Config::default());
+    let session = session(&hub, "2025-06-18");
+    hub.drain();
+    assert!(matches!(hub.open(&request(0, Method::Initialize, "{}")), Err(Refusal::ShuttingDown)));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#;
+    let told = ask(&hub, &session, call).await;
+    assert_eq!(told["result"]["_meta"]["dev.trunkline/fault"]["code"], -31005);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_sessions_are_rationed_and_the_longest_idle_one_gives_way() {
+    let mut config = Config::default();
+    config.limits.sessions = 2;
+    config.limits.sessions_burst = 3;
+    config.limits.sessions_per_sec = 1;
+    let hub = hub(&[], &config);
+    let first = session(&hub, "2025-06-18");
+    tokio::time::advance(std::time::Duration::from_millis(10)).await;
+    let second = session(&hub, "2025-06-18");
+    let _open = hub.attach(&first, None).expect("a stream");
+    session(&hub, "2025-06-18");
+    assert_eq!(hub.sessions(), 2);
+    assert!(hub.session(second.id()).is_none(), "the first has an open stream");
+    let refused = hub.open(&request(0, Method::Initialize, "{}")).expect_err("too fast");
+    assert!(matches!(refused, Refusal::TooManySessions { .. }) && refused.retry_after().is_some());
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    session(&hub, "2025-06-18");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_nobody_used_for_a_week_is_forgotten() {
+    let hub = hub(&[], &Config::default());
+    let idle = session(&hub, "2025-06-18");
+    tokio::time::sleep(std::time::Duration::from_hours(24 * 7 + 1)).await;
+    assert!(hub.session(idle.id()).is_none());
+}
+
+#[tokio::test]
+async fn the_command_line_hears_of_an_unknown_tool_too() {
+    let hub = hub(&[], &Config::default());
+    let error = hub.call_direct("x__y", None).await.expect_err("no such tool");
+    assert!(std::str::from_utf8(error.as_bytes()).expect("text").contains("unknown tool"));
+}
