@@ -11,10 +11,9 @@ use crate::{Hub, Refusal, Reply, Session, Wants};
 const BOTH: Wants = Wants { json: true, sse: true };
 
 async fn ask(hub: &Arc<Hub>, session: &Arc<Session>, text: &str) -> serde_json::Value {
-    match hub.handle(session, message(text), BOTH).await {
-        Reply::One(text) => serde_json::from_slice(&text).expect("JSON"),
-        other => panic!("one answer is expected, not {other:?}"),
-    }
+    let reply = hub.handle(session, message(text), BOTH).await;
+    let Reply::One(text) = reply else { panic!("one answer is expected, not {reply:?}") };
+    serde_json::from_slice(&text).expect("JSON")
 }
 
 #[tokio::test]

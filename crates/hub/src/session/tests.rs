@@ -46,10 +46,8 @@ async fn texts(events: EventStream) -> Vec<String> {
 }
 
 fn stream(reply: Reply) -> EventStream {
-    match reply {
-        Reply::Events(events) => events,
-        other => panic!("a stream is expected, not {other:?}"),
-    }
+    let Reply::Events(events) = reply else { panic!("a stream is expected, not {reply:?}") };
+    events
 }
 
 #[tokio::test]
