@@ -29,12 +29,13 @@ use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use trunkline_telemetry::{Journal, Metrics, redact};
+use trunkline_telemetry::redact::{self, Scrubber};
+use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::{Message, ServerName, parse_batch};
 
 use self::lines::{Line, Lines};
 use self::writer::Writer;
-use super::process::{self, Tree};
+use super::process::{self, StartError, Tree};
 use super::{Broken, Facts, FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
 use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind};
@@ -60,14 +61,17 @@ pub(crate) async fn start(
 ) -> Result<(Arc<dyn Transport>, MessageStream), DialError> {
     let command = launch::command(config, &environment.inherited)?;
     let program = command.program.clone();
-    let failed = |error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::TimedOut => {
-                DialErrorKind::Spawn
+    environment.journal.scrub_with(name, Arc::new(Scrubber::new(launch::secrets(config))));
+    let failed = |error: StartError| {
+        let (kind, hint) = match &error {
+            StartError::Guard(_) => (DialErrorKind::Spawn, ""),
+            // The file is there, that was checked, so what is missing is what runs it.
+            StartError::Command(why) if why.contains("os error 2)") => {
+                (DialErrorKind::Config, "; is the interpreter that its first line names installed?")
             }
-            _ => DialErrorKind::Config,
+            StartError::Command(_) => (DialErrorKind::Config, ""),
         };
-        DialError::new(kind, format!("starting {} failed: {error}", program.display()))
+        DialError::new(kind, format!("starting {} failed: {error}{hint}", program.display()))
     };
     let started = process::start(&environment.guard, name, command, &environment.metrics).await.map_err(failed)?;
     let real = program.canonicalize().unwrap_or(program);

@@ -27,6 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use tokio::time::Instant;
 
 use super::sweep;
 use super::unix::{self, Argv};
@@ -44,9 +45,10 @@ const KILL_ROUND: Duration = Duration::from_millis(50);
 ///
 /// Returns when the child and all its descendants are gone.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let done = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>()[..] {
-        [Some("watch")] => watch(),
-        [Some("exec"), Some(guard)] => exec(guard),
+    let args: Vec<String> = args.into_iter().filter_map(|arg| arg.into_string().ok()).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["watch"] => watch(),
+        ["exec", guard] => exec(guard),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "this mode is for trunkline's own use")),
     };
     match done {
@@ -61,8 +63,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 /// First stage: starts the command and guards it to the end.
 fn watch() -> io::Result<()> {
     unix::close_inherited()?;
-    let life = unix::take_stdin_socket()?;
-    let (argv, pipes) = unix::take_over(&life)?;
+    let daemon = unix::take_stdin_socket()?;
+    let (argv, pipes) = unix::take_over(&daemon)?;
     #[cfg(target_os = "linux")]
     {
         // `ps` shows this in place of the name of the link that was executed.
@@ -70,8 +72,8 @@ fn watch() -> io::Result<()> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     match begin(&argv, pipes) {
-        Ok(child) => Watch::new(life, child)?.run(),
-        Err(error) => report(&life, &format!("failed {error}")),
+        Ok(child) => Watch::new(daemon, child)?.run(),
+        Err(error) => report(&daemon, &format!("failed {error}")),
     }
     Ok(())
 }
@@ -90,8 +92,8 @@ fn exec(guard: &str) -> io::Result<()> {
     if Pid::as_raw(rustix::process::getppid()).to_string() != guard {
         return Err(io::Error::other("the guard is gone"));
     }
-    let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let error = Command::new(program).args(args).exec();
+    let (program, rest) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let error = Command::new(program).args(rest).exec();
     answer.write_all(error.to_string().as_bytes())
 }
 
@@ -124,7 +126,7 @@ enum Event {
 }
 
 struct Watch {
-    life: UnixStream,
+    daemon: UnixStream,
     events: Receiver<Event>,
     child: Pid,
     stop: Option<Duration>,
@@ -133,14 +135,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(life: UnixStream, child: Pid) -> io::Result<Self> {
-        report(&life, &format!("started {}", child.as_raw_pid()));
+    fn new(daemon: UnixStream, child: Pid) -> io::Result<Self> {
+        report(&daemon, &format!("started {}", child.as_raw_pid()));
         let (sender, events) = sync_channel(64);
         let (listener, reaper) = (sender.clone(), sender);
-        let daemon = life.try_clone()?;
-        thread::Builder::new().name("listen".into()).spawn(move || listen(daemon, &listener))?;
+        let words = daemon.try_clone()?;
+        thread::Builder::new().name("listen".into()).spawn(move || listen(words, &listener))?;
         thread::Builder::new().name("reap".into()).spawn(move || reap(&reaper))?;
-        Ok(Self { life, events, child, stop: None, exited: false, childless: false })
+        Ok(Self { daemon, events, child, stop: None, exited: false, childless: false })
     }
 
     fn run(mut self) {
@@ -162,25 +164,23 @@ impl Watch {
             spent += KILL_ROUND;
         }
         if self.childless {
-            report(&self.life, "gone");
+            report(&self.daemon, "gone");
         }
     }
 
     /// Takes events until `enough`, or until the time is over.
     fn take_events(&mut self, limit: Option<Duration>, enough: impl Fn(&Self) -> bool) {
-        #[expect(clippy::disallowed_methods, reason = "there is no tokio in the guard")]
-        let deadline = limit.map(|limit| std::time::Instant::now() + limit);
+        let deadline = limit.map(|limit| Instant::now() + limit);
         while !enough(self) {
             let event = match deadline {
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                #[expect(clippy::disallowed_methods, reason = "there is no tokio in the guard")]
-                Some(at) => self.events.recv_timeout(at.saturating_duration_since(std::time::Instant::now())),
+                Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match event {
                 Ok(Event::Stop(grace)) => self.stop = Some(self.stop.map_or(grace, |before| before.min(grace))),
                 Ok(Event::Reaped(pid, status)) if pid == self.child => {
                     self.exited = true;
-                    report(&self.life, &describe(status));
+                    report(&self.daemon, &describe(status));
                 }
                 Ok(Event::Reaped(..)) => {}
                 Ok(Event::Childless) => self.childless = true,
@@ -203,10 +203,10 @@ impl Watch {
 }
 
 /// Passes on the daemon's word. The end of the socket is the daemon's end.
-fn listen(life: UnixStream, events: &SyncSender<Event>) {
-    for line in BufReader::new(life).lines() {
-        let Ok(line) = line else { break };
-        let Some(grace) = line.strip_prefix("stop ").and_then(|ms| ms.parse().ok()) else { continue };
+fn listen(daemon: UnixStream, events: &SyncSender<Event>) {
+    for word in BufReader::new(daemon).lines() {
+        let Ok(word) = word else { break };
+        let Some(grace) = word.strip_prefix("stop ").and_then(|ms| ms.parse().ok()) else { continue };
         if events.send(Event::Stop(Duration::from_millis(grace))).is_err() {
             return;
         }
@@ -237,6 +237,6 @@ fn describe(status: WaitStatus) -> String {
 }
 
 /// Tells the daemon, if it is still there to hear it.
-fn report(mut life: &UnixStream, line: &str) {
-    let _ = life.write_all(format!("{}\n", line.replace('\n', " ")).as_bytes());
+fn report(mut daemon: &UnixStream, line: &str) {
+    let _ = daemon.write_all(format!("{}\n", line.replace('\n', " ")).as_bytes());
 }

@@ -52,6 +52,17 @@ const GUARD_EXIT_LIMIT: Duration = Duration::from_secs(1);
 /// Rounds of the sweep: more than one, for what forked during the first.
 const SWEEP_ROUNDS: u32 = 5;
 
+/// Why a command does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// No guard: the system is short of something, or the guard failed.
+    #[error("its guard process could not be started: {0}")]
+    Guard(#[from] io::Error),
+    /// What the system said to the command itself.
+    #[error("{0}")]
+    Command(String),
+}
+
 /// What to run. There is no shell between this and the process.
 pub(crate) struct Command {
     pub(crate) program: PathBuf,
@@ -105,13 +116,13 @@ pub fn instance() -> &'static str {
 
 /// Runs `command` under a guard.
 ///
-/// Fails with what the system said: of the guard, or of the command itself. Dropping the future ends what it started.
+/// Dropping the future ends what it started.
 pub(crate) async fn start(
     program: &GuardProgram,
     name: &ServerName,
     command: Command,
     metrics: &Metrics,
-) -> io::Result<Started> {
+) -> Result<Started, StartError> {
     static GENERATION: AtomicU64 = AtomicU64::new(1);
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
     let mark = format!("{}.{}.{generation}", instance(), name.namespace());
@@ -128,12 +139,12 @@ pub(crate) async fn start(
 
     let mut tree = Tree { pid: 0, stop, life: life_seen };
     let begun = timeout(START_LIMIT, tree.life.wait_for(|life| *life != Life::Starting)).await;
-    let begun = begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the guard did not start it in time"))?;
+    let begun = begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it did not report in time"))?;
     match begun.map(|life| life.clone()) {
         Ok(Life::Running(pid)) => tree.pid = pid,
-        Ok(Life::Failed(why)) => return Err(io::Error::other(why)),
+        Ok(Life::Failed(why)) => return Err(StartError::Command(why)),
         Ok(Life::Starting | Life::Exited(_) | Life::Gone(_)) | Err(_) => {
-            return Err(io::Error::other("the guard process ended before it started the command"));
+            return Err(io::Error::other("it ended before it ran the command").into());
         }
     }
     Ok(Started { tree, stdin, stdout, stderr })
@@ -215,8 +226,7 @@ fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Res
     let child = guard.spawn()?;
     drop(guard);
     ours.set_write_timeout(Some(START_LIMIT))?;
-    let args = command.args.iter().map(OsStr::new);
-    let argv = std::iter::once(command.program.as_os_str()).chain(args);
+    let argv = std::iter::once(command.program.as_os_str()).chain(command.args.iter().map(OsStr::new));
     unix::hand_over(&ours, argv, [stdin_read.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()])?;
     ours.set_nonblocking(true)?;
     Ok(Spawned {
@@ -263,8 +273,8 @@ impl Owner {
         let mut deadline = None;
         loop {
             tokio::select! {
-                line = reports.next_line() => match line {
-                    Ok(Some(line)) => match read_report(&line) {
+                report = reports.next_line() => match report {
+                    Ok(Some(report)) => match read_report(&report) {
                         Some(Life::Gone(_)) => return exit,
                         Some(now) => {
                             if let Life::Exited(seen) = now {
@@ -273,7 +283,7 @@ impl Owner {
                             }
                             self.living.send_replace(now);
                         }
-                        None => tracing::warn!(line, "report of a guard not understood"),
+                        None => tracing::warn!(report, "report of a guard not understood"),
                     },
                     Ok(None) | Err(_) => return exit,
                 },

@@ -49,10 +49,8 @@ pub(super) fn take_over(mut socket: &UnixStream) -> io::Result<(Argv, [OwnedFd; 
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut length)], &mut control, RecvFlags::empty())?.bytes;
     let pipes: Vec<OwnedFd> = control
         .drain()
-        .flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(pipes) => pipes.collect::<Vec<_>>(),
-            _ => Vec::new(),
-        })
+        .filter_map(|message| if let RecvAncillaryMessage::ScmRights(pipes) = message { Some(pipes) } else { None })
+        .flatten()
         .collect();
     // Set by hand, because not every system can do so on receipt. Nobody spawns here yet.
     pipes.iter().try_for_each(|pipe| rustix::io::fcntl_setfd(pipe, FdFlags::CLOEXEC))?;

@@ -63,6 +63,12 @@ pub(super) fn command(config: &Stdio, inherited: &[(String, String)]) -> Result<
     Ok(Command { program, args, env: env.into_iter().collect(), cwd })
 }
 
+/// The values that must not be read in what the child writes to stderr: those of `env`, which is where its keys are.
+/// Paths are spared, because an error about a file is of little use without its name.
+pub(super) fn secrets(config: &Stdio) -> impl Iterator<Item = String> {
+    config.env.values().map(|value| value.expose().to_owned()).filter(|value| !value.starts_with(['/', '~']))
+}
+
 fn working_directory(cwd: &Path) -> Result<PathBuf, String> {
     if cwd.is_dir() {
         return std::path::absolute(cwd).map_err(|error| format!("`cwd` {} cannot be used: {error}", cwd.display()));

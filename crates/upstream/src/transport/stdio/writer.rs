@@ -126,10 +126,8 @@ impl Writer {
             // Done when all is written or when anything is: a slow server is not a stalled one.
             let step = poll_fn(|context| {
                 let mut state = self.state();
-                match state.write(context) {
-                    Poll::Pending if state.waiting() < waiting => Poll::Ready(Ok(())),
-                    other => other,
-                }
+                let written = state.write(context);
+                if written.is_pending() && state.waiting() < waiting { Poll::Ready(Ok(())) } else { written }
             });
             let stepped = tokio::select! {
                 biased;
