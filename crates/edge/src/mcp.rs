@@ -10,8 +10,8 @@
 //! `initialize` if the answer looks like that of an older server. The one answer that all of them take so is
 //! **200 with -32601 and the request's own id**: Codex accepts only that error (by id), or a 400 with a null id
 //! and special words (clients.md 2); the TypeScript client reports a 404 as a failed connection and takes a 400
-//! for an answer only when the id matches; Python, rmcp and Claude Code fall back on any error with a matching
-//! id. Older SDK servers answer a method they do not know in the same way, in-band.
+//! for an answer only when the id matches; Python and rmcp fall back on any error of the older kind with a
+//! matching id (mcp-protocol 9.1). Older servers answer a method they do not know in the same way, in-band.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     match *request.method() {
-        http::Method::POST => post(edge, request).await,
+        // Boxed, so that a connection that only holds an event stream does not carry the room for a call.
+        http::Method::POST => Box::pin(post(edge, request)).await,
         http::Method::DELETE => delete(edge, request.headers()),
         _ => get(edge, request.headers()),
     }

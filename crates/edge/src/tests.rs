@@ -27,7 +27,7 @@ pub(crate) fn door(config: Config) -> Door {
         guard: GuardProgram { path: "/bin/false".into(), args: Vec::new() },
         inherited: Vec::new(),
     };
-    let fleet = Fleet::start(&[], environment);
+    let fleet = Fleet::start(&config.servers, environment);
     let hub = Hub::new(fleet, &config, metrics.clone(), budget.clone(), inbox);
     Door { hub, config: Arc::new(config), metrics, journal, budget, version: "0.0.0" }
 }
@@ -495,4 +495,65 @@ async fn metrics_are_prometheus_text() {
     let metrics = client.send("GET", "/metrics", &[], "").await;
     assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
     assert!(metrics.body.contains("trunkline_client_requests_total"), "{}", metrics.body);
+}
+
+/// A configuration with one server, which is switched off.
+fn with_a_server() -> Config {
+    let connect = trunkline_config::Connect::Stdio(trunkline_config::Stdio::new("true", []));
+    let mut server = trunkline_config::Server::new(connect);
+    server.enabled = false;
+    Config { servers: vec![(trunkline_wire::ServerName::new("git").expect("a name"), server)], ..config() }
+}
+
+#[tokio::test]
+async fn health_tells_the_truth_about_each_server() {
+    let client = Client::with(with_a_server());
+    let health = client.send("GET", "/health", &[], "").await.json();
+    let git = &health["servers"][0];
+    assert_eq!((&git["name"], &git["state"]), (&json!("git"), &json!("disabled")));
+    for field in
+        ["reason", "retry_in_seconds", "transport", "revision", "pid", "complaints", "transitions", "stderr_tail"]
+    {
+        assert!(git.get(field).is_some(), "{field} is there, if only as null: {git}");
+    }
+}
+
+#[tokio::test]
+async fn the_owners_socket_answers_the_command_line() {
+    let edge = edge(with_a_server());
+    let ask = async |method: &str, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(path).body(Full::new(Bytes::from(body.to_owned())));
+        let (parts, body) = api::answer(&edge, request.expect("a request")).await.into_parts();
+        let body = body.collect().await.expect("no body fails").to_bytes();
+        (parts.status.as_u16(), serde_json::from_slice::<Value>(&body).expect("JSON"))
+    };
+    for (path, key) in [
+        ("/health", "servers"),
+        ("/api/v1/state", "servers"),
+        ("/api/v1/tools", "tools"),
+        ("/api/v1/tools?server=git", "tools"),
+        ("/api/v1/logs", "servers"),
+        ("/api/v1/logs?server=git", "servers"),
+    ] {
+        let (status, body) = ask("GET", path, "").await;
+        assert!(status == 200 && body[key].is_array(), "{path}: {body}");
+    }
+    assert_eq!(ask("POST", "/api/v1/servers/git/restart", "").await.0, 200);
+    for (method, path) in [
+        ("GET", "/api/v1/tools?server=hub"),
+        ("GET", "/api/v1/logs?server=hub"),
+        ("POST", "/api/v1/servers/hub/restart"),
+    ] {
+        let (status, body) = ask(method, path, "").await;
+        let text = body["error"].as_str().expect("a sentence");
+        assert!(status == 404 && text.contains("git"), "the known names are listed: {text}");
+    }
+    for (method, path) in [("POST", "/api/v1/servers/git/explode"), ("GET", "/mcp"), ("PUT", "/health")] {
+        assert_eq!(ask(method, path, "").await.0, 404, "{method} {path}");
+    }
+    let (status, body) = ask("POST", "/api/v1/call", r#"{"name":"git__log","arguments":{}}"#).await;
+    assert_eq!((status, &body["error"]["code"]), (200, &json!(-32602)), "{body}");
+    for body in ["{", "[]", "{}"] {
+        assert_eq!(ask("POST", "/api/v1/call", body).await.0, 400, "{body}");
+    }
 }

@@ -216,3 +216,59 @@ async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) 
     client.read_to_string(&mut text).await.expect("it closes");
     text
 }
+
+/// Serves one connection with the real ladder, as over TCP.
+fn connect_door(edge: &Arc<Edge>) -> DuplexStream {
+    let behind = edge.clone();
+    connect(edge, 16 * 1024, move |request| {
+        let edge = behind.clone();
+        async move { crate::answer(&edge, Peer::Permitted, request).await }
+    })
+}
+
+fn post(length: &str) -> String {
+    format!("POST /mcp HTTP/1.1\r\nHost: localhost:6270\r\nContent-Type: application/json\r\n{length}\r\n\r\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn g8_a_client_that_sends_too_much_gets_to_read_so() {
+    let mut small = config();
+    small.limits.request_body_bytes = 64 * 1024;
+    let edge = edge(small);
+    for length in ["Content-Length: 1048576", "Transfer-Encoding: chunked"] {
+        let mut client = connect_door(&edge);
+        client.write_all(post(length).as_bytes()).await.expect("open");
+        let chunk = format!("{:x}\r\n{}\r\n", 1020, "x".repeat(1020));
+        for _ in 0..1024 {
+            client.write_all(chunk.as_bytes()).await.expect("what is too much is still taken");
+        }
+        client.write_all(b"0\r\n\r\n").await.expect("open");
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("connection: close"), "{length}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s23_a_body_that_does_not_come_is_waited_for_30_seconds() {
+    let mut client = connect_door(&edge(config()));
+    client.write_all(post("Content-Length: 10").as_bytes()).await.expect("open");
+    let start = Instant::now();
+    let answer = rest(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_in_pieces_is_put_together() {
+    let mut client = connect_door(&edge(config()));
+    let body = r#"{"jsonrpc":"2.0","id":"a","method":"ping"}"#;
+    client.write_all(post("Transfer-Encoding: chunked").as_bytes()).await.expect("open");
+    for piece in body.as_bytes().chunks(5) {
+        let chunk = format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece));
+        client.write_all(chunk.as_bytes()).await.expect("open");
+        sleep(Duration::from_millis(100)).await;
+    }
+    client.write_all(b"0\r\n\r\n").await.expect("open");
+    let answer = response(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(r#""id":"a""#), "it was read: {answer}");
+}
