@@ -1,5 +1,6 @@
 //! Servers, supervised: connections to upstream MCP servers that come back by themselves.
 
+mod dial;
 mod environment;
 mod error;
 mod fleet;

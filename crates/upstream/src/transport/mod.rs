@@ -5,7 +5,17 @@
 //! `link.rs`, `retry.rs` and `supervisor.rs`. The answer to a request comes in one of the three ways of [`Sent`];
 //! whatever belongs to no request of ours comes on the stream that stands beside the transport in [`Dialed`].
 
+mod answer;
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod failure;
+#[cfg(test)]
+pub(crate) mod fakes;
+pub(crate) mod http;
+mod listen;
+pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 
 use std::sync::Arc;
@@ -14,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use trunkline_wire::{Message, Method};
+use trunkline_wire::{Message, Method, Revision};
 
 use crate::handshake::Handshake;
 
@@ -25,6 +35,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Resolves once it is known where the answer will come from; over HTTP that may be as late as the answer
     /// itself. Dropping the future gives the message up: it may have been sent.
     fn send(&self, out: Outgoing) -> BoxFuture<'_, Result<Sent, SendError>>;
+
+    /// Called once, when the handshake has agreed on `revision`: HTTP names it in every later request.
+    fn agreed(&self, _revision: Revision) {}
 
     /// Takes leave of the server and gives up what the transport holds, within `grace`. Later sends fail.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;

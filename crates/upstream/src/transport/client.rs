@@ -1,0 +1,369 @@
+//! [`Client`]: the one way out to servers behind a URL, with the rules that both HTTP transports share.
+//!
+//! Redirects are ours to follow, proxies are for remote servers only, idle connections are not reused
+//! after 15 s and dead ones found by keep-alive, a connection stands within 10 s, and nothing here limits how
+//! long an answer takes: streams are long, and deadlines belong to the call (reliability 11).
+//!
+//! Two stacks stand behind it. Servers on this machine and in the private network, named by number or as `localhost`
+//! and reached by plain HTTP, go straight through hyper: it costs a third of the processor time per call, and no
+//! trust store is loaded for them. All others go through reqwest, which brings TLS and proxies; its store is loaded
+//! when the first such server is dialled.
+
+use std::future::ready;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, LOCATION};
+use http::{Method, StatusCode, Uri};
+use http_body_util::Full;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::util::ServiceFn;
+use trunkline_telemetry::redact;
+use url::{Host, Url};
+
+use super::FaultPoint;
+use super::body::Body;
+use super::failure::{Failure, Seen};
+
+/// TLS included (reliability 7).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An idle connection may have died unseen, and a tool call must not be the one to find out.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// As many as may be in flight at one server (reliability 7); more would lie idle.
+const POOL_IDLE_MAX: usize = 64;
+
+/// Start and spacing of the probes; after three the connection is dead.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// How long written bytes may stay unacknowledged.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+///
+const REDIRECTS_MAX: usize = 3;
+
+/// The client of all remote servers that trust what the system trusts: each holds its own copy of the trust store.
+static REMOTE: OnceLock<reqwest::Client> = OnceLock::new();
+
+/// Sends requests to one server. Cloning shares its connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Client(Stack);
+
+#[derive(Debug, Clone)]
+enum Stack {
+    Direct(legacy::Client<HttpConnector<Loopbacks>, Full<Bytes>>),
+    Full(reqwest::Client),
+}
+
+/// Resolves whatever it is asked to the two loopbacks: only `localhost` is ever asked. Some machines list one family
+/// for that name and servers bind the other; hyper tries the second 300 ms after the first, or at once when
+/// that is refused.
+type Loopbacks = ServiceFn<fn(Name) -> std::future::Ready<io::Result<std::array::IntoIter<SocketAddr, 2>>>>;
+
+/// Where requests go, in the two forms that the stacks want.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    url: Url,
+    uri: Uri,
+}
+
+/// The head of a response, with its body still to come.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// Where the answer came from, if a redirect led there.
+    pub(crate) moved: Option<Address>,
+}
+
+impl Address {
+    /// Fails for an address that is no `http` or `https` URL.
+    pub(crate) fn new(mut url: Url) -> Option<Self> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
+        // What stands there goes into `Authorization`; left in, it would show up in texts and the request line.
+        url.set_username("").ok()?;
+        url.set_password(None).ok()?;
+        url.set_fragment(None);
+        let uri = url.as_str().parse().ok()?;
+        Some(Self { url, uri })
+    }
+
+    /// As a URL.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// As people may see it (reliability 10.3).
+    pub(crate) fn shown(&self) -> String {
+        redact::url(self.url.as_str())
+    }
+
+    /// Where `reference` leads to, if that is within the same scheme, host and port.
+    pub(crate) fn resolve(&self, reference: &str) -> Result<Self, Strayed> {
+        let target = self.url.join(reference).map_err(|_| Strayed("an address that is none".to_owned()))?;
+        if target.origin() != self.url.origin() {
+            return Err(Strayed(redact::url(target.as_str())));
+        }
+        Self::new(target).ok_or_else(|| Strayed("an address that is none".to_owned()))
+    }
+
+    /// Whether it names this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => is_localhost(name),
+            None => false,
+        }
+    }
+
+    /// Whether it never goes through a proxy: loopback, or a literal of the private network.
+    fn is_near(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+            Some(Host::Domain(name)) => is_localhost(name),
+            None => false,
+        }
+    }
+
+    /// Host and port, each address that a connection is tried at.
+    fn tried(&self) -> String {
+        let port = self.url.port_or_known_default().unwrap_or_default();
+        match self.url.host() {
+            Some(Host::Domain(name)) if is_localhost(name) => format!("127.0.0.1:{port} or [::1]:{port}"),
+            Some(host) => format!("{host}:{port}"),
+            None => "no host".to_owned(),
+        }
+    }
+}
+
+/// An address leads out of the origin it may not leave. Holds what may be shown of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Strayed(pub(crate) String);
+
+impl Client {
+    /// A client for the server at `address`. Reads the trust store, and `ca_file`, if it may have to speak TLS.
+    pub(crate) fn new(address: &Address, ca_file: Option<&Path>) -> Result<Self, Failure> {
+        if address.url.scheme() == "http" && address.is_near() {
+            return Ok(Self(Stack::Direct(direct())));
+        }
+        let common = !address.is_near() && ca_file.is_none();
+        if let Some(client) = REMOTE.get().filter(|_| common) {
+            return Ok(Self(Stack::Full(client.clone())));
+        }
+        let client = full(address, ca_file)?;
+        if common {
+            let _ = REMOTE.set(client.clone());
+        }
+        Ok(Self(Stack::Full(client)))
+    }
+
+    /// Sends one request and waits for the head of the response, whatever its status.
+    ///
+    /// Follows redirects within the origin: any for GET, those that keep the method for the others.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        to: &Address,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let mut answer = self.once(method.clone(), to, headers.clone(), body.clone()).await?;
+        for _ in 0..REDIRECTS_MAX {
+            if !answer.status.is_redirection() {
+                return Ok(answer);
+            }
+            let next = next_hop(&method, answer.moved.as_ref().unwrap_or(to), &answer)?;
+            answer.body.discard();
+            answer = self.once(method.clone(), &next, headers.clone(), body.clone()).await?;
+            answer.moved = Some(next);
+        }
+        if answer.status.is_redirection() {
+            return Err(Failure::new(FaultPoint::Unreadable, Seen::Other, "redirects more than three times"));
+        }
+        Ok(answer)
+    }
+
+    async fn once(&self, method: Method, to: &Address, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+        match &self.0 {
+            Stack::Direct(client) => {
+                let mut request = http::Request::new(Full::new(body));
+                *request.method_mut() = method;
+                *request.uri_mut() = to.uri.clone();
+                *request.headers_mut() = headers;
+                let response = client.request(request).await.map_err(|error| failure(&error, to))?;
+                let (head, body) = response.into_parts();
+                Ok(Answer { status: head.status, headers: head.headers, body: Body::Direct(body), moved: None })
+            }
+            Stack::Full(client) => {
+                let mut request = reqwest::Request::new(method, to.url.clone());
+                *request.headers_mut() = headers;
+                *request.body_mut() = Some(body.into());
+                let response = client.execute(request).await.map_err(|error| failure(&error, to))?;
+                let (head, body) = http::Response::from(response).into_parts();
+                Ok(Answer { status: head.status, headers: head.headers, body: Body::Full(body), moved: None })
+            }
+        }
+    }
+}
+
+fn direct() -> legacy::Client<HttpConnector<Loopbacks>, Full<Bytes>> {
+    let loopbacks: fn(Name) -> _ = |_name| {
+        let both = [(IpAddr::from(Ipv4Addr::LOCALHOST), 0), (IpAddr::from(Ipv6Addr::LOCALHOST), 0)];
+        ready(Ok(both.map(SocketAddr::from).into_iter()))
+    };
+    let mut connector = HttpConnector::new_with_resolver(tower::service_fn(loopbacks));
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE));
+    connector.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(POOL_IDLE_MAX)
+        .build(connector)
+}
+
+fn full(address: &Address, ca_file: Option<&Path>) -> Result<reqwest::Client, Failure> {
+    // An error means that somebody installed one before, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    #[expect(clippy::disallowed_methods, reason = "this is the one builder")]
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_IDLE_MAX)
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(KEEPALIVE_PROBES);
+    #[cfg(target_os = "linux")]
+    {
+        builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+    }
+    if address.is_near() {
+        let both = [(IpAddr::from(Ipv4Addr::LOCALHOST), 0), (IpAddr::from(Ipv6Addr::LOCALHOST), 0)];
+        builder = builder.no_proxy().resolve_to_addrs("localhost", &both.map(SocketAddr::from));
+    }
+    if let Some(file) = ca_file {
+        builder = builder.tls_certs_merge(authorities(file)?);
+    }
+    builder.build().map_err(|error| Failure::new(FaultPoint::NothingSent, Seen::Tls, root(&error).to_string()))
+}
+
+/// Reads the certificates of `ca_file`.
+fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let unusable = |why: String| {
+        let text = format!("`ca_file` {} cannot be used: {why}", file.display());
+        Failure::new(FaultPoint::NothingSent, Seen::CaFile, text)
+    };
+    // Small, local, and read once per dial: not worth a trip to another thread.
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(root(&error).to_string()))?;
+    if found.is_empty() {
+        return Err(unusable("it holds no certificate in PEM form".to_owned()));
+    }
+    Ok(found)
+}
+
+/// Where the redirect `answer` leads, if R-19 lets us follow it.
+fn next_hop(method: &Method, from: &Address, answer: &Answer) -> Result<Address, Failure> {
+    let refused = |text: String| Failure::new(FaultPoint::Unreadable, Seen::Status(answer.status), text);
+    let keeps_method = matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    let status = answer.status;
+    let Some(target) = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
+        return Err(refused(format!("answered {status} without saying where to go")));
+    };
+    let next = from.resolve(target);
+    match next {
+        Ok(next) if keeps_method || *method == Method::GET => Ok(next),
+        Ok(next) => Err(refused(format!(
+            "redirects a {method} with {status} to {}; set `url` to the final address",
+            next.shown()
+        ))),
+        Err(Strayed(target)) => {
+            Err(refused(format!("redirects to {target}, another origin; set `url` to the final address")))
+        }
+    }
+}
+
+/// Reads from the chain of causes how far the request got.
+fn failure(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
+    let connecting = find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
+    if let Some(tls) = find::<rustls::Error>(error).filter(|_| connecting) {
+        return Failure::new(FaultPoint::NothingSent, Seen::Tls, tls_text(tls));
+    }
+    if connecting {
+        let cause = root(error);
+        let kind = find::<io::Error>(error).map(io::Error::kind);
+        let text = match kind {
+            Some(io::ErrorKind::ConnectionRefused) => format!("nothing listens at {}", to.tried()),
+            Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
+            _ if cause.to_string().contains("timed out") => format!("no connection to {} within 10 s", to.tried()),
+            _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
+        };
+        return Failure::new(FaultPoint::NothingSent, Seen::Unreachable, text);
+    }
+    let broken = find::<hyper::Error>(error);
+    if broken.is_some_and(hyper::Error::is_parse) {
+        return Failure::new(FaultPoint::Unreadable, Seen::Other, format!("what answers at {} is no HTTP", to.tried()));
+    }
+    Failure::new(FaultPoint::LostUnanswered, Seen::Unreachable, "the connection closed before an answer came")
+}
+
+/// What is wrong with the certificate, and what would mend it.
+fn tls_text(error: &rustls::Error) -> String {
+    let advice = if matches!(error, rustls::Error::InvalidCertificate(_)) {
+        "; if its authority is private, name its PEM file in `ca_file`"
+    } else {
+        ""
+    };
+    format!("TLS failed: {}{advice}", redact::printable(&error.to_string(), 300))
+}
+
+/// The first cause of type `T`. An I/O error hides what it wraps from `source`, and rustls comes wrapped so.
+fn find<'e, T: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|inner| find::<T>(inner)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The last cause: the outer ones say no more than that a request failed.
+fn root<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
+
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}

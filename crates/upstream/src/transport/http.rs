@@ -1,0 +1,227 @@
+//! Streamable HTTP, the revisions with a handshake (mcp-protocol 4.3): one POST per message, the answer as JSON or on
+//! a stream of events, and one GET stream beside them for what belongs to no request.
+//!
+//! Two things are taken from the answer to `initialize` and from nowhere else: the session id, and the address, if a
+//! redirect within the origin led to it. Both go with every later request.
+//!
+//! A stream that ends before its answer is resumed where the server gave its events ids; reading an answer again is
+//! not running the tool again. Without ids the answer is lost, and nothing is ever posted twice here.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use trunkline_wire::{Id, Message, Method, Revision, parse_batch};
+
+use super::answer::answer_stream;
+use super::body::{self, Body, BodyError, Kind};
+use super::client::{Address, Answer};
+use super::failure::{Failure, Seen};
+use super::listen::{GetStream, listen};
+use super::peer::{MCP_PROTOCOL_VERSION, Peer, said};
+use super::{Facts, FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
+
+/// Names the session, on every request of any verb once the server gave one.
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// A server that is not there any more must not delay our own end (reliability 5).
+const DELETE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection by streamable HTTP.
+pub(crate) struct HttpTransport(Arc<Connection>);
+
+/// What the transport, its answer streams and its GET stream share.
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    /// What the answer to `initialize` brought.
+    opened: OnceLock<Opened>,
+    /// The headers of every POST once the revision is agreed on.
+    settled: OnceLock<HeaderMap>,
+    pub(super) get_stream: GetStream,
+    /// The server forgot the session.
+    pub(super) gone: CancellationToken,
+    /// We took our leave.
+    pub(super) closed: CancellationToken,
+}
+
+struct Opened {
+    session: Option<HeaderValue>,
+    moved: Option<Address>,
+}
+
+impl HttpTransport {
+    /// A transport to `peer`; nothing is sent yet.
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self(Arc::new(Connection {
+            peer,
+            opened: OnceLock::new(),
+            settled: OnceLock::new(),
+            get_stream: GetStream::default(),
+            gone: CancellationToken::new(),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// The GET stream, opened when it is first polled: after the handshake.
+    pub(crate) fn shared(&self) -> MessageStream {
+        listen(Arc::clone(&self.0))
+    }
+
+    /// Posts one message. As [`Transport::send`], with all that was seen of a failure.
+    pub(crate) async fn post(&self, out: &Outgoing) -> Result<Sent, Failure> {
+        let connection = &self.0;
+        let answer = connection.exchange(http::Method::POST, out.text.clone()).await?;
+        if !answer.status.is_success() {
+            let refused = connection.peer.refusal_or_error(answer, out.request, connection.in_session()).await;
+            return match refused {
+                Ok(response) => Ok(Sent::Reply(Message::Response(response))),
+                Err(failure) => {
+                    if failure.point == FaultPoint::SessionGone {
+                        connection.gone.cancel();
+                    }
+                    Err(failure)
+                }
+            };
+        }
+        let Some(request) = out.request else {
+            answer.body.discard();
+            return Ok(Sent::OnSharedStream);
+        };
+        if out.method == Method::Initialize {
+            connection.open(&answer);
+        }
+        match body::kind(&answer.headers) {
+            Kind::Events => Ok(Sent::OnOwnStream(answer_stream(Arc::clone(connection), answer.body, request))),
+            Kind::Json => connection.json(answer.body, request).await,
+            Kind::Other => {
+                let what = match answer.status.as_u16() {
+                    202 | 204 => format!("answered a request with {}, which holds no answer", answer.status),
+                    _ => format!("answered with {} instead of JSON or a stream of events", said(&answer.headers)),
+                };
+                Err(connection.peer.unreadable(&what, answer.body).await)
+            }
+        }
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, out: Outgoing) -> BoxFuture<'_, Result<Sent, SendError>> {
+        Box::pin(async move { self.post(&out).await.map_err(SendError::from) })
+    }
+
+    fn agreed(&self, revision: Revision) {
+        let mut headers = self.0.headers();
+        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
+        let _ = self.0.settled.set(headers);
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.0.closed.cancel();
+            if !self.0.in_session() || self.0.gone.is_cancelled() {
+                return;
+            }
+            let farewell = self.0.exchange(http::Method::DELETE, Bytes::new());
+            // Whatever comes of it: 405 is as good as 200, and a server that is down needs none.
+            if let Ok(Ok(answer)) = timeout(grace.min(DELETE_TIMEOUT), farewell).await {
+                answer.body.discard();
+            }
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kind: "http", pid: None, get_stream: Some(self.0.get_stream.label()) }
+    }
+}
+
+impl Connection {
+    /// Sends a request to where the server is, with what it wants to see in each.
+    async fn exchange(&self, method: http::Method, body: Bytes) -> Result<Answer, Failure> {
+        match self.settled.get() {
+            Some(headers) => self.peer.client.send(method, self.address(), headers, body).await,
+            None => self.peer.client.send(method, self.address(), &self.headers(), body).await,
+        }
+    }
+
+    /// Opens a stream of events, after `last_event_id` if there is one.
+    pub(super) async fn get(&self, last_event_id: Option<&str>) -> Result<Body, Failure> {
+        Ok(self.peer.events(self.address(), self.headers(), last_event_id).await?.body)
+    }
+
+    fn open(&self, answer: &Answer) {
+        let session = answer.headers.get(MCP_SESSION_ID).cloned().map(|mut id| {
+            id.set_sensitive(true);
+            id
+        });
+        let _ = self.opened.set(Opened { session, moved: answer.moved.clone() });
+    }
+
+    fn address(&self) -> &Address {
+        self.opened.get().and_then(|opened| opened.moved.as_ref()).unwrap_or(&self.peer.address)
+    }
+
+    fn session(&self) -> Option<&HeaderValue> {
+        self.opened.get()?.session.as_ref()
+    }
+
+    pub(super) fn in_session(&self) -> bool {
+        self.session().is_some()
+    }
+
+    fn headers(&self) -> HeaderMap {
+        if let Some(settled) = self.settled.get() {
+            return settled.clone();
+        }
+        let mut headers = self.peer.headers.clone();
+        if let Some(session) = self.session() {
+            headers.insert(MCP_SESSION_ID, session.clone());
+        }
+        headers
+    }
+
+    /// Reads an answer that is one JSON body.
+    async fn json(&self, body: Body, request: u64) -> Result<Sent, Failure> {
+        let text = body.collect(&self.peer.bounds).await.map_err(|error| body_failure(&error))?;
+        if let Some(members) = parse_batch(&text) {
+            // A server of 2025-03-26 may answer so; its members come one by one.
+            let members: Vec<_> = members.into_iter().flatten().filter_map(Result::ok).map(Ok).collect();
+            return Ok(Sent::OnOwnStream(Box::pin(futures_util::stream::iter(members))));
+        }
+        let unreadable = |what: &str| {
+            let text = format!("{what}: {}", body::excerpt(&text, &self.peer.scrubber));
+            Failure::new(FaultPoint::Unreadable, Seen::Other, text)
+        };
+        if text.is_empty() {
+            return Err(Failure::new(FaultPoint::Unreadable, Seen::Other, "answered a request with an empty body"));
+        }
+        match Message::parse(&text) {
+            Ok(Message::Response(mut response)) => {
+                match &response.id {
+                    Some(id) if id.minted() == Some(request) => {}
+                    // The server could not read our id, or did not try: the answer to this POST it is.
+                    None if response.outcome.is_err() => response.id = Some(Id::from(request)),
+                    None | Some(_) => return Err(unreadable("answered another request than the one sent")),
+                }
+                Ok(Sent::Reply(Message::Response(response)))
+            }
+            Ok(Message::Request(_) | Message::Notification(_)) => Err(unreadable("answered a request with another")),
+            Err(malformed) => Err(unreadable(&format!("answered with what is no message, {malformed}"))),
+        }
+    }
+}
+
+/// What it means for a request that the body of its answer cannot be read.
+fn body_failure(error: &BodyError) -> Failure {
+    let point = match error {
+        BodyError::Broke => FaultPoint::BrokenMidway,
+        BodyError::TooLarge(_) | BodyError::NoRoom => FaultPoint::Unreadable,
+    };
+    Failure::new(point, Seen::Other, error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
