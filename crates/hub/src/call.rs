@@ -130,18 +130,24 @@ impl Relay<'_> {
                     }
                 },
             };
-            match event {
-                CallEvent::Notice(notice) => self.notice(&notice),
-                CallEvent::Done(outcome) => {
-                    self.flush();
-                    return Ok(outcome);
-                }
-                CallEvent::Failed(error) => {
-                    self.flush();
-                    return Err(error.fault());
-                }
+            if let Some(ended) = self.take(event) {
+                return ended;
             }
         }
+    }
+
+    /// Passes a notice on, or says how the call ended; what was held back goes out before.
+    fn take(&mut self, event: CallEvent) -> Option<Result<Result<Json, Json>, Fault>> {
+        let ended = match event {
+            CallEvent::Notice(notice) => {
+                self.notice(&notice);
+                return None;
+            }
+            CallEvent::Done(outcome) => Ok(outcome),
+            CallEvent::Failed(error) => Err(error.fault()),
+        };
+        self.flush();
+        Some(ended)
     }
 
     fn notice(&mut self, notice: &Notification) {
@@ -223,7 +229,51 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_wire::Id;
+
     use super::*;
+    use crate::fakes;
+
+    fn notice(method: Method, params: &'static str) -> CallEvent {
+        CallEvent::Notice(Notification { method, params: Some(Json::literal(params)) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
+        let hub = fakes::hub(&[("git", fakes::server())], &trunkline_config::Config::default());
+        let session = fakes::session(&hub, "2025-06-18");
+        let outbox = Arc::new(Outbox::new(Id::from(7), session.purse().clone()));
+        let listener = Some(Listener { session, outbox: Arc::clone(&outbox) });
+        let progress = Some(Progress::new(Json::from("mine")));
+        let mut relay = Relay { upstream: &hub.fleet().all()[0], listener, progress };
+        for event in [
+            notice(Method::Progress, r#"{"progressToken":3,"progress":1}"#),
+            notice(Method::LogMessage, r#"{"level":"debug","data":"beneath the threshold"}"#),
+            notice(Method::LogMessage, r#"{"level":"error","data":"x"}"#),
+            notice(Method::ToolsListChanged, "{}"),
+            notice(Method::Progress, r#"{"progressToken":3,"progress":2}"#),
+        ] {
+            assert!(relay.take(event).is_none());
+        }
+        let answer = Json::literal(r#"{ "content":[],"n":1e2 }"#);
+        assert_eq!(relay.take(CallEvent::Done(Ok(answer.clone()))), Some(Ok(Ok(answer))));
+        let mut reader = outbox.commit(1);
+        outbox.answer("answer".into());
+        let context = std::task::Context::from_waker(futures_util::task::noop_waker_ref());
+        let mut sent = Vec::new();
+        while let std::task::Poll::Ready(Some(event)) = outbox.poll_event(&mut reader, &context) {
+            sent.push(String::from_utf8(event.data.to_vec()).expect("text"));
+        }
+        assert_eq!(
+            sent,
+            [
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":1}}"#,
+                r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"x","logger":"git"}}"#,
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":2}}"#,
+                "answer",
+            ]
+        );
+    }
 
     #[test]
     fn content_is_added_only_where_it_lacks() {

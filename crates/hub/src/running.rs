@@ -33,9 +33,17 @@ impl Running {
         Arc::new(Self { outbox, work: Mutex::new(Work { future: Some(future), has_task: false }) })
     }
 
+    /// Goes on with the work on behalf of a reply, unless a task does. Were both to, the work would wake
+    /// whoever looked last, and that may be a reply that nobody reads any more.
+    fn go_on(&self, context: &mut Context<'_>) {
+        let work = self.lock();
+        if !work.has_task {
+            let _ = Self::poll(work, context);
+        }
+    }
+
     /// Goes on with the work. Ready when there is none left.
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut work = self.lock();
+    fn poll(mut work: MutexGuard<'_, Work>, context: &mut Context<'_>) -> Poll<()> {
         let Some(future) = &mut work.future else { return Poll::Ready(()) };
         if future.as_mut().poll(context).is_pending() {
             return Poll::Pending;
@@ -54,7 +62,10 @@ impl Running {
             work.has_task = true;
         }
         let this = Arc::clone(self);
-        trunkline_telemetry::spawn("legacy call", std::future::poll_fn(move |context| this.poll(context)));
+        trunkline_telemetry::spawn(
+            "legacy call",
+            std::future::poll_fn(move |context| Self::poll(this.lock(), context)),
+        );
     }
 
     /// Takes the work away. Says whether there was any left.
@@ -76,7 +87,7 @@ impl Driver {
     /// Waits for what the request comes to first.
     pub(crate) async fn first(&self) -> First {
         std::future::poll_fn(|context| {
-            let _ = self.0.poll(context);
+            self.0.go_on(context);
             self.0.outbox.poll_first(context)
         })
         .await
@@ -120,7 +131,7 @@ impl Stream for AnswerEvents {
             return Poll::Ready(Some(priming));
         }
         if let Some(driver) = &this.driver {
-            let _ = driver.0.poll(context);
+            driver.0.go_on(context);
         }
         this.outbox.poll_event(&mut this.reader, context)
     }

@@ -59,8 +59,11 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
         Ok(Err(error)) => Err(error),
         Err(error) => hub.dress(&request.method, &error.fault()),
     };
-    if session.unsubscribe(server, &own) {
-        leave(&hub, server, &own);
+    // The server said no: there is nothing to unsubscribe from, and no grace.
+    if session.unsubscribe(server, &own)
+        && let Some(turn) = hub.interest().part(server, &own)
+    {
+        hub.interest().forget(server, &own, turn);
     }
     outcome
 }
@@ -72,8 +75,10 @@ pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
     spawn("unsubscribe", async move {
         tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
         let Some(hub) = hub.upgrade() else { return };
-        let Some(confirmed) = hub.interest().forget(&server, &uri, turn) else { return };
-        if let (true, Some(upstream)) = (confirmed, hub.fleet().get(server.as_str())) {
+        if !hub.interest().forget(&server, &uri, turn) {
+            return;
+        }
+        if let Some(upstream) = hub.fleet().get(server.as_str()) {
             // Whatever the server says, nobody waits for it.
             let _ = upstream.unsubscribe(&uri).await;
         }
@@ -123,16 +128,18 @@ impl Interest {
         (count.sessions == 0).then_some(count.turn)
     }
 
-    /// Ends the interest unless it came back since. Returns whether the server had said yes.
-    fn forget(&self, server: &ServerName, uri: &str, turn: u64) -> Option<bool> {
+    /// Ends the interest. `false` if it came back since, or has ended.
+    fn forget(&self, server: &ServerName, uri: &str, turn: u64) -> bool {
         let mut counts = self.lock();
-        let uris = counts.get_mut(server)?;
-        uris.get(uri).filter(|count| count.sessions == 0 && count.turn == turn)?;
-        let count = uris.remove(uri)?;
+        let Some(uris) = counts.get_mut(server) else { return false };
+        if !uris.get(uri).is_some_and(|count| count.sessions == 0 && count.turn == turn) {
+            return false;
+        }
+        uris.remove(uri);
         if uris.is_empty() {
             counts.remove(server);
         }
-        Some(count.confirmed)
+        true
     }
 
     /// The URI subscribed to that an update of `uri` is about: itself, or the longest one above it.
@@ -167,8 +174,8 @@ mod tests {
         assert!(interest.join(&server, "file:///a", true));
         assert_eq!(interest.part(&server, "file:///a"), None);
         let turn = interest.part(&server, "file:///a").expect("the last one");
-        assert_eq!(interest.forget(&server, "file:///a", turn), Some(true));
-        assert_eq!(interest.forget(&server, "file:///a", turn), None);
+        assert!(interest.forget(&server, "file:///a", turn));
+        assert!(!interest.forget(&server, "file:///a", turn));
     }
 
     #[test]
@@ -178,7 +185,7 @@ mod tests {
         let turn = interest.part(&server, "file:///a").expect("the last one");
         interest.join(&server, "file:///a", true);
         interest.part(&server, "file:///a");
-        assert_eq!(interest.forget(&server, "file:///a", turn), None);
+        assert!(!interest.forget(&server, "file:///a", turn));
     }
 
     #[test]

@@ -125,6 +125,21 @@ async fn the_client_that_resumes_takes_the_stream_over_from_a_stalled_connection
     assert_eq!(texts(stalled).await, [""; 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_lost_its_turn_does_not_keep_the_work_to_itself() {
+    let session = session("2025-06-18");
+    let (told, receiver) = mpsc::channel(4);
+    told.send("one").await.expect("room");
+    let mut stalled = stream(work(&session, Id::from(7), steered(&session, receiver)).await);
+    let resumed = session.resume(&EventId { stream: 1, request: Id::from(7), number: 0 }).expect("held").boxed();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(stalled.next().await, None);
+    told.send("two").await.expect("room");
+    drop(told);
+    assert_eq!(texts(resumed).await, ["s1.Nw.1 one", "s1.Nw.2 two", "s1.Nw.3 answer"]);
+    drop(stalled);
+}
+
 #[tokio::test]
 async fn cancelling_drops_the_work_and_ends_the_reply() {
     let session = session("2025-06-18");
