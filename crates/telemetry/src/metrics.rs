@@ -55,6 +55,7 @@ struct Series {
     catalog_complaints: IntGaugeVec,
     tool_calls: IntCounterVec,
     children: IntGauge,
+    orphans_swept: IntCounter,
     client_requests: IntCounterVec,
     rejected: IntCounterVec,
     sessions: IntGauge,
@@ -103,6 +104,10 @@ impl Series {
             catalog_complaints: gauges(r, "catalog_complaints", "server", "Entries withheld or changed."),
             tool_calls: counters(r, "tool_calls_total", "server tool outcome", "Calls by catalogued tool."),
             children: gauge(r, "children", "Child processes alive."),
+            orphans_swept: registered(
+                r,
+                IntCounter::new("orphans_swept_total", "Processes killed that had escaped their guard."),
+            ),
             client_requests: counters(r, "client_requests_total", "era method status", "Requests of clients."),
             rejected: counters(r, "rejected_total", "reason", "Requests and connections refused at the door."),
             sessions: gauge(r, "mcp_sessions", "Client sessions alive."),
@@ -222,6 +227,11 @@ impl Metrics {
     /// Child processes came (+) or went (-).
     pub fn children(&self, delta: i64) {
         self.0.series.children.add(delta);
+    }
+
+    /// Processes that had escaped their guard were found by their marker and killed.
+    pub fn orphans_swept(&self, count: usize) {
+        self.0.series.orphans_swept.inc_by(count as u64);
     }
 
     /// A child wrote a line to stdout that is no message.
@@ -434,6 +444,7 @@ mod tests {
         metrics.dial(server, "ok");
         metrics.child_restart(server, "exit");
         metrics.children(1);
+        metrics.orphans_swept(1);
         metrics.stdio_bad_line(server);
         metrics.request(server, &Method::Ping, "ok", 0.2);
         metrics.inflight(server, 1);

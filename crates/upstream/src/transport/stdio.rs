@@ -1,6 +1,6 @@
 //! stdio: a server that is a child process, one JSON-RPC message per line (mcp-protocol 4.1).
 //!
-//! [`start`] runs the command behind its guard and connects its pipes; [`over`] does the same with any pair of pipes.
+//! [`start`] runs the command behind its guard and connects its pipes; tests connect pipes of their own with `over`.
 //! Senders write straight to the child's stdin ([`writer`]); the stream of messages is read by whoever polls it
 //! ([`lines`]), so that a call costs no task of the transport's. A task drains stderr from the moment of the spawn.
 //!
@@ -82,6 +82,7 @@ pub(crate) async fn start(
 }
 
 /// Speaks over any pair of pipes, as to a child without process.
+#[cfg(test)]
 pub(crate) fn over(
     name: &ServerName,
     reader: impl AsyncRead + Send + Unpin + 'static,

@@ -258,7 +258,10 @@ impl Owner {
         let mark = self.mark.clone();
         match tokio::task::spawn_blocking(move || sweep(&mark, SWEEP_ROUNDS)).await {
             Ok(0) => {}
-            Ok(found) => tracing::warn!(mark = self.mark, found, "killed processes that had escaped their guard"),
+            Ok(found) => {
+                self.metrics.orphans_swept(found);
+                tracing::warn!(mark = self.mark, found, "killed processes that had escaped their guard");
+            }
             Err(error) => tracing::error!(mark = self.mark, %error, "sweep failed"),
         }
         self.metrics.children(-1);
