@@ -1,0 +1,81 @@
+use super::*;
+
+fn server(name: &str) -> ServerName {
+    ServerName::new(name).expect("a name")
+}
+
+/// Every method, so that a name or label that prometheus refuses shows here and not in the field.
+fn touch_everything(metrics: &Metrics, server: &ServerName) {
+    metrics.transition(server, "idle", "starting", "config");
+    metrics.dial(server, "ok");
+    metrics.child_restart(server, "exit");
+    metrics.children(1);
+    metrics.orphans_swept(1);
+    metrics.stdio_bad_line(server);
+    metrics.request(server, &Method::Ping, "ok", 0.2);
+    metrics.inflight(server, 1);
+    metrics.queue_depth(server, 1);
+    metrics.ready_wait(server, 0.04);
+    metrics.outcome_unknown(server);
+    metrics.notice_dropped(server);
+    metrics.list_changed_coalesced(server);
+    metrics.catalog_entries(server, "tools", 3);
+    metrics.catalog_complaints(server, 1);
+    metrics.tool_call(server, "commit", "ok");
+    metrics.client_request(Era::Legacy, Some(&Method::ToolsCall), 200);
+    metrics.client_request(Era::Modern, None, 400);
+    metrics.rejected("origin");
+    metrics.sessions(2);
+    metrics.replay_bytes(10);
+    metrics.build_info("0.1.0");
+}
+
+#[test]
+fn a_server_takes_its_series_with_it() {
+    let metrics = Metrics::new();
+    touch_everything(&metrics, &server("git"));
+    touch_everything(&metrics, &server("web"));
+    assert!(metrics.render().contains("server=\"git\""));
+    metrics.forget(&server("git"));
+    let text = metrics.render();
+    assert!(!text.contains("server=\"git\""), "{text}");
+    assert!(text.contains("trunkline_tool_calls_total{outcome=\"ok\",server=\"web\",tool=\"commit\"} 1"));
+}
+
+#[test]
+fn states_of_a_server_sum_to_one() {
+    let metrics = Metrics::new();
+    metrics.state(&server("git"), "idle");
+    metrics.transition(&server("git"), "idle", "starting", "demand");
+    metrics.transition(&server("git"), "starting", "ready", "handshake");
+    let text = metrics.render();
+    let shown: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("trunkline_upstream_state{") && line.ends_with(" 1")).collect();
+    assert_eq!(shown, [r#"trunkline_upstream_state{server="git",state="ready"} 1"#]);
+}
+
+#[test]
+fn the_handle_counts_into_the_same_series() {
+    let metrics = Metrics::new();
+    let git = metrics.server(&server("git"));
+    git.request(&Method::ToolsCall, "ok", 0.04);
+    git.request(&Method::ToolsCall, "timeout", 0.3);
+    metrics.request(&server("git"), &Method::ToolsCall, "ok", 0.04);
+    git.inflight(1);
+    let text = metrics.render();
+    for line in [
+        r#"trunkline_requests_total{method="tools/call",outcome="ok",server="git"} 2"#,
+        r#"trunkline_requests_total{method="tools/call",outcome="timeout",server="git"} 1"#,
+        r#"trunkline_request_seconds_bucket{server="git",le="0.05"} 2"#,
+        r#"trunkline_inflight{server="git"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn what_a_peer_named_is_no_label() {
+    let metrics = Metrics::new();
+    metrics.client_request(Era::Legacy, Some(&Method::from("evil\nname")), 404);
+    assert!(!metrics.render().contains("evil"));
+}
