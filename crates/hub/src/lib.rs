@@ -50,7 +50,7 @@ pub use replay::Event;
 pub use session::Session;
 
 use catalog::build::{self, Shape};
-use limits::{REPLAY_BYTES_MAX, SWEEP_EVERY};
+use limits::{REPLAY_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
 use replay::EventId;
 use resources::{Place, Seen};
 use subscriptions::Interest;
@@ -199,6 +199,9 @@ impl Hub {
     ///
     /// Fails with a JSON-RPC error object.
     pub async fn call_direct(self: &Arc<Self>, name: &str, arguments: Option<Json>) -> Result<Json, Json> {
+        if self.draining.load(Ordering::Relaxed) {
+            return self.dress(&Method::ToolsCall, &refusal::shutting_down());
+        }
         let mut params = Object::new();
         params.set("name", Json::from(name));
         if let Some(arguments) = arguments {
@@ -273,7 +276,7 @@ impl Hub {
 
     /// Remembers whose a URI is that stood in a result.
     pub(crate) fn note_resource(&self, uri: &str, server: &ServerName) {
-        if !self.catalog.borrow().resources.is_listed(uri) {
+        if uri.len() <= URI_BYTES_MAX && !self.catalog.borrow().resources.is_listed(uri) {
             self.seen.note(uri, server);
         }
     }

@@ -51,6 +51,9 @@ pub(crate) const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
 /// Resource URIs remembered from results (mcp-protocol 6.10).
 pub(crate) const SEEN_URIS_MAX: usize = 10_000;
 
+/// Longest URI that is remembered or subscribed to: both are kept beyond the request. Real ones are a tenth of it.
+pub(crate) const URI_BYTES_MAX: usize = 8 * 1024;
+
 /// Gateways that a request may have passed before this one.
 pub(crate) const HOPS_MAX: u64 = 3;
 

@@ -11,7 +11,7 @@ use trunkline_telemetry::spawn;
 use trunkline_wire::{Json, Method, Notification, Object, Request, ServerName};
 
 use crate::Hub;
-use crate::limits::UNSUBSCRIBE_GRACE;
+use crate::limits::{UNSUBSCRIBE_GRACE, URI_BYTES_MAX};
 use crate::refusal;
 use crate::resources::Place;
 use crate::session::Session;
@@ -35,6 +35,9 @@ struct Count {
 pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Request) -> Result<Json, Json> {
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
     let uri = params.get_str("uri").ok_or_else(|| refusal::invalid_params("`uri` is missing"))?;
+    if uri.len() > URI_BYTES_MAX {
+        return Err(refusal::invalid_params(format!("`uri` is longer than {} KiB", URI_BYTES_MAX / 1024)));
+    }
     let Place { upstream, uri: own, .. } = hub.resource(&uri).ok_or_else(|| refusal::unknown_resource(&uri))?;
     let server = upstream.name();
     if request.method == Method::ResourcesUnsubscribe {

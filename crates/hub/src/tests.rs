@@ -51,6 +51,11 @@ async fn what_the_gateway_knows_it_answers_itself() {
         let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         assert_eq!(ask(&hub, &session, &text).await["error"]["code"], code, "{method} {params}");
     }
+    let long = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"x:{}"}}}}"#,
+        "x".repeat(10_000)
+    );
+    assert_eq!(ask(&hub, &session, &long).await["error"]["code"], -32602);
     let list = ask(&hub, &session, r#"{"jsonrpc":"2.0","id":1,"method":"resources/templates/list"}"#).await;
     assert_eq!(list["result"].to_string(), r#"{"resourceTemplates":[]}"#);
     let noted = hub.handle(&session, message(r#"{"jsonrpc":"2.0","method":"x/y"}"#), BOTH).await;
@@ -66,6 +71,8 @@ async fn a_draining_hub_takes_no_new_work() {
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#;
     let told = ask(&hub, &session, call).await;
     assert_eq!(told["result"]["_meta"]["dev.trunkline/fault"]["code"], -31005);
+    let told = hub.call_direct("x", None).await.expect("a tool result");
+    assert!(std::str::from_utf8(told.as_bytes()).expect("text").contains("-31005"));
 }
 
 #[tokio::test(start_paused = true)]
