@@ -151,13 +151,26 @@ pub(crate) async fn sound<F>(call: impl Fn(Got) -> F + Clone + Send + Sync + 'st
 where
     F: Future<Output = Response> + Send + 'static,
 {
+    sound_with_get(call, |_| async { status(405) }).await
+}
+
+/// The same, with every GET answered by `get`.
+pub(crate) async fn sound_with_get<F, G>(
+    call: impl Fn(Got) -> F + Clone + Send + Sync + 'static,
+    get: impl Fn(Got) -> G + Clone + Send + Sync + 'static,
+) -> Fake
+where
+    F: Future<Output = Response> + Send + 'static,
+    G: Future<Output = Response> + Send + 'static,
+{
     Fake::new(move |got| {
-        let call = call.clone();
+        let (call, get) = (call.clone(), get.clone());
         async move {
             match got.asks() {
                 "initialize" => reply_with(&[("mcp-session-id", "s1")], &welcome(&got)),
                 "notifications/initialized" => status(202),
                 "tools/call" => call(got).await,
+                "GET" => get(got).await,
                 _ => status(405),
             }
         }

@@ -7,7 +7,7 @@ use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use trunkline_config::Http;
 use trunkline_telemetry::redact::Scrubber;
-use trunkline_wire::{Message, Response};
+use trunkline_wire::{Message, Object, Response, code};
 use url::Url;
 
 use super::FaultPoint;
@@ -93,7 +93,7 @@ impl Peer {
         match Message::parse(&seen) {
             // A lost session is lost even if the error about it bears our id.
             Ok(Message::Response(response))
-                if request.is_some() && answers(&response) && verdict.point != FaultPoint::SessionGone =>
+                if request.is_some() && answers(&response) && !speaks_of_session(&response, &verdict) =>
             {
                 Ok(response)
             }
@@ -107,6 +107,14 @@ impl Peer {
         let text = if seen.is_empty() { what.to_owned() } else { format!("{what}: {seen}") };
         Failure::new(FaultPoint::Unreadable, Seen::Other, text)
     }
+}
+
+/// Whether an error with our id is about a lost session: by its text, or by the number that SDKs use for it.
+fn speaks_of_session(response: &Response, verdict: &Failure) -> bool {
+    let error = response.outcome.as_ref().err().and_then(|error| Object::parse(error).ok());
+    let number = error.and_then(|error| error.get("code")?.decode::<i64>().ok());
+    verdict.point == FaultPoint::SessionGone
+        && (number == Some(code::SESSION_NOT_FOUND) || verdict.text.to_ascii_lowercase().contains("session"))
 }
 
 /// The content type, as a person may see it.
