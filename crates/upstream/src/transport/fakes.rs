@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
@@ -100,22 +99,6 @@ impl Fake {
     pub(crate) fn asked(&self) -> Vec<String> {
         self.seen().iter().map(|got| got.asks().to_owned()).collect()
     }
-
-    /// Waits until it was asked `what` at least `times` times.
-    pub(crate) async fn until_asked(&self, what: &str, times: usize) {
-        eventually(|| self.asked().iter().filter(|asked| *asked == what).count() >= times).await;
-    }
-}
-
-/// Waits until `done`; the test's own limit is generous, since it only says that something never happens.
-pub(crate) async fn eventually(done: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if done() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("did not happen within 10 s");
 }
 
 /// A socket that reads one request on each connection, answers with these bytes, and closes.

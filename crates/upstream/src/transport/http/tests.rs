@@ -12,17 +12,16 @@ use super::*;
 use crate::transport::Dialed;
 use crate::transport::body::Bounds;
 use crate::transport::fakes::{
-    Fake, Fate, Got, call, call_collecting, call_fate, connect, dial, dial_within, event, events, eventually,
-    json_reply, live_events, nobody, raw, reply, reply_with, server, server_with_token, sound, sound_with_get, status,
-    welcome,
+    Fake, Fate, call, call_collecting, call_fate, connect, dial, dial_within, event, events, json_reply, live_events,
+    nobody, raw, reply, reply_with, server, server_with_token, sound, sound_with_get, status, welcome,
 };
 
 async fn opened(fake: &Fake) -> Dialed {
     connect(&fake.url, HttpTransport::Http).await
 }
 
-fn answer_of(fate: &Fate) -> &Value {
-    let Fate::Answer(answer) = fate else { panic!("{fate:?}") };
+fn answer_of(outcome: &Fate) -> &Value {
+    let Fate::Answer(answer) = outcome else { panic!("{outcome:?}") };
     answer
 }
 
@@ -92,8 +91,8 @@ async fn notices_precede_the_answer_on_its_stream() {
     .await;
     let mut dialed = opened(&fake).await;
     let mut before = Vec::new();
-    let fate = call_collecting(&mut dialed, 5, &mut before).await;
-    assert_eq!(answer_of(&fate)["result"], json!({"x": 1}));
+    let outcome = call_collecting(&mut dialed, 5, &mut before).await;
+    assert_eq!(answer_of(&outcome)["result"], json!({"x": 1}));
     assert!(matches!(&before[..], [Message::Notification(Notification { method: Method::Progress, .. })]));
 }
 
@@ -146,8 +145,8 @@ async fn a_json_rpc_error_with_our_id_wins_over_the_status() {
     .await;
     let mut dialed = opened(&fake).await;
     for id in [2, 3] {
-        let fate = call_fate(&mut dialed, id).await;
-        assert_eq!(answer_of(&fate)["error"]["code"], -32602, "{id}");
+        let outcome = call_fate(&mut dialed, id).await;
+        assert_eq!(answer_of(&outcome)["error"]["code"], -32602, "{id}");
     }
 }
 
@@ -207,9 +206,9 @@ async fn what_is_no_answer_is_named_for_what_it_is() {
         (15, "with another"),
         (16, "no message"),
     ] {
-        let fate = call_fate(&mut dialed, id).await;
-        assert_eq!(fate.fault(), Some(FaultPoint::Unreadable), "{id}");
-        assert!(fate.text().contains(said), "{id}: {}", fate.text());
+        let outcome = call_fate(&mut dialed, id).await;
+        assert_eq!(outcome.fault(), Some(FaultPoint::Unreadable), "{id}");
+        assert!(outcome.text().contains(said), "{id}: {}", outcome.text());
     }
 }
 
@@ -219,8 +218,8 @@ async fn an_error_without_id_answers_the_request_it_came_for() {
         json_reply(&json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "?"}}))
     })
     .await;
-    let fate = call_fate(&mut opened(&fake).await, 2).await;
-    assert_eq!((&answer_of(&fate)["id"], &answer_of(&fate)["error"]["code"]), (&json!(2), &json!(-32700)));
+    let outcome = call_fate(&mut opened(&fake).await, 2).await;
+    assert_eq!((&answer_of(&outcome)["id"], &answer_of(&outcome)["error"]["code"]), (&json!(2), &json!(-32700)));
 }
 
 #[tokio::test]
@@ -234,9 +233,9 @@ async fn an_answer_beyond_the_limit_is_unreadable() {
     let mut dialed =
         dial_within(&server(&fake.url, HttpTransport::Http), limits).await.unwrap_or_else(|e| panic!("{e}"));
     for id in [2, 3] {
-        let fate = call_fate(&mut dialed, id).await;
-        assert_eq!(fate.fault(), Some(FaultPoint::Unreadable), "{id}");
-        assert!(fate.text().contains("100000"), "{}", fate.text());
+        let outcome = call_fate(&mut dialed, id).await;
+        assert_eq!(outcome.fault(), Some(FaultPoint::Unreadable), "{id}");
+        assert!(outcome.text().contains("100000"), "{}", outcome.text());
     }
 }
 
@@ -249,8 +248,8 @@ async fn sixteen_mebibytes_arrive_whole_in_either_form() {
     .await;
     let mut dialed = opened(&fake).await;
     for id in [2, 3] {
-        let fate = call_fate(&mut dialed, id).await;
-        assert_eq!(answer_of(&fate)["result"].as_str().map(str::len), Some(16 << 20));
+        let outcome = call_fate(&mut dialed, id).await;
+        assert_eq!(answer_of(&outcome)["result"].as_str().map(str::len), Some(16 << 20));
     }
 }
 
@@ -320,8 +319,8 @@ async fn a_closed_stream_is_resumed_behind_its_last_event() {
         &["id: 2\ndata:\n\n", "id: 3\ndata: {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"late\":true}}\n\n"],
     )
     .await;
-    let fate = call_fate(&mut opened(&fake).await, 2).await;
-    assert_eq!(answer_of(&fate)["result"], json!({"late": true}));
+    let outcome = call_fate(&mut opened(&fake).await, 2).await;
+    assert_eq!(answer_of(&outcome)["result"], json!({"late": true}));
     let positions: Vec<_> =
         fake.seen().iter().filter_map(|got| got.header("last-event-id").map(str::to_owned)).collect();
     assert_eq!(positions, ["1", "2"]);
@@ -331,8 +330,8 @@ async fn a_closed_stream_is_resumed_behind_its_last_event() {
 #[tokio::test]
 async fn three_streams_without_an_event_lose_the_answer() {
     let fake = resumable("id: 1\nretry: 1\ndata:\n\n", &["", "", "", ""]).await;
-    let fate = call_fate(&mut opened(&fake).await, 2).await;
-    assert_eq!(fate.fault(), Some(FaultPoint::BrokenMidway));
+    let outcome = call_fate(&mut opened(&fake).await, 2).await;
+    assert_eq!(outcome.fault(), Some(FaultPoint::BrokenMidway));
     assert_eq!(fake.asked().iter().filter(|asked| *asked == "GET").count(), 3);
 }
 

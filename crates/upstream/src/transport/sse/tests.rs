@@ -114,8 +114,8 @@ async fn a_second_announcement_ends_the_connection() {
     let (fake, line) = legacy("event: endpoint\ndata: /m\n\n", 202).await;
     let mut dialed = connect(&fake.url, HttpTransport::Sse).await;
     say(&line, "event: endpoint\ndata: /m2\n\n");
-    let fate = call_fate(&mut dialed, 7).await;
-    assert_eq!(fate.fault(), Some(FaultPoint::BrokenMidway), "an acknowledged call may have run");
+    let outcome = call_fate(&mut dialed, 7).await;
+    assert_eq!(outcome.fault(), Some(FaultPoint::BrokenMidway), "an acknowledged call may have run");
     assert!(dialed.shared.next().await.is_none());
 }
 
