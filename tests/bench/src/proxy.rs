@@ -44,4 +44,4 @@ async fn forward(
     let mut response = Response::new(empty);
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     Ok(response)
-}}
+}
