@@ -1,11 +1,14 @@
 //! Exit codes and the one place that prints why the process ends (architecture 10).
 
+use std::fmt;
 use std::process::ExitCode;
 
 /// Something failed.
 pub(crate) const FAILED: u8 = 1;
 /// The orderly stop hung.
 const HUNG: i32 = 70;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
 /// The address or the state directory is taken.
 pub(crate) const TAKEN: u8 = 75;
 /// The configuration is wrong; a restart will not mend it.
@@ -23,6 +26,10 @@ impl Failure {
         Self { code: FAILED, text }
     }
 
+    pub(crate) fn usage(text: String) -> Self {
+        Self { code: USAGE, text }
+    }
+
     pub(crate) fn taken(text: String) -> Self {
         Self { code: TAKEN, text }
     }
@@ -32,12 +39,18 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
 /// Prints a failure and returns the exit code.
 pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("trunkline: {}", failure.text);
+            eprintln!("trunkline: {failure}");
             ExitCode::from(failure.code)
         }
     }

@@ -1,0 +1,320 @@
+//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `restart`.
+//!
+//! They speak HTTP/1 over the owner's unix socket in the state directory, which only the owner can open; the paths are
+//! those of edge's `api.rs`. One command is one request on one connection. How an answer looks is `render`'s.
+//!
+//! A question is answered within seconds or the daemon is stuck; a call takes as long as its tool does. The daemon bounds
+//! that (R-7), and if it ends, so does the connection.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use trunkline_wire::{Json, Malformed, Object};
+
+use crate::cli::Ask;
+use crate::exit::{self, FAILED, Failure};
+use crate::render;
+
+/// How long the daemon has for an answer that waits for no server.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest answer that is read: four of the largest messages a server can send by default.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Name of the socket in the state directory.
+const SOCKET: &str = "trunkline.sock";
+
+/// Asks the daemon and prints its answer.
+pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(answer(ask, &Socket { path: &state_dir.join(SOCKET) })),
+        Err(error) => Err(Failure::failed(format!("no runtime: {error}"))),
+    };
+    match outcome {
+        Ok(Printed { text, well }) => {
+            render::print(&text);
+            if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+        }
+        Err(failure) => exit::report(Err(failure)),
+    }
+}
+
+/// What to print, and whether it is good news.
+#[derive(Debug, PartialEq)]
+struct Printed {
+    text: String,
+    well: bool,
+}
+
+fn good(text: String) -> Printed {
+    Printed { text, well: true }
+}
+
+async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
+    match ask {
+        Ask::Status { json } => {
+            let body = soon(socket.get("/api/v1/state")).await?;
+            let report: render::Report = read(&body)?;
+            let text = if *json { raw(&body) } else { render::status(&report) };
+            Ok(Printed { text, well: report.is_well() })
+        }
+        Ask::Tools { server, json } => {
+            let body = soon(socket.get(&format!("/api/v1/tools{}", of_server(server.as_deref())))).await?;
+            let list: Tools = read(&body)?;
+            Ok(good(if *json { raw(&body) } else { render::tools(&list.tools) }))
+        }
+        Ask::Logs { server } => {
+            let body = soon(socket.get(&format!("/api/v1/logs{}", of_server(server.as_deref())))).await?;
+            let list: Logs = read(&body)?;
+            Ok(good(render::logs(&list.servers)))
+        }
+        Ask::Restart { server } => {
+            soon(socket.post(&format!("/api/v1/servers/{}/restart", escaped(server)), Bytes::new())).await?;
+            Ok(good(format!("{} is restarting; `trunkline status` shows how it goes", render::field(server))))
+        }
+        Ask::Call { name, arguments, json } => {
+            let body = socket.post("/api/v1/call", call_body(name, arguments)?).await?;
+            called(&body, *json)
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Tools {
+    #[serde(default)]
+    tools: Vec<render::Tool>,
+}
+
+#[derive(Deserialize)]
+struct Logs {
+    #[serde(default)]
+    servers: Vec<render::Log>,
+}
+
+/// The arguments go as they were typed: a number of many digits keeps them all.
+fn call_body(name: &str, arguments: &str) -> Result<Bytes, Failure> {
+    let arguments = Json::parse(arguments.to_owned()).ok().filter(Json::is_object).ok_or_else(|| {
+        Failure::usage("the arguments must be a JSON object, for example '{\"path\": \"/tmp\"}'".to_owned())
+    })?;
+    let body: Object = [("name", Json::from(name)), ("arguments", arguments)].into_iter().collect();
+    Ok(body.to_json().into_bytes())
+}
+
+/// A tool's result, as text where it is nothing but text; or the error in its place.
+fn called(body: &Bytes, json: bool) -> Result<Printed, Failure> {
+    let unreadable = |error: Malformed| Failure::failed(format!("the daemon's answer is not understood ({error})"));
+    let answer = Json::parse(body.clone()).and_then(|answer| Object::parse(&answer)).map_err(unreadable)?;
+    let Some(result) = answer.get("result") else {
+        return Err(Failure::failed(refusal(StatusCode::OK, body)));
+    };
+    // Printed from the server's own text, so that numbers and the order of keys stay as they are.
+    let value: Value = read(result.bytes())?;
+    let well = value.get("isError").and_then(Value::as_bool) != Some(true);
+    let text = if json { None } else { render::result_text(&value) };
+    Ok(Printed { text: text.unwrap_or_else(|| raw(result.bytes())), well })
+}
+
+/// JSON as the daemon wrote it, harmless to a terminal.
+fn raw(body: &Bytes) -> String {
+    render::safe_json(&String::from_utf8_lossy(body))
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::failed(format!("the daemon's answer is not understood ({error}); is it of another version?"))
+    })
+}
+
+async fn soon<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| {
+        let seconds = ANSWER_TIMEOUT.as_secs();
+        Err(Failure::failed(format!("the daemon did not answer within {seconds} s; its log may say why")))
+    })
+}
+
+fn of_server(server: Option<&str>) -> String {
+    server.map(|server| format!("?server={}", escaped(server))).unwrap_or_default()
+}
+
+/// A name as part of a URL.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// The owner's socket of the daemon.
+struct Socket<'a> {
+    path: &'a Path,
+}
+
+impl Socket<'_> {
+    async fn get(&self, target: &str) -> Result<Bytes, Failure> {
+        self.request(Method::GET, target, Bytes::new()).await
+    }
+
+    async fn post(&self, target: &str, body: Bytes) -> Result<Bytes, Failure> {
+        self.request(Method::POST, target, body).await
+    }
+
+    /// One request; the body of its answer, if that is a good one.
+    async fn request(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, Failure> {
+        let stream = UnixStream::connect(self.path).await.map_err(|error| self.unreachable(&error))?;
+        let broken = |error: hyper::Error| Failure::failed(format!("the daemon broke off: {error}"));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(http::header::HOST, "localhost")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::failed(format!("no request can be made of this: {error}")))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Failure::failed(format!("the daemon's answer broke off: {error}")))?;
+            Ok((status, body.to_bytes()))
+        };
+        // The connection does the reading and writing while the exchange waits for it. It may end first, with the
+        // answer already read.
+        tokio::pin!(exchange);
+        let (status, body) = tokio::select! {
+            biased;
+            exchanged = &mut exchange => exchanged?,
+            _ = connection => exchange.await?,
+        };
+        if status.is_success() { Ok(body) } else { Err(Failure::failed(refusal(status, &body))) }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Failure {
+        let path = render::field(&self.path.display().to_string());
+        // The socket's file outlives a daemon that was killed: then nobody accepts.
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return Failure::failed(format!(
+                "no daemon is running: nothing answers at {path}\nstart one with `trunkline serve`"
+            ));
+        }
+        Failure::failed(format!("the daemon's socket {path} cannot be opened: {error}"))
+    }
+}
+
+/// Why the daemon said no: its own sentence, or that of a JSON-RPC error.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = &value["error"];
+    let text = error.as_str().or_else(|| error["message"].as_str());
+    text.map_or_else(|| format!("the daemon answered {status}"), render::safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Asks a daemon that gives one answer, and returns the head of what it was asked, too.
+    async fn asked(ask: Ask, status: &str, body: &str) -> (Result<Printed, Failure>, String) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(SOCKET);
+        let listener = UnixListener::bind(&path).expect("bound");
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).await.expect("read");
+            let length = body.len();
+            let text = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(text.as_bytes()).await.expect("written");
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        };
+        let socket = Socket { path: &path };
+        tokio::join!(answer(&ask, &socket), answering)
+    }
+
+    fn call(arguments: &str) -> Ask {
+        Ask::Call { name: "memory__add".to_owned(), arguments: arguments.to_owned(), json: false }
+    }
+
+    #[tokio::test]
+    async fn without_a_daemon_the_answer_says_how_to_start_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(SOCKET);
+        let ask = Ask::Status { json: false };
+        let never = answer(&ask, &Socket { path: &path }).await.expect_err("nobody there").to_string();
+        assert_snapshot!(never.replace(&dir.path().display().to_string(), "…"), @r"
+        no daemon is running: nothing answers at …/trunkline.sock
+        start one with `trunkline serve`
+        ");
+        // One that was killed leaves its socket's file behind.
+        drop(UnixListener::bind(&path).expect("bound"));
+        let killed = answer(&ask, &Socket { path: &path }).await.expect_err("nobody there").to_string();
+        assert_eq!(killed, never);
+    }
+
+    #[tokio::test]
+    async fn a_call_carries_its_arguments_as_typed_and_prints_its_text() {
+        let body = r#"{"result":{"content":[{"type":"text","text":"done"}]}}"#;
+        let (printed, request) = asked(call(r#"{"n": 12345678901234567890}"#), "200 OK", body).await;
+        assert_eq!(printed.expect("printed"), good("done".to_owned()));
+        assert!(request.starts_with("POST /api/v1/call HTTP/1.1"), "{request}");
+        assert!(request.ends_with(r#"{"name":"memory__add","arguments":{"n": 12345678901234567890}}"#), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_tools_own_error_and_a_refusal_both_fail() {
+        let body = r#"{"result":{"content":[{"type":"text","text":"no such file"}],"isError":true}}"#;
+        let (printed, _) = asked(call("{}"), "200 OK", body).await;
+        assert_eq!(printed.expect("printed"), Printed { text: "no such file".to_owned(), well: false });
+        let body = r#"{"error":{"code":-32602,"message":"unknown tool"}}"#;
+        let (printed, _) = asked(call("{}"), "200 OK", body).await;
+        assert_eq!(printed.expect_err("refused").to_string(), "unknown tool");
+        let (printed, _) = asked(call("{}"), "503 Service Unavailable", "").await;
+        assert_eq!(printed.expect_err("refused").to_string(), "the daemon answered 503 Service Unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_more_than_text_is_printed_as_the_server_wrote_it() {
+        let body = r#"{"result":{"z":1.50,"content":[],"a":12345678901234567890}}"#;
+        let (printed, _) = asked(call("{}"), "200 OK", body).await;
+        assert_eq!(printed.expect("printed").text, r#"{"z":1.50,"content":[],"a":12345678901234567890}"#);
+    }
+
+    #[test]
+    fn arguments_must_be_an_object() {
+        for arguments in ["", "[]", "path=/tmp", "{\"a\":1"] {
+            call_body("t", arguments).expect_err("refused");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_named_in_the_path_whatever_it_is_called() {
+        let (printed, request) = asked(Ask::Restart { server: "my server/é".to_owned() }, "200 OK", "{}").await;
+        assert!(printed.expect("printed").well);
+        assert!(request.starts_with("POST /api/v1/servers/my%20server%2F%C3%A9/restart HTTP/1.1"), "{request}");
+        let body = r#"{"error":"there is no server of this name; configured are: a"}"#;
+        let (printed, request) = asked(Ask::Logs { server: Some("b".to_owned()) }, "404 Not Found", body).await;
+        assert!(request.starts_with("GET /api/v1/logs?server=b HTTP/1.1"), "{request}");
+        assert_eq!(printed.expect_err("refused").to_string(), "there is no server of this name; configured are: a");
+    }
+
+    #[tokio::test]
+    async fn status_fails_when_a_server_is_not_ready() {
+        let body = r#"{"status":"ok","servers":[{"name":"a","state":"backoff"}]}"#;
+        let (printed, _) = asked(Ask::Status { json: true }, "200 OK", body).await;
+        assert_eq!(printed.expect("printed"), Printed { text: body.to_owned(), well: false });
+    }
+}

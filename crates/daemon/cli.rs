@@ -1,0 +1,358 @@
+//! The command line: what can be asked for, and the help that says so.
+//!
+//! Only words are defined here. `main` gives each command to its module: those under [`Ask`] question the running
+//! daemon over its socket, the others work without one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const CONFIG_HELP: &str = "Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml";
+
+const EXAMPLES: &str = "\
+Try it:
+  trunkline serve --demo             serves a small demo server; nothing else is needed
+  trunkline call demo__add '{\"a\": 2, \"b\": 3}'
+
+Use it:
+  1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them:
+         [mcp_servers.linear]
+         url = \"https://mcp.linear.app/mcp\"
+         bearer_token_env_var = \"LINEAR_API_KEY\"
+  2. trunkline check                 says what is wrong with the file, if anything is
+  3. trunkline serve                 runs the daemon
+  4. Give every client the one URL http://127.0.0.1:6270/mcp
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 address or state directory taken,
+78 configuration wrong.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  trunkline serve                            as configured
+  trunkline serve --demo                     a demo server instead, to try it out
+  trunkline serve --listen 7000              another port
+  TRUNKLINE_LOG__LEVEL=debug trunkline serve
+                                             any key of the configuration can be a variable";
+
+const STATUS_EXAMPLES: &str = "\
+Exits with 0 if every enabled server is ready, with 1 if one is not or no daemon runs.
+For scripts:
+  trunkline status --json | jq -r '.servers[] | select(.state != \"ready\") | .name'";
+
+const TOOLS_EXAMPLES: &str = "\
+Examples:
+  trunkline tools                            of all servers
+  trunkline tools linear                     of one
+  trunkline tools linear --json              with descriptions and schemas";
+
+const CALL_EXAMPLES: &str = "\
+Text is printed as it is, anything else as JSON. Exits with 1 if the tool reports an error.
+
+Examples:
+  trunkline call memory__read_graph
+  trunkline call files__read_file '{\"path\": \"/tmp/notes.txt\"}'";
+
+/// One local URL in front of every MCP server you use
+#[derive(Debug, Parser)]
+#[command(name = "trunkline", version, after_help = EXAMPLES, max_term_width = 120)]
+pub(crate) struct Cli {
+    /// The configuration to read.
+    #[arg(long, global = true, value_name = "FILE", help = CONFIG_HELP)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Read the configuration and say what is wrong with it
+    Check,
+    #[command(flatten)]
+    Ask(Ask),
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
+    /// Watch over a child process; started by the daemon itself.
+    #[command(name = "__guard", hide = true)]
+    Guard {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Be the demo server; started by `serve --demo`.
+    #[command(name = "__demo", hide = true)]
+    Demo,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Serve a small demo server instead of those configured
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Listen here instead: a port, or a loopback address and port
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    pub(crate) listen: Option<String>,
+    /// Write the URL into this file once it is served; with port 0 nobody can know it beforehand
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// What the running daemon is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Show each server: its state, and what to do about those that are not ready
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// Print the daemon's own report, as /health has it
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tools, by the names clients see
+    #[command(after_help = TOOLS_EXAMPLES)]
+    Tools {
+        /// Only those of this server
+        server: Option<String>,
+        /// Print names, descriptions and schemas as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Call a tool through the daemon, as a client would
+    #[command(after_help = CALL_EXAMPLES)]
+    Call {
+        /// The tool, by the name clients see
+        name: String,
+        /// Its arguments, a JSON object
+        #[arg(default_value = "{}", hide_default_value = true)]
+        arguments: String,
+        /// Print the whole result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what happened to a server lately, and what it wrote to its standard error
+    Logs {
+        /// Only this server
+        server: Option<String>,
+    },
+    /// Close a server's connection or process and start it anew
+    Restart {
+        /// The server, by its name in the configuration
+        server: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn help_of(path: &[&str]) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut command = &mut command;
+        for name in path {
+            command = command.find_subcommand_mut(name).expect("a command");
+        }
+        command.render_long_help().to_string()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_says_what_to_do_first() {
+        assert_snapshot!(help_of(&[]), @r#"
+        One local URL in front of every MCP server you use
+
+        Usage: trunkline [OPTIONS] <COMMAND>
+
+        Commands:
+          serve    Run the daemon in the foreground
+          check    Read the configuration and say what is wrong with it
+          status   Show each server: its state, and what to do about those that are not ready
+          tools    List the tools, by the names clients see
+          call     Call a tool through the daemon, as a client would
+          logs     Show what happened to a server lately, and what it wrote to its standard error
+          restart  Close a server's connection or process and start it anew
+          schema   Print the JSON schema of the configuration, for editors
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+          -h, --help
+                  Print help
+
+          -V, --version
+                  Print version
+
+        Try it:
+          trunkline serve --demo             serves a small demo server; nothing else is needed
+          trunkline call demo__add '{"a": 2, "b": 3}'
+
+        Use it:
+          1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them:
+                 [mcp_servers.linear]
+                 url = "https://mcp.linear.app/mcp"
+                 bearer_token_env_var = "LINEAR_API_KEY"
+          2. trunkline check                 says what is wrong with the file, if anything is
+          3. trunkline serve                 runs the daemon
+          4. Give every client the one URL http://127.0.0.1:6270/mcp
+
+        Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 address or state directory taken,
+        78 configuration wrong.
+        "#);
+    }
+
+    #[test]
+    fn each_command_explains_itself() {
+        assert_snapshot!(help_of(&["serve"]), @r"
+        Run the daemon in the foreground
+
+        Usage: trunkline serve [OPTIONS]
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+              --demo
+                  Serve a small demo server instead of those configured
+
+              --listen <[ADDRESS:]PORT>
+                  Listen here instead: a port, or a loopback address and port
+
+          -h, --help
+                  Print help
+
+        Examples:
+          trunkline serve                            as configured
+          trunkline serve --demo                     a demo server instead, to try it out
+          trunkline serve --listen 7000              another port
+          TRUNKLINE_LOG__LEVEL=debug trunkline serve
+                                                     any key of the configuration can be a variable
+        ");
+        assert_snapshot!(help_of(&["status"]), @r#"
+        Show each server: its state, and what to do about those that are not ready
+
+        Usage: trunkline status [OPTIONS]
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+              --json
+                  Print the daemon's own report, as /health has it
+
+          -h, --help
+                  Print help
+
+        Exits with 0 if every enabled server is ready, with 1 if one is not or no daemon runs.
+        For scripts:
+          trunkline status --json | jq -r '.servers[] | select(.state != "ready") | .name'
+        "#);
+        assert_snapshot!(help_of(&["tools"]), @r"
+        List the tools, by the names clients see
+
+        Usage: trunkline tools [OPTIONS] [SERVER]
+
+        Arguments:
+          [SERVER]
+                  Only those of this server
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+              --json
+                  Print names, descriptions and schemas as JSON
+
+          -h, --help
+                  Print help
+
+        Examples:
+          trunkline tools                            of all servers
+          trunkline tools linear                     of one
+          trunkline tools linear --json              with descriptions and schemas
+        ");
+        assert_snapshot!(help_of(&["call"]), @r#"
+        Call a tool through the daemon, as a client would
+
+        Usage: trunkline call [OPTIONS] <NAME> [ARGUMENTS]
+
+        Arguments:
+          <NAME>
+                  The tool, by the name clients see
+
+          [ARGUMENTS]
+                  Its arguments, a JSON object
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+              --json
+                  Print the whole result as JSON
+
+          -h, --help
+                  Print help
+
+        Text is printed as it is, anything else as JSON. Exits with 1 if the tool reports an error.
+
+        Examples:
+          trunkline call memory__read_graph
+          trunkline call files__read_file '{"path": "/tmp/notes.txt"}'
+        "#);
+        assert_snapshot!(help_of(&["logs"]), @r"
+        Show what happened to a server lately, and what it wrote to its standard error
+
+        Usage: trunkline logs [OPTIONS] [SERVER]
+
+        Arguments:
+          [SERVER]
+                  Only this server
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+          -h, --help
+                  Print help
+        ");
+        assert_snapshot!(help_of(&["restart"]), @r"
+        Close a server's connection or process and start it anew
+
+        Usage: trunkline restart [OPTIONS] <SERVER>
+
+        Arguments:
+          <SERVER>
+                  The server, by its name in the configuration
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+          -h, --help
+                  Print help
+        ");
+    }
+
+    #[test]
+    fn a_guarded_command_keeps_its_own_flags() {
+        let cli = Cli::try_parse_from(["trunkline", "__guard", "3", "--", "npx", "--config", "x", "-y"]);
+        let Command::Guard { args } = cli.expect("parsed").command else { panic!("another command") };
+        assert_eq!(args, ["3", "--", "npx", "--config", "x", "-y"]);
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_or_after_the_command() {
+        for line in [["trunkline", "--config", "x.toml", "check"], ["trunkline", "check", "--config", "x.toml"]] {
+            assert_eq!(Cli::try_parse_from(line).expect("parsed").config, Some(PathBuf::from("x.toml")));
+        }
+    }
+}

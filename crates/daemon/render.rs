@@ -1,0 +1,425 @@
+//! What people read of the daemon's answers: tables and plain text.
+//!
+//! Everything that came from a server is escaped (S-17), whatever it is: nothing a tool is called or answers can
+//! move the cursor, forge a line or hide text. Answers are read leniently, since the daemon may be older or newer than
+//! the command that asks it.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+use serde::Deserialize;
+use trunkline_telemetry::redact;
+
+/// Longest cell of a table, in bytes (S-17).
+const FIELD_BYTES_MAX: usize = 512;
+
+/// The daemon's report on itself, as far as it is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Report {
+    status: String,
+    version: String,
+    uptime_seconds: f64,
+    listen: Vec<String>,
+    sessions: u64,
+    in_flight: u64,
+    warnings: Vec<String>,
+    servers: Vec<Server>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Server {
+    name: String,
+    state: String,
+    reason: Option<String>,
+    since_seconds: f64,
+    transport: Option<String>,
+    revision: Option<String>,
+    in_flight: u64,
+    stale: bool,
+    tools: u64,
+    complaints: Vec<Complaint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Complaint {
+    what: String,
+    why: String,
+}
+
+/// A tool and whose it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tool {
+    name: String,
+    tool: Described,
+}
+
+/// Some of what clients are told of a tool.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Described {
+    title: Option<String>,
+}
+
+/// What the daemon remembers of a server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Log {
+    name: String,
+    transitions: Vec<Transition>,
+    stderr: String,
+    stderr_dropped_bytes: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Transition {
+    at_unix_ms: u64,
+    from: String,
+    to: String,
+    reason: String,
+}
+
+impl Report {
+    /// Whether the daemon takes work and every server that is not disabled is ready.
+    pub(crate) fn is_well(&self) -> bool {
+        self.status == "ok" && self.servers.iter().all(|server| ["ready", "disabled"].contains(&server.state.as_str()))
+    }
+}
+
+/// `trunkline status`.
+pub(crate) fn status(report: &Report) -> String {
+    let mut out = format!("trunkline {}", field(&report.version));
+    for part in [
+        format!("up {}", time(report.uptime_seconds)),
+        report.listen.iter().map(|url| field(url)).collect::<Vec<_>>().join(" "),
+        counted(report.sessions, "session"),
+        format!("{} in flight", report.in_flight),
+        if report.status == "ok" { String::new() } else { field(&report.status) },
+    ] {
+        if !part.is_empty() {
+            let _ = write!(out, ", {part}");
+        }
+    }
+    out.push('\n');
+    if report.servers.is_empty() {
+        out.push_str("\nNo servers are configured.\n");
+    } else {
+        let mut table = Table::new(&["SERVER", "STATE", "TRANSPORT", "REVISION", "TOOLS", "IN FLIGHT", "SINCE"]);
+        for server in &report.servers {
+            let tools = format!("{}{}", server.tools, if server.stale { "*" } else { "" });
+            table.row([
+                field(&server.name),
+                field(&server.state),
+                field(server.transport.as_deref().unwrap_or("-")),
+                field(server.revision.as_deref().unwrap_or("-")),
+                tools,
+                server.in_flight.to_string(),
+                time(server.since_seconds),
+            ]);
+        }
+        let _ = write!(out, "\n{table}");
+        if report.servers.iter().any(|server| server.stale) {
+            out.push_str("* as listed before the connection was lost\n");
+        }
+    }
+    let away = report.servers.iter().filter_map(|server| server.reason.as_deref().map(|reason| (server, reason)));
+    let mut notes: Vec<String> = away
+        .map(|(server, reason)| {
+            // The sentence begins with the server's name where the daemon wrote it.
+            if reason.starts_with(&server.name) {
+                field(reason)
+            } else {
+                format!("{}: {}", field(&server.name), field(reason))
+            }
+        })
+        .collect();
+    for server in report.servers.iter().filter(|server| !server.complaints.is_empty()) {
+        notes.push(format!("{}: {}", field(&server.name), counted(server.complaints.len(), "complaint")));
+        notes.extend(
+            server.complaints.iter().map(|Complaint { what, why }| format!("    {}: {}", field(what), field(why))),
+        );
+    }
+    notes.extend(report.warnings.iter().map(|warning| format!("warning: {}", field(warning))));
+    if !notes.is_empty() {
+        let _ = writeln!(out, "\n{}", notes.join("\n"));
+    }
+    out
+}
+
+/// `trunkline tools`.
+pub(crate) fn tools(tools: &[Tool]) -> String {
+    if tools.is_empty() {
+        return "No tools.\n".to_owned();
+    }
+    let mut table = Table::new(&["TOOL", "TITLE"]);
+    for tool in tools {
+        table.row([field(&tool.name), field(tool.tool.title.as_deref().unwrap_or_default())]);
+    }
+    table.to_string()
+}
+
+/// `trunkline logs`: what happened, oldest first, then the end of standard error.
+pub(crate) fn logs(logs: &[Log]) -> String {
+    let mut out = String::new();
+    for (index, log) in logs.iter().enumerate() {
+        let _ = writeln!(out, "{}{}", if index > 0 { "\n" } else { "" }, field(&log.name));
+        for Transition { at_unix_ms, from, to, reason } in &log.transitions {
+            let reason = if reason.is_empty() { String::new() } else { format!(": {}", field(reason)) };
+            let _ = writeln!(out, "  {}  {} -> {}{reason}", date(*at_unix_ms), field(from), field(to));
+        }
+        if log.stderr_dropped_bytes > 0 {
+            let _ = writeln!(out, "  | ({} bytes before this are gone)", log.stderr_dropped_bytes);
+        }
+        for line in log.stderr.lines() {
+            let _ = writeln!(out, "  | {}", safe(line));
+        }
+        if log.transitions.is_empty() && log.stderr.is_empty() {
+            out.push_str("  nothing yet\n");
+        }
+    }
+    out
+}
+
+/// The texts of a tool's result, if it has nothing but texts.
+pub(crate) fn result_text(result: &serde_json::Value) -> Option<String> {
+    let content = result.get("content")?.as_array().filter(|content| !content.is_empty())?;
+    let texts: Option<Vec<&str>> = content
+        .iter()
+        .map(|block| block.get("text").filter(|_| block["type"] == "text").and_then(serde_json::Value::as_str))
+        .collect();
+    Some(safe(&texts?.join("\n")))
+}
+
+/// Prints to standard output. A reader that has gone away, as `head` does, is no failure.
+pub(crate) fn print(text: &str) {
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let _ = std::io::stdout().write_all(format!("{text}{newline}").as_bytes());
+}
+
+/// One value on one line, escaped and bounded.
+pub(crate) fn field(text: &str) -> String {
+    redact::printable(text, FIELD_BYTES_MAX)
+}
+
+/// A text of several lines, escaped but for line ends and tabs.
+pub(crate) fn safe(text: &str) -> String {
+    let line = |line: &str| {
+        let parts = line.strip_suffix('\r').unwrap_or(line).split('\t');
+        parts.map(|part| redact::printable(part, usize::MAX)).collect::<Vec<_>>().join("\t")
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON that is the same JSON, with nothing in it that a terminal would act on.
+pub(crate) fn safe_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' | '\n' | '\t' => out.push(c),
+            // White space between values: inside a string it would be written as \r.
+            '\r' => {}
+            c if redact::printable(c.encode_utf8(&mut [0; 4]), usize::MAX).starts_with('\\') => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `1 server`, `2 servers`.
+pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Columns as wide as their widest cell.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heads: &[&str]) -> Self {
+        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
+    }
+
+    /// Adds a row; its cells are escaped already.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in &self.rows {
+            widths.resize(widths.len().max(row.len()), 0);
+            for (cell, width) in row.iter().zip(&mut widths) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A span of time in the two units that matter.
+fn time(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast is bounded by its type")]
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// A moment in UTC. The calendar is counted from 1 March of year 0, which puts the leap day at the year's end.
+fn date(unix_ms: u64) -> String {
+    let (days, second) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
+    let day = days + 719_468;
+    let (era, day_of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use serde_json::json;
+
+    use super::*;
+
+    fn of<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).expect("readable")
+    }
+
+    #[test]
+    fn status_is_a_table_and_then_what_to_do() {
+        let report: Report = of(json!({
+            "status": "ok", "version": "0.1.0", "uptime_seconds": 7384, "sessions": 3, "in_flight": 1,
+            "listen": ["http://127.0.0.1:6270/mcp", "http://[::1]:6270/mcp"],
+            "warnings": ["other users of this machine could connect"],
+            "servers": [
+                {"name": "linear", "state": "ready", "since_seconds": 312.4, "transport": "http", "revision": "2025-06-18",
+                 "in_flight": 1, "tools": 22, "complaints": [{"what": "tool `x`", "why": "it has no inputSchema"}]},
+                {"name": "figma", "state": "backoff", "since_seconds": 12, "tools": 4, "stale": true,
+                 "reason": "figma: 503 Service Unavailable from its address; is the app's MCP server switched on? retrying in 8 s"},
+                {"name": "evil", "state": "misconfigured", "since_seconds": 90_000, "reason": "said \u{1b}[31mred\nline"},
+                {"name": "old", "state": "disabled", "since_seconds": 1},
+            ],
+        }));
+        assert!(!report.is_well());
+        assert_snapshot!(status(&report), @r"
+        trunkline 0.1.0, up 2 h 3 min, http://127.0.0.1:6270/mcp http://[::1]:6270/mcp, 3 sessions, 1 in flight
+
+        SERVER  STATE          TRANSPORT  REVISION    TOOLS  IN FLIGHT  SINCE
+        linear  ready          http       2025-06-18  22     1          5 min
+        figma   backoff        -          -           4*     0          12 s
+        evil    misconfigured  -          -           0      0          1 d 1 h
+        old     disabled       -          -           0      0          1 s
+        * as listed before the connection was lost
+
+        figma: 503 Service Unavailable from its address; is the app's MCP server switched on? retrying in 8 s
+        evil: said \u{1b}[31mred\nline
+        linear: 1 complaint
+            tool `x`: it has no inputSchema
+        warning: other users of this machine could connect
+        ");
+    }
+
+    #[test]
+    fn a_daemon_with_only_ready_and_disabled_servers_is_well() {
+        let report: Report = of(json!({"status": "ok", "servers": [{"state": "ready"}, {"state": "disabled"}]}));
+        assert!(report.is_well());
+        let draining: Report = of(json!({"status": "draining"}));
+        assert!(!draining.is_well());
+        assert_snapshot!(status(&draining), @r"
+        trunkline , up 0 s, 0 sessions, 0 in flight, draining
+
+        No servers are configured.
+        ");
+    }
+
+    #[test]
+    fn tools_are_listed_by_the_names_clients_see() {
+        let list: Vec<Tool> = of(json!([
+            {"server": "linear", "name": "linear__get_issue", "tool": {"title": "Linear: Get issue"}},
+            {"server": "fs", "name": "fs__read", "tool": {"title": "a\u{202e}b"}},
+            {"server": "fs", "name": "fs__write", "tool": {}},
+        ]));
+        assert_snapshot!(tools(&list), @r"
+        TOOL               TITLE
+        linear__get_issue  Linear: Get issue
+        fs__read           a\u{202e}b
+        fs__write
+        ");
+        assert_snapshot!(tools(&[]), @"No tools.");
+    }
+
+    #[test]
+    fn logs_show_changes_and_the_end_of_standard_error() {
+        let list: Vec<Log> = of(json!([
+            {"name": "files", "stderr": "started\n\u{1b}[2Jgone\tx\r\n", "stderr_dropped_bytes": 100, "transitions": [
+                {"at_unix_ms": 0, "from": "idle", "to": "starting", "reason": ""},
+                {"at_unix_ms": 1_709_210_096_789_u64, "from": "starting", "to": "ready", "reason": "handshake\nforged"},
+            ]},
+            {"name": "linear"},
+        ]));
+        assert_snapshot!(logs(&list), @r"
+        files
+          1970-01-01 00:00:00Z  idle -> starting
+          2024-02-29 12:34:56Z  starting -> ready: handshake\nforged
+          | (100 bytes before this are gone)
+          | started
+          | \u{1b}[2Jgone	x
+
+        linear
+          nothing yet
+        ");
+    }
+
+    #[test]
+    fn dates_know_leap_days_and_ends_of_years() {
+        let day = 86_400_000;
+        assert_eq!(date(11_016 * day), "2000-02-29 00:00:00Z");
+        assert_eq!(date(11_017 * day - 1), "2000-02-29 23:59:59Z");
+        assert_eq!(date(11_017 * day), "2000-03-01 00:00:00Z");
+        assert_eq!(date(20_454 * day - 1), "2025-12-31 23:59:59Z");
+    }
+
+    #[test]
+    fn only_a_result_of_texts_is_printed_as_text() {
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let plain = json!({"content": [text("a\u{9b}b"), text("second\tline\n")]});
+        assert_eq!(result_text(&plain).as_deref(), Some("a\\u{9b}b\nsecond\tline\n"));
+        let mixed = json!({"content": [text("a"), {"type": "image", "data": "", "mimeType": "image/png"}]});
+        assert_eq!(result_text(&mixed), None);
+        assert_eq!(result_text(&json!({"content": [], "structuredContent": {"a": 1}})), None);
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let text = "{\"a\":\"\u{9b}31m \u{202e} é 🦀\"}\r\n";
+        let safe = safe_json(text);
+        assert_eq!(safe, "{\"a\":\"\\u009b31m \\u202e é 🦀\"}\n");
+        let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(parsed(text), parsed(&safe));
+    }
+}
