@@ -47,7 +47,7 @@ where
         (&Method::POST, "/api/v1/call") => call(edge, request).await,
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
-                Some((name, "restart")) => restart(edge, name),
+                Some((name, "restart")) => restart(edge, &unescaped(name)),
                 _ => no(StatusCode::NOT_FOUND, "there is no such action"),
             }
         }
@@ -62,7 +62,8 @@ fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
     }
     let catalog = edge.hub.catalog();
     let chosen = server_of(target);
-    let tools = catalog.tools().iter().filter(|tool| chosen.is_none_or(|name| tool.server().as_str() == name));
+    let tools =
+        catalog.tools().iter().filter(|tool| chosen.as_deref().is_none_or(|name| tool.server().as_str() == name));
     let tools: Vec<Bytes> = tools
         .map(|tool| {
             let mut entry = Object::new();
@@ -145,14 +146,26 @@ struct Unknown(String);
 /// The servers that `?server=NAME` names: one, or all of them.
 fn wanted<'a>(edge: &'a Edge, target: &Uri) -> Result<Vec<&'a Upstream>, Unknown> {
     match server_of(target) {
-        Some(name) => known(edge, name).map(|upstream| vec![upstream]),
+        Some(name) => known(edge, &name).map(|upstream| vec![upstream]),
         None => Ok(edge.hub.fleet().all().iter().collect()),
     }
 }
 
-/// Names of servers need no escapes in a query.
-fn server_of(target: &Uri) -> Option<&str> {
-    target.query()?.split('&').find_map(|pair| pair.strip_prefix("server="))
+fn server_of(target: &Uri) -> Option<String> {
+    target.query()?.split('&').find_map(|pair| pair.strip_prefix("server=")).map(unescaped)
+}
+
+/// A server's name as it was before it became part of a URL. It may hold any character that shows.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escape = after.first_chunk::<2>().filter(|digits| byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let escape = escape.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        bytes.push(escape.unwrap_or(byte));
+        rest = if escape.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn known<'a>(edge: &'a Edge, name: &str) -> Result<&'a Upstream, Unknown> {
@@ -164,4 +177,17 @@ fn known<'a>(edge: &'a Edge, name: &str) -> Result<&'a Upstream, Unknown> {
 
 fn no(status: StatusCode, text: &str) -> Response<Body> {
     reply::json(status, &json!({ "error": text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_comes_back_from_a_url_as_it_was() {
+        assert_eq!(unescaped("my%20server%2F%C3%A9"), "my server/é");
+        assert_eq!(unescaped("100%"), "100%");
+        assert_eq!(unescaped("%zz%4"), "%zz%4");
+        assert_eq!(unescaped("%+1"), "%+1");
+    }
 }
