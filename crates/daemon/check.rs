@@ -18,7 +18,7 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
         }
         Err(errors) => {
             let count = errors.0.len();
-            let problems = if count == 1 { "problem".to_owned() } else { format!("{count} problems") };
+            let problems = if count == 1 { "a problem".to_owned() } else { format!("{count} problems") };
             let text = format!("the configuration has {problems}:\n{errors}");
             exit::report(Err(Failure::config(render::safe(&text))))
         }
