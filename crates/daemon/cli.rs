@@ -95,7 +95,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "[ADDRESS:]PORT")]
     pub(crate) listen: Option<String>,
     /// Write the URL into this file once it is served; with port 0 nobody can know it beforehand
-    #[arg(long, value_name = "FILE", hide = true)]
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_READY_FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
 }
 

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trunkline_wire::{Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, code, progress_token};
+use trunkline_wire::{
+    Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, code, progress_token,
+};
 
 /// Longest countdown that `count` accepts, in steps.
 const COUNT_MAX: u64 = 20;
@@ -23,11 +25,13 @@ const TOOLS: &str = r#"{"tools":[
 
 const PROMPTS: &str = r#"{"prompts":[{"name":"greet","title":"Greet somebody","description":"Asks for a greeting.","arguments":[{"name":"name","description":"who to greet","required":true}]}]}"#;
 
-const RESOURCES: &str = r#"{"resources":[{"uri":"demo://readme","name":"readme","title":"About this demo","mimeType":"text/plain"}]}"#;
+const RESOURCES: &str =
+    r#"{"resources":[{"uri":"demo://readme","name":"readme","title":"About this demo","mimeType":"text/plain"}]}"#;
 
 const TEMPLATES: &str = r#"{"resourceTemplates":[{"uriTemplate":"demo://square/{n}","name":"square","title":"The square of a number","mimeType":"text/plain"}]}"#;
 
-const README: &str = "This server lives inside the trunkline binary. Add your own in config.toml: see `trunkline --help`.";
+const README: &str =
+    "This server lives inside the trunkline binary. Add your own in config.toml: see `trunkline --help`.";
 
 /// Serves standard input until it ends.
 pub(crate) fn serve() -> io::Result<()> {
@@ -109,11 +113,7 @@ fn call(name: &str, arguments: &Object) -> Result<Json, RpcError> {
     }
 }
 
-fn count(
-    params: &Object,
-    arguments: &Object,
-    out: &mut impl Write,
-) -> io::Result<Result<Json, RpcError>> {
+fn count(params: &Object, arguments: &Object, out: &mut impl Write) -> io::Result<Result<Json, RpcError>> {
     let to = arguments.get("to").and_then(|to| to.decode::<u64>().ok()).filter(|to| (1..=COUNT_MAX).contains(to));
     let Some(to) = to else { return Ok(Ok(complaint("`to` must be a whole number from 1 to 20"))) };
     let token = progress_token(params);

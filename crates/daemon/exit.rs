@@ -56,6 +56,12 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// Returns the error's text followed by its causes'.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Ends the process at once, without any clean-up: children notice by their life pipe.
 pub(crate) fn abort() -> ! {
     eprintln!("trunkline: the stop hung and is cut short");

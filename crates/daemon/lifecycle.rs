@@ -16,15 +16,20 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, Loaded};
-use trunkline_edge::Door;
+use trunkline_config::{Config, Connect, Loaded, Server, Stdio};
+use trunkline_edge::{BindError, Door, OwnerSocket};
 use trunkline_hub::Hub;
-use trunkline_telemetry::{Journal, Metrics};
+use trunkline_telemetry::{Journal, Metrics, logs};
 use trunkline_upstream::{Environment, Fleet, GuardProgram};
-use trunkline_wire::Budget;
+use trunkline_wire::{Budget, ServerName};
 
 use crate::exit::{self, Failure};
 use crate::lock;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The CLI's way in, inside the state directory.
+pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
 
 /// How long running calls may go on after the first signal.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -39,11 +44,18 @@ const NOTICES_WAITING_MAX: usize = 1024;
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {
     pub(crate) loaded: Loaded,
-    pub(crate) state_dir: PathBuf,
+    pub(crate) place: Place,
+    /// Serve the demo in place of the configured servers.
     pub(crate) demo: bool,
-    pub(crate) inherited: Vec<(String, String)>,
     /// Gets the URL once the listener is up; for scripts and tests that ask for port 0.
     pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Where the daemon runs.
+pub(crate) struct Place {
+    pub(crate) state_dir: PathBuf,
+    /// The process's own variables, of which children get those on the allow-list.
+    pub(crate) inherited: Vec<(String, String)>,
 }
 
 /// Runs the daemon until a signal ends it.
@@ -57,16 +69,18 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { loaded, state_dir, demo, inherited, ready_file } = serve;
-    let config = Arc::new(loaded.config);
-    let _lock = lock::take(&state_dir).map_err(|error| Failure::taken(error.to_string()))?;
-    let listeners =
-        trunkline_edge::bind(&config.listen).await.map_err(|error| Failure::taken(error.to_string()))?;
+    let Serve { loaded, place: Place { state_dir, inherited }, demo, ready_file } = serve;
+    let config = Arc::new(if demo { demo_config(loaded.config)? } else { loaded.config });
+    let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
+    logs::hide(secrets.map(|secret| secret.expose().to_owned()));
+    let _lock = lock::take(&state_dir)?;
+    let listeners = trunkline_edge::bind(&config.listen).await.map_err(bind_failure)?;
     let addresses = listeners.addresses();
+    let owner = OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)).map_err(bind_failure)?;
 
     let metrics = Metrics::new();
-    metrics.build_info(env!("CARGO_PKG_VERSION"));
-    let journal = Arc::new(Journal::default());
+    metrics.build_info(VERSION);
+    let journal = Arc::new(Journal::new());
     let budget = Budget::new(config.limits.buffer_bytes);
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
@@ -80,11 +94,10 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         inherited,
     };
     let fleet = Fleet::start(&config.servers, environment);
-    let hub = Hub::new(Arc::clone(&fleet), &config, metrics.clone(), budget, notices_in);
+    let hub = Hub::new(Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
 
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-    let door = Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, addresses: addresses.clone() };
-    let owner = state_dir.join("trunkline.sock");
+    let door = Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, budget, version: VERSION };
     let serving = trunkline_edge::serve(listeners, Some(owner), door, soft.clone(), hard.clone());
 
     for warning in &loaded.warnings {
@@ -106,11 +119,24 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The configuration with the demo server, a mode of this very binary, in place of the configured ones.
+fn demo_config(mut config: Config) -> Result<Config, Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::failed(format!("own binary: {error}")))?;
+    let connect = Connect::Stdio(Stdio::new(program.display().to_string(), ["__demo"]));
+    let name = ServerName::new("demo").expect("`demo` is a name");
+    config.servers = vec![(name, Server::new(connect))];
+    Ok(config)
+}
+
+fn bind_failure(error: BindError) -> Failure {
+    let text = exit::chain(&error);
+    if matches!(error, BindError::InUse { .. }) { Failure::taken(text) } else { Failure::failed(text) }
+}
+
 /// Waits for the first signal, then walks the tokens through the drain. Returns once the hard token fell or
 /// the drain is over.
 async fn stop_on_signal(hub: Arc<Hub>, soft: CancellationToken, hard: CancellationToken) {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         tracing::error!("signals cannot be caught; only a kill will end this process");
         return std::future::pending().await;
     };
@@ -158,7 +184,7 @@ fn announce(
         let written = std::fs::write(&partial, format!("{url}\n")).and_then(|()| std::fs::rename(&partial, path));
         written.map_err(|error| Failure::failed(format!("ready file {}: {error}", path.display())))?;
     }
-    let mut text = format!("trunkline {} serves at {url}\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("trunkline {} serves at {url}\n", VERSION);
     if demo {
         text += &demo_hints(&url);
     } else if config.servers.is_empty() {

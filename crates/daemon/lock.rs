@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::exit::{self, Failure};
+
 /// Holds the state directory until dropped.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
@@ -13,10 +15,21 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
 /// Why the state directory could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    #[error("another trunkline (pid {pid}) already runs with this state directory, {dir}; stop it, or set XDG_STATE_HOME")]
+    #[error(
+        "another trunkline (pid {pid}) already runs with this state directory, {dir}; stop it, or set XDG_STATE_HOME"
+    )]
     Taken { pid: String, dir: String },
-    #[error("state directory {dir}: {source}")]
+    #[error("state directory {dir}")]
     Io { dir: String, source: io::Error },
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Taken { .. } => Self::taken(error.to_string()),
+            LockError::Io { .. } => Self::failed(exit::chain(&error)),
+        }
+    }
 }
 
 /// Makes the directory if need be (0700) and takes its lock.

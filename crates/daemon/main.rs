@@ -1,17 +1,19 @@
 //! The `trunkline` binary: which command goes to which module.
-#![expect(dead_code, reason = "the daemon itself is wired with lifecycle.rs")]
 
 mod ask;
 mod check;
 mod cli;
 mod demo;
 mod exit;
+mod lifecycle;
+mod lock;
 mod render;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use trunkline_config::{Flags, Sources};
+use trunkline_config::{Flags, LogFormat, Sources};
+use trunkline_telemetry::logs;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
@@ -23,16 +25,29 @@ fn main() -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let state_dir = trunkline_config::state_dir(&env);
+    let sources = |listen| Sources { file: cli.config.clone(), env: env.clone(), flags: Flags { listen } };
     match cli.command {
-        Command::Check => check::run(&Sources { file: cli.config, env, flags: Flags::default() }),
+        Command::Serve(serve) => self::serve(serve, &sources, lifecycle::Place { state_dir, inherited: env.clone() }),
+        Command::Check => check::run(&sources(None)),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Schema => {
             render::print(&trunkline_config::schema());
             ExitCode::SUCCESS
         }
+        Command::Guard { args } => trunkline_upstream::guard::main(args),
         Command::Demo => exit::report(demo::serve().map_err(|error| Failure::failed(error.to_string()))),
-        Command::Serve(_) | Command::Guard { .. } => {
-            exit::report(Err(Failure::failed("not part of this build yet".to_owned())))
-        }
     }
+}
+
+fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: lifecycle::Place) -> ExitCode {
+    let loaded = match trunkline_config::load(&sources(serve.listen)) {
+        Ok(loaded) => loaded,
+        Err(errors) => return exit::report(Err(Failure::config(errors.to_string()))),
+    };
+    let format = match loaded.config.log.format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::init(loaded.config.log.level.as_str(), format);
+    lifecycle::serve(lifecycle::Serve { loaded, place, demo: serve.demo, ready_file: serve.ready_file })
 }
