@@ -60,17 +60,17 @@ fn answer(request: &Request, out: &mut impl Write) -> io::Result<Result<Json, Rp
     let name = params.get_str("name").unwrap_or_default();
     let arguments = params.get_object("arguments").unwrap_or_default();
     let list = |text: &'static str| Ok(Json::trusted(text.replace('\n', "")));
-    Ok(match &request.method {
-        Method::Initialize => Ok(greet_client(&params)),
-        Method::Ping => Ok(Json::literal("{}")),
-        Method::ToolsList => list(TOOLS),
-        Method::PromptsList => list(PROMPTS),
-        Method::ResourcesList => list(RESOURCES),
-        Method::ResourcesTemplatesList => list(TEMPLATES),
-        Method::ToolsCall if name == "count" => return count(&params, &arguments, out),
-        Method::ToolsCall => call(&name, &arguments),
-        Method::PromptsGet => prompt(&name, &arguments),
-        Method::ResourcesRead => read(&params.get_str("uri").unwrap_or_default()),
+    Ok(match request.method.as_str() {
+        "initialize" => Ok(greet_client(&params)),
+        "ping" => Ok(Json::literal("{}")),
+        "tools/list" => list(TOOLS),
+        "prompts/list" => list(PROMPTS),
+        "resources/list" => list(RESOURCES),
+        "resources/templates/list" => list(TEMPLATES),
+        "tools/call" if name == "count" => return count(&params, &arguments, out),
+        "tools/call" => call(&name, &arguments),
+        "prompts/get" => prompt(&name, &arguments),
+        "resources/read" => read(&params.get_str("uri").unwrap_or_default()),
         other => Err(RpcError::new(code::METHOD_NOT_FOUND, format!("`{other}` is not offered"))),
     })
 }

@@ -73,10 +73,10 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let config = Arc::new(if demo { demo_config(loaded.config)? } else { loaded.config });
     let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
     logs::hide(secrets.map(|secret| secret.expose().to_owned()));
-    let _lock = lock::take(&state_dir)?;
-    let listeners = trunkline_edge::bind(&config.listen).await.map_err(bind_failure)?;
+    let _lock = lock::take(&state_dir).map_err(|error| error.failure())?;
+    let listeners = trunkline_edge::bind(&config.listen).await.map_err(|error| bind_failure(&error))?;
     let addresses = listeners.addresses();
-    let owner = OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)).map_err(bind_failure)?;
+    let owner = OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)).map_err(|error| bind_failure(&error))?;
 
     let metrics = Metrics::new();
     metrics.build_info(VERSION);
@@ -128,8 +128,8 @@ fn demo_config(mut config: Config) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn bind_failure(error: BindError) -> Failure {
-    let text = exit::chain(&error);
+fn bind_failure(error: &BindError) -> Failure {
+    let text = exit::chain(error);
     if matches!(error, BindError::InUse { .. }) { Failure::taken(text) } else { Failure::failed(text) }
 }
 
@@ -184,7 +184,7 @@ fn announce(
         let written = std::fs::write(&partial, format!("{url}\n")).and_then(|()| std::fs::rename(&partial, path));
         written.map_err(|error| Failure::failed(format!("ready file {}: {error}", path.display())))?;
     }
-    let mut text = format!("trunkline {} serves at {url}\n", VERSION);
+    let mut text = format!("trunkline {VERSION} serves at {url}\n");
     if demo {
         text += &demo_hints(&url);
     } else if config.servers.is_empty() {

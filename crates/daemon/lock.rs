@@ -23,11 +23,12 @@ pub(crate) enum LockError {
     Io { dir: String, source: io::Error },
 }
 
-impl From<LockError> for Failure {
-    fn from(error: LockError) -> Self {
-        match error {
-            LockError::Taken { .. } => Self::taken(error.to_string()),
-            LockError::Io { .. } => Self::failed(exit::chain(&error)),
+impl LockError {
+    /// What it means for the process.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Taken { .. } => Failure::taken(self.to_string()),
+            Self::Io { .. } => Failure::failed(exit::chain(self)),
         }
     }
 }
