@@ -1,26 +1,54 @@
-//! [`Fleet`]: all configured servers.
+//! [`Fleet`]: all configured servers, each under a supervisor of its own that is started again if it panics.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use trunkline_config::Server;
+use trunkline_telemetry::spawn;
 use trunkline_wire::ServerName;
 
+use crate::dial;
 use crate::environment::Environment;
+use crate::error::DialError;
 use crate::handle::Upstream;
+use crate::limits::SUPERVISOR_RESTART;
+use crate::supervisor::{Dialer, supervise};
+use crate::transport::Dialed;
 
 /// All configured servers, in the order of the configuration.
 #[derive(Debug)]
 pub struct Fleet {
     servers: Vec<Upstream>,
     offers_changed: watch::Sender<u64>,
+    stop: CancellationToken,
+    keepers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Fleet {
     /// Starts a supervisor for each enabled server. Returns at once; nothing is connected yet.
-    pub fn start(servers: &[(ServerName, Server)], _environment: Environment) -> Arc<Self> {
-        let servers = servers.iter().map(|(name, server)| Upstream::new(name.clone(), server.clone())).collect();
-        Arc::new(Self { servers, offers_changed: watch::Sender::new(0) })
+    pub fn start(servers: &[(ServerName, Server)], environment: Environment) -> Arc<Self> {
+        Self::start_with(servers, environment, Arc::new(Ladder))
+    }
+
+    pub(crate) fn start_with(
+        servers: &[(ServerName, Server)],
+        environment: Environment,
+        dialer: Arc<dyn Dialer>,
+    ) -> Arc<Self> {
+        let offers_changed = watch::Sender::new(0);
+        let stop = CancellationToken::new();
+        let make = |(name, server): &(ServerName, Server)| {
+            Upstream::new(name.clone(), server.clone(), environment.clone(), offers_changed.clone())
+        };
+        let servers: Vec<Upstream> = servers.iter().map(make).collect();
+        let enabled = servers.iter().filter(|upstream| upstream.config().enabled);
+        let keepers = enabled
+            .map(|upstream| spawn("server", keep(upstream.clone(), dialer.clone(), stop.clone())))
+            .collect::<Vec<_>>();
+        Arc::new(Self { servers, offers_changed, stop, keepers: Mutex::new(keepers) })
     }
 
     /// All servers, disabled ones too, in the order of the configuration.
@@ -39,6 +67,45 @@ impl Fleet {
     }
 
     /// Closes all connections, all at the same time, and returns when no child is left.
-    #[expect(clippy::unused_async, reason = "the waiting comes with the supervisors")]
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let keepers = std::mem::take(&mut *self.keepers.lock().unwrap_or_else(PoisonError::into_inner));
+        // A keeper that panicked was logged by `spawn`; there is nothing left of it to close.
+        let _ = join_all(keepers).await;
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs a server's supervisor, and again after a panic, until it ends by itself.
+async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
+    loop {
+        let supervisor = supervise(upstream.0.clone(), dialer.clone(), stop.clone());
+        if spawn("supervisor", supervisor).await.is_ok() {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SUPERVISOR_RESTART) => {}
+        }
+    }
+}
+
+/// The real way to a server.
+struct Ladder;
+
+impl Dialer for Ladder {
+    fn dial<'a>(
+        &'a self,
+        name: &'a ServerName,
+        server: &'a Server,
+        first_start: bool,
+        environment: &'a Environment,
+    ) -> BoxFuture<'a, Result<Dialed, DialError>> {
+        Box::pin(dial::dial(name, server, first_start, environment))
+    }
 }

@@ -1,75 +1,103 @@
-//! [`Upstream`]: the handle by which everyone else reaches a server.
+//! [`Upstream`]: the handle by which everyone else reaches a server, and what it shares with the supervisor.
+//!
+//! The supervisor publishes ([`StateView`], [`Offer`]); the handle reads, and raises marks when it wants something
+//! of the supervisor. Neither waits for the other. How a request travels stands in `call.rs`.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use trunkline_config::Server;
-use trunkline_wire::{Json, Method, Notification, Object, Outcome, ServerName};
+use trunkline_config::{Connect, Server};
+use trunkline_telemetry::ServerMetrics;
+use trunkline_wire::{Json, Method, Object, Outcome, ServerName};
 
-use crate::environment::LogLevel;
+use crate::call::{Ask, Call, CallEvent, CallerFacts};
+use crate::environment::{Environment, LogLevel};
 use crate::error::{CallError, CallErrorKind};
+use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::offer::Offer;
+use crate::signals::Signals;
+use crate::state::{Phase, State};
 use crate::status::{StateView, Status};
 
 /// A configured server. Cloning shares it.
-#[derive(Debug, Clone)]
-pub struct Upstream(Arc<Shared>);
+#[derive(Clone)]
+pub struct Upstream(pub(crate) Arc<Shared>);
 
-#[derive(Debug)]
-struct Shared {
-    name: ServerName,
-    server: Server,
-    states: watch::Sender<StateView>,
-    offers: watch::Sender<Arc<Offer>>,
+/// What the handle, the calls and the supervisor of a server share.
+pub(crate) struct Shared {
+    pub(crate) name: ServerName,
+    pub(crate) server: Server,
+    pub(crate) environment: Environment,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) states: watch::Sender<StateView>,
+    pub(crate) offers: watch::Sender<Arc<Offer>>,
+    /// Counts changes of any server's offer.
+    pub(crate) offers_changed: watch::Sender<u64>,
+    /// What is wanted of the supervisor: see [`mark`].
+    pub(crate) marks: Signals,
+    /// Places at the server. Handed out in the order of asking.
+    pub(crate) places: Arc<Semaphore>,
+    /// Requests that wait for a place.
+    pub(crate) waiting: AtomicUsize,
+    /// Timeouts of calls since the last answer.
+    pub(crate) timeouts: AtomicU32,
+    pub(crate) ever_ready: AtomicBool,
+    /// Connections made after the first.
+    pub(crate) restarts: AtomicU64,
+    wishes: Mutex<Wishes>,
 }
 
-/// A request for a server.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// What is asked.
-    pub method: Method,
-    /// Its `params`, with names and URIs that are the server's own and without a progress token.
-    pub params: Object,
-    /// Whether the caller wants progress.
-    pub progress: bool,
-    /// Who asks.
-    pub caller: CallerFacts,
-}
-
-/// What a server's places are shared out by. Small; grows with lanes.
+/// What clients want that a new connection must be told again.
 #[derive(Debug, Clone, Default)]
-pub struct CallerFacts {
-    /// The client session, for logs.
-    pub client: Option<Arc<str>>,
+pub(crate) struct Wishes {
+    /// Most verbose log level.
+    pub(crate) level: Option<LogLevel>,
+    /// URIs subscribed to.
+    pub(crate) subscriptions: BTreeSet<String>,
 }
 
-/// A request on its way. Dropping it tells the server, if that may be working on it.
-#[derive(Debug)]
-pub struct Call {
-    error: CallError,
-}
-
-/// What comes back on a [`Call`].
-#[derive(Debug)]
-pub enum CallEvent {
-    /// Progress, with the gateway's own token, or a log message of this call.
-    Notice(Notification),
-    /// The server's answer, `result` or `error`, as sent. The last event.
-    Done(Result<Json, Json>),
-    /// There will be no answer. The last event.
-    Failed(CallError),
+/// Marks that are raised for the supervisor.
+pub(crate) mod mark {
+    /// A person wants the server connected anew.
+    pub(crate) const RESTART: u8 = 1;
+    /// A call wants the server.
+    pub(crate) const DEMAND: u8 = 2;
+    /// Calls go wrong in a way that casts doubt on the connection.
+    pub(crate) const DOUBT: u8 = 4;
+    /// The wanted log level changed.
+    pub(crate) const LEVEL: u8 = 8;
 }
 
 impl Upstream {
-    pub(crate) fn new(name: ServerName, server: Server) -> Self {
-        let state = if server.enabled { "starting" } else { "disabled" };
-        let view = StateView { state, cause: None, since: Instant::now(), next_attempt: None };
+    pub(crate) fn new(
+        name: ServerName,
+        server: Server,
+        environment: Environment,
+        offers_changed: watch::Sender<u64>,
+    ) -> Self {
+        let now = Instant::now();
+        let state = if server.enabled { State::starting(now) } else { State::disabled() };
+        let metrics = environment.metrics.server(&name);
+        environment.metrics.state(&name, state.phase.name());
         Self(Arc::new(Shared {
+            states: watch::Sender::new(StateView::new(&state, now, None, None)),
+            offers: watch::Sender::new(Arc::default()),
+            offers_changed,
+            marks: Signals::default(),
+            places: Arc::new(Semaphore::new(server.tuning.in_flight_max)),
+            waiting: AtomicUsize::new(0),
+            timeouts: AtomicU32::new(0),
+            ever_ready: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            wishes: Mutex::default(),
             name,
             server,
-            states: watch::Sender::new(view),
-            offers: watch::Sender::new(Arc::default()),
+            environment,
+            metrics,
         }))
     }
 
@@ -93,31 +121,6 @@ impl Upstream {
         self.0.offers.subscribe()
     }
 
-    /// All that is shown of it.
-    pub fn status(&self) -> Status {
-        let view = self.0.states.borrow().clone();
-        let offer = self.offer();
-        Status {
-            state: view.state,
-            reason: view.cause.map(|cause| cause.to_string()),
-            retry_in: view.next_attempt.map(|at| at.saturating_duration_since(Instant::now())),
-            since: view.since.elapsed(),
-            transport: None,
-            revision: offer.revision,
-            identity: offer.identity.clone(),
-            pid: None,
-            in_flight: 0,
-            restarts: 0,
-            get_stream: None,
-            tools: offer.tools.len(),
-            prompts: offer.prompts.len(),
-            resources: offer.resources.len(),
-            templates: offer.templates.len(),
-            complaints: offer.complaints.clone(),
-            stale: false,
-        }
-    }
-
     /// The state it is in, now and later.
     pub fn states(&self) -> watch::Receiver<StateView> {
         self.0.states.subscribe()
@@ -125,52 +128,136 @@ impl Upstream {
 
     /// Whether it was ready at any time since the daemon started.
     pub fn ever_ready(&self) -> bool {
-        false
+        self.0.ever_ready.load(Ordering::Relaxed)
+    }
+
+    /// All that is shown of it.
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let view = self.0.states.borrow().clone();
+        let offer = self.offer();
+        let facts = view.link.as_ref().map(|link| link.facts());
+        Status {
+            state: view.state,
+            reason: view.sentence(&self.0.name, now),
+            retry_in: view.next_attempt.map(|at| at.saturating_duration_since(now)),
+            since: now.saturating_duration_since(view.since),
+            transport: facts.map(|facts| facts.kind),
+            revision: offer.revision,
+            identity: offer.identity.clone(),
+            pid: facts.and_then(|facts| facts.pid),
+            in_flight: self.0.server.tuning.in_flight_max.saturating_sub(self.0.places.available_permits()),
+            restarts: self.0.restarts.load(Ordering::Relaxed),
+            get_stream: facts.and_then(|facts| facts.get_stream),
+            tools: offer.tools.len(),
+            prompts: offer.prompts.len(),
+            resources: offer.resources.len(),
+            templates: offer.templates.len(),
+            complaints: offer.complaints.clone(),
+            stale: !matches!(view.phase, Phase::Ready { .. } | Phase::Suspect { .. }) && offer.revision.is_some(),
+        }
     }
 
     /// Sends a request: waits for the server to be ready and for a free place, both within bounds.
     ///
+    /// Resolves when it is known where the answer will come from; over HTTP that may be as late as the answer.
     /// Dropping the future gives the request up; if the server may be working on it, it is told.
-    #[expect(clippy::unused_async, reason = "the waiting comes with the link")]
-    pub async fn call(&self, _ask: Ask) -> Result<Call, CallError> {
-        Err(self.away())
+    ///
+    /// # Errors
+    /// The request was not sent, was refused, or its fate is unknown: see [`CallError::outcome`].
+    pub async fn call(&self, ask: Ask) -> Result<Call, CallError> {
+        Call::begin(self.0.clone(), ask).await
     }
 
-    /// Closes the connection and opens a new one at once, whatever the state.
-    pub fn restart(&self) {}
+    /// Closes the connection and opens a new one at once, whatever the state. Does nothing if it is disabled.
+    pub fn restart(&self) {
+        self.0.marks.raise(mark::RESTART);
+    }
 
     /// Sets the most verbose level that any client wants; it is asked for again on each new connection
     /// (mcp-protocol 6.5).
-    pub fn want_log_level(&self, _level: Option<LogLevel>) {}
+    pub fn want_log_level(&self, level: Option<LogLevel>) {
+        let changed = std::mem::replace(&mut self.0.wishes().level, level) != level;
+        if changed && level.is_some() {
+            self.0.marks.raise(mark::LEVEL);
+        }
+    }
 
     /// Subscribes to a resource, and again on each new connection. Returns the server's answer.
-    #[expect(clippy::unused_async, reason = "the waiting comes with the link")]
-    pub async fn subscribe(&self, _uri: &str) -> Result<Result<Json, Json>, CallError> {
-        Err(self.away())
+    ///
+    /// # Errors
+    /// As [`Upstream::call`]; the subscription is made up for on the next connection then.
+    pub async fn subscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
+        let room = {
+            let subscriptions = &mut self.0.wishes().subscriptions;
+            let room = subscriptions.len() < SUBSCRIPTIONS_MAX || subscriptions.contains(uri);
+            if room {
+                subscriptions.insert(uri.to_owned());
+            }
+            room
+        };
+        if !room {
+            let text = format!("server `{}` has {SUBSCRIPTIONS_MAX} subscriptions already", self.0.name);
+            return Err(self.0.error(CallErrorKind::Overloaded, Outcome::NotSent, text));
+        }
+        let answer = self.ask(Method::ResourcesSubscribe, uri).await;
+        if let Ok(Err(_)) = &answer {
+            self.0.wishes().subscriptions.remove(uri);
+        }
+        answer
     }
 
     /// Ends a subscription. Returns the server's answer.
-    #[expect(clippy::unused_async, reason = "the waiting comes with the link")]
-    pub async fn unsubscribe(&self, _uri: &str) -> Result<Result<Json, Json>, CallError> {
-        Err(self.away())
+    ///
+    /// # Errors
+    /// As [`Upstream::call`]; it is not made again on the next connection in any case.
+    pub async fn unsubscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
+        self.0.wishes().subscriptions.remove(uri);
+        self.ask(Method::ResourcesUnsubscribe, uri).await
     }
 
-    fn away(&self) -> CallError {
-        CallError {
-            server: self.0.name.clone(),
-            kind: CallErrorKind::Unavailable,
-            outcome: Outcome::NotSent,
-            text: format!("server `{}` is starting", self.0.name),
-            retryable: true,
-            retry_after: None,
+    async fn ask(&self, method: Method, uri: &str) -> Result<Result<Json, Json>, CallError> {
+        let params = [("uri", Json::from(uri))].into_iter().collect::<Object>();
+        let ask = Ask { method, params, progress: false, caller: CallerFacts::default() };
+        let mut call = self.call(ask).await?;
+        loop {
+            match call.next().await {
+                CallEvent::Notice(_) => {}
+                CallEvent::Done(answer) => return Ok(answer),
+                CallEvent::Failed(error) => return Err(error),
+            }
         }
     }
 }
 
-impl Call {
-    /// Waits for the next event. Safe to drop and call again; not to be called after the last event.
-    #[expect(clippy::unused_async, reason = "the waiting comes with the link")]
-    pub async fn next(&mut self) -> CallEvent {
-        CallEvent::Failed(self.error.clone())
+impl Shared {
+    /// What clients want now.
+    pub(crate) fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A failure of a request to this server. What was refused for now may be tried again.
+    pub(crate) fn error(&self, kind: CallErrorKind, outcome: Outcome, text: String) -> CallError {
+        let retryable =
+            matches!(kind, CallErrorKind::Unavailable | CallErrorKind::Overloaded | CallErrorKind::ShuttingDown);
+        CallError { server: self.name.clone(), kind, outcome, text, retryable, retry_after: None }
+    }
+
+    /// What a person is to do about a refused credential.
+    pub(crate) fn key_to_set(&self) -> String {
+        let source = match &self.server.connect {
+            Connect::Http(http) => http.bearer_source.as_deref(),
+            Connect::Stdio(_) => None,
+        };
+        match source {
+            Some(source) => format!("put a valid token into `{source}` of [mcp_servers.{}]", self.name),
+            None => format!("set `bearer_token_env_var` or `http_headers` in [mcp_servers.{}]", self.name),
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Upstream").field(&self.0.name).finish()
     }
 }

@@ -78,3 +78,45 @@ impl Capabilities {
         }
     }
 }
+
+/// A set of the four lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    /// `tools/list`.
+    pub(crate) const TOOLS: Self = Self(1);
+    /// `prompts/list`.
+    pub(crate) const PROMPTS: Self = Self(2);
+    /// `resources/list`.
+    pub(crate) const RESOURCES: Self = Self(4);
+    /// `resources/templates/list`.
+    pub(crate) const TEMPLATES: Self = Self(8);
+    /// All of them.
+    pub(crate) const ALL: Self = Self(15);
+
+    /// Both sets together.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all lists of `other` are in this set.
+    pub(crate) fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// As marks of `Signals`.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From marks of `Signals`.
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+}

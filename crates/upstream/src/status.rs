@@ -1,25 +1,33 @@
 //! What can be seen of a server from outside: [`StateView`], published at each change, and [`Status`], the whole
 //! picture for `status` and `/health`. The sentences that say why a server is away are written here, once.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trunkline_wire::{Json, Revision};
+use trunkline_wire::{Json, Revision, ServerName};
 
+use crate::link::Link;
 use crate::offer::Complaint;
+use crate::state::{Phase, State};
 
 /// The state a server is in, as its supervisor published it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StateView {
     /// The name of the state (reliability 6).
     pub state: &'static str,
-    /// What was seen last that keeps it from being ready.
+    /// What was seen last that keeps it from being ready: a fragment without the server's name.
     pub cause: Option<Arc<str>>,
     /// Since when it is in this state.
     pub since: Instant,
     /// When it is tried again, if that is planned.
     pub next_attempt: Option<Instant>,
+    pub(crate) phase: Phase,
+    /// From when on a call may bring the next attempt forward.
+    pub(crate) demand_from: Option<Instant>,
+    /// The connection, while calls may use it.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 /// All that is shown of a server.
@@ -59,4 +67,94 @@ pub struct Status {
     pub complaints: Vec<Complaint>,
     /// Whether the offer is one of an earlier connection.
     pub stale: bool,
+}
+
+impl StateView {
+    /// What to publish of `state`. `link` is given as soon as calls may use it.
+    pub(crate) fn new(state: &State, since: Instant, cause: Option<Arc<str>>, link: Option<Arc<Link>>) -> Self {
+        let phase = state.phase;
+        Self {
+            state: phase.name(),
+            cause,
+            since,
+            next_attempt: state.next_attempt(),
+            phase,
+            demand_from: state.demand_from(),
+            link,
+        }
+    }
+
+    /// When there may be a connection again, as far as is known: at once, at the next attempt, or not by itself.
+    pub(crate) fn next_chance(&self, now: Instant) -> Option<Instant> {
+        match self.phase {
+            Phase::Starting | Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. } => Some(now),
+            Phase::Backoff { .. } | Phase::Open { .. } => self.demand_from.or(self.next_attempt),
+            Phase::NeedsAuth { .. }
+            | Phase::Misconfigured { .. }
+            | Phase::Disabled
+            | Phase::Draining { .. }
+            | Phase::Stopped => None,
+        }
+    }
+
+    /// One sentence that says why the server is away and what happens next; `None` if it is ready.
+    pub(crate) fn sentence(&self, server: &ServerName, now: Instant) -> Option<String> {
+        let cause = self.cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
+        let next = match self.next_attempt {
+            Some(at) => format!(", next attempt in {}", seconds(at.saturating_duration_since(now))),
+            None => String::new(),
+        };
+        let what = match self.phase {
+            Phase::Ready { .. } => return None,
+            Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
+            Phase::Draining { .. } | Phase::Stopped => return Some(format!("server `{server}` is being stopped")),
+            Phase::Starting if self.cause.is_some() => "is reconnecting",
+            Phase::Starting => "is starting",
+            Phase::Handshake => return Some(format!("server `{server}` is starting: its lists are being fetched")),
+            Phase::Suspect { .. } => {
+                return Some(format!("server `{server}` is connected but does not answer; it is being probed"));
+            }
+            Phase::Backoff { .. } => "is reconnecting",
+            Phase::Open { .. } => "keeps exiting and waits",
+            Phase::NeedsAuth { .. } => "refuses the credential",
+            Phase::Misconfigured { .. } => "cannot work as it is configured",
+        };
+        Some(format!("server `{server}` {what}{next}{cause}"))
+    }
+}
+
+impl fmt::Debug for StateView {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StateView").field("state", &self.state).field("cause", &self.cause).finish_non_exhaustive()
+    }
+}
+
+/// Whole seconds, rounded up: "0 s" would read as a promise.
+fn seconds(wait: Duration) -> String {
+    let up = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    format!("{} s", up.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backoff::Luck;
+    use crate::error::Disposition;
+    use crate::state::{Event, Failure, step};
+
+    fn sentence(disposition: Disposition) -> String {
+        let now = Instant::now();
+        let failed = Event::DialFailed(Failure { disposition, ..Failure::SILENT });
+        let (state, _) = step(State::starting(now), failed, now, Luck(0.5));
+        let server = ServerName::new("git").expect("a name");
+        StateView::new(&state, now, Some("no route".into()), None).sentence(&server, now).expect("it is away")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_away_says_why_and_what_comes_next() {
+        let backoff = sentence(Disposition::Backoff);
+        assert_eq!(backoff, "server `git` is reconnecting, next attempt in 1 s: no route");
+        let auth = sentence(Disposition::NeedsAuth);
+        assert_eq!(auth, "server `git` refuses the credential, next attempt in 60 s: no route");
+    }
 }

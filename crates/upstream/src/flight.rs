@@ -1,0 +1,150 @@
+//! [`Flight`]: one request on one connection, from its id to its end.
+//!
+//! Whoever holds it drives it: over HTTP the answer's own stream is read here, in the caller's task, so that a
+//! call costs no task. Dropping it at any point frees the place in the table and, if the server may be working,
+//! tells it that nobody waits any more (mcp-protocol 2.8).
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use trunkline_wire::{Id, Json, Method, Object, Request, key};
+
+use crate::link::Link;
+use crate::mailbox::{End, Mail, Mailbox};
+use crate::transport::{Broken, FaultPoint, MessageStream, Outgoing, SendError, Sent};
+
+/// A request on a link.
+pub(crate) struct Flight {
+    link: Arc<Link>,
+    id: u64,
+    method: Method,
+    mailbox: Arc<Mailbox>,
+    own: Option<MessageStream>,
+    /// The server may be working on it.
+    working: bool,
+}
+
+impl Flight {
+    /// Allots an id. Fails with [`FaultPoint::NothingSent`] if the link is down.
+    pub(crate) fn register(link: &Arc<Link>, method: &Method) -> Result<Self, SendError> {
+        let Some((id, mailbox)) = link.register() else {
+            let text = "the connection was lost".to_owned();
+            return Err(SendError { fault: FaultPoint::NothingSent, text, retry_after: None });
+        };
+        Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, working: false })
+    }
+
+    /// Sends the request and waits until it is known where the answer will come from.
+    pub(crate) async fn send(&mut self, params: &Object, progress: bool) -> Result<(), SendError> {
+        let out = Outgoing { text: self.text(params, progress), request: Some(self.id), method: self.method.clone() };
+        self.working = true;
+        let sent = tokio::select! {
+            biased;
+            sent = self.link.transport.send(out) => sent,
+            // The connection was given up meanwhile, or the answer came by another way.
+            () = self.mailbox.ended() => return Ok(()),
+        };
+        match sent {
+            Ok(Sent::OnSharedStream) => {}
+            Ok(Sent::OnOwnStream(stream)) => self.own = Some(stream),
+            Ok(Sent::Reply(message)) => {
+                self.link.route(message, Some(self.id));
+                let text = "its answer belongs to another request".to_owned();
+                self.end_without_answer(FaultPoint::Unreadable, text);
+            }
+            Err(error) => {
+                self.working = !matches!(
+                    error.fault,
+                    FaultPoint::NothingSent
+                        | FaultPoint::RefusedBeforeRun
+                        | FaultPoint::SessionGone
+                        | FaultPoint::NeedsAuth
+                );
+                self.consider(error.fault, &error.text);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what comes next; the end comes last, and once. Safe to drop and call again.
+    pub(crate) async fn next(&mut self) -> Mail {
+        loop {
+            if let Some(mail) = self.mailbox.take() {
+                match &mail {
+                    Mail::Notice(_) => {}
+                    Mail::End(End::Answer(_)) => self.working = false,
+                    Mail::End(End::Lost(broken)) => self.consider(broken.fault, &broken.text),
+                }
+                return mail;
+            }
+            let Some(own) = &mut self.own else {
+                self.mailbox.rung().await;
+                continue;
+            };
+            let came = tokio::select! {
+                biased;
+                () = self.mailbox.rung() => continue,
+                came = own.next() => came,
+            };
+            match came {
+                Some(Ok(message)) => {
+                    self.mailbox.heard_now();
+                    self.link.route(message, Some(self.id));
+                }
+                Some(Err(broken)) => {
+                    self.own = None;
+                    self.link.lost(self.id, broken);
+                }
+                None => {
+                    self.own = None;
+                    let text = "the response stream ended without an answer".to_owned();
+                    self.end_without_answer(FaultPoint::BrokenMidway, text);
+                }
+            }
+        }
+    }
+
+    /// When something of this request came last.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.mailbox.heard()
+    }
+
+    /// The request's text. Its progress token is its id: unique on the connection, and one table serves both.
+    fn text(&self, params: &Object, progress: bool) -> bytes::Bytes {
+        let id = Id::from(self.id);
+        let params = if progress {
+            let mut params = params.clone();
+            let mut meta = params.get_object("_meta").unwrap_or_default();
+            meta.set(key::PROGRESS_TOKEN, Json::from(self.id));
+            params.set("_meta", meta.to_json());
+            params.to_json()
+        } else {
+            params.to_json()
+        };
+        Request { id, method: self.method.clone(), params: Some(params) }.encode()
+    }
+
+    fn end_without_answer(&self, fault: FaultPoint, text: String) {
+        if !self.mailbox.is_ended() {
+            self.link.lost(self.id, Broken { fault, text, request: None });
+        }
+    }
+
+    /// Two faults concern more than this request: the whole connection is of no use any more.
+    fn consider(&self, fault: FaultPoint, text: &str) {
+        if matches!(fault, FaultPoint::SessionGone | FaultPoint::NeedsAuth) {
+            self.link.give_up(Broken { fault, text: text.to_owned(), request: None });
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.link.forget(self.id);
+        if self.working && self.method != Method::Initialize {
+            self.link.tell_cancelled(self.id);
+        }
+    }
+}

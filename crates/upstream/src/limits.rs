@@ -1,0 +1,97 @@
+//! Times, counts and sizes of this crate that no configuration changes, each with its reason (reliability 7).
+
+use std::time::Duration;
+
+/// Longest wait of a call for its server to become ready. A restart of a child takes a few seconds; a caller
+/// that waits longer is better told why.
+pub(crate) const READY_WAIT: Duration = Duration::from_secs(10);
+
+/// Shortest time between two attempts to connect that calls ask for.
+pub(crate) const DEMAND_SPACING: Duration = Duration::from_secs(2);
+
+/// Silence after which a server is probed (reliability 7).
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long a probe may take.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Missed probes in a row that end a connection.
+pub(crate) const PROBE_MISSES: u32 = 3;
+
+/// Timeouts of calls in a row that cast doubt on a connection.
+pub(crate) const TIMEOUTS_IN_A_ROW: u32 = 3;
+
+/// Time ready after which all retry counters start anew.
+pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// Exits of a child within [`CRASH_WINDOW`] that make a crash loop.
+pub(crate) const CRASHES: usize = 5;
+
+/// See [`CRASHES`].
+pub(crate) const CRASH_WINDOW: Duration = Duration::from_secs(60);
+
+/// Longest time that closing one connection may take: stdin, TERM and KILL of a child take 5 s (reliability 9).
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
+
+/// Time that a dial gets beyond its own limits before it is given up: it must never hang.
+pub(crate) const DIAL_SLACK: Duration = Duration::from_secs(15);
+
+/// Longest first start: a launcher may download packages.
+pub(crate) const FIRST_START: Duration = Duration::from_secs(120);
+
+/// Wait between a supervisor's panic and its restart.
+pub(crate) const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
+
+/// Notices of one call that are held for a slow reader; later progress supersedes earlier.
+pub(crate) const NOTICES_MAX: usize = 64;
+
+/// Notifications and answers waiting to be sent to one server. More than every call of a server can cause.
+pub(crate) const COURIER_MAX: usize = 1024;
+
+/// Notifications and answers on their way at the same time, so that one slow POST does not hold up the rest.
+pub(crate) const COURIER_WIDTH: usize = 8;
+
+/// How long one of those may take.
+pub(crate) const COURIER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pages of one list; more is a loop (mcp-protocol 2.11).
+pub(crate) const PAGES_MAX: usize = 1000;
+
+/// Entries of one list (mcp-protocol 2.11).
+pub(crate) const ITEMS_MAX: usize = 100_000;
+
+/// Bytes kept of one list, so that pages times page size stay bounded.
+pub(crate) const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Tools of one server. No client can use more.
+pub(crate) const TOOLS_MAX: usize = 1000;
+
+/// Longest description of an entry.
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest schema of a tool.
+pub(crate) const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+
+/// Complaints kept per list; the rest is summed up in one.
+pub(crate) const COMPLAINTS_MAX: usize = 50;
+
+/// Quiet time after a change notice before the list is fetched again.
+pub(crate) const REFRESH_QUIET: Duration = Duration::from_millis(300);
+
+/// Shortest time between two refreshes, and the longest that a stream of notices can put one off.
+pub(crate) const REFRESH_SPACING: Duration = Duration::from_secs(2);
+
+/// When a list that could not be had is asked for again.
+pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(60);
+
+/// Quiet time before a changed log level is sent (mcp-protocol 6.5).
+pub(crate) const LEVEL_QUIET: Duration = Duration::from_secs(1);
+
+/// Subscriptions of one server that are restored on each new connection.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 1000;
+
+/// First pause before a request is sent again; grows and is jittered (reliability 5).
+pub(crate) const RETRY_BASE: Duration = Duration::from_millis(100);
+
+/// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

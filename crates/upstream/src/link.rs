@@ -1,0 +1,415 @@
+//! [`Link`]: one live connection to a server, from the handshake to its end.
+//!
+//! It mints ids, keeps the table of pending requests, and routes what arrives: answers and progress to the
+//! mailbox of their request, changes of lists to the supervisor, notices without owner to the hub. A server's own
+//! requests are answered here, from what was declared at the handshake. Whoever reads never waits: mailboxes and
+//! queues are bounded and drop, counted.
+//!
+//! Two tasks: the reader of the shared stream, and the courier, which sends answers and cancellations that have
+//! no caller to wait for them. Both end with the link. It decides nothing about reconnecting.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trunkline_telemetry::{ServerMetrics, spawn};
+use trunkline_wire::{
+    Budget, Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, ServerName, code,
+};
+
+use crate::environment::{Environment, LogLevel, ServerNotice};
+use crate::flight::Flight;
+use crate::handshake::Handshake;
+use crate::limits::{COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH};
+use crate::mailbox::{End, Mail, Mailbox};
+use crate::offer::{Capabilities, Kinds};
+use crate::pending::Pending;
+use crate::signals::Signals;
+use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, Transport};
+
+/// A connection with the handshake done. Shared by its tasks, the supervisor and the calls.
+pub(crate) struct Link {
+    server: ServerName,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) handshake: Handshake,
+    pub(crate) capabilities: Capabilities,
+    /// Answers come on streams of their own, which may outlive the shared one.
+    answers_apart: bool,
+    next_id: AtomicU64,
+    pending: Mutex<Pending>,
+    down: watch::Sender<Option<Arc<Broken>>>,
+    outbox: mpsc::Sender<Outgoing>,
+    /// Lists that the server said have changed, as bits of [`Kinds`].
+    changes: Signals,
+    opened: Instant,
+    heard_ms: AtomicU64,
+    tasks: CancellationToken,
+    metrics: ServerMetrics,
+    budget: Budget,
+    notices: mpsc::Sender<ServerNotice>,
+    environment_metrics: trunkline_telemetry::Metrics,
+}
+
+impl Link {
+    /// Takes charge of a fresh connection.
+    pub(crate) fn open(server: &ServerName, dialed: Dialed, environment: &Environment) -> Arc<Self> {
+        let Dialed { transport, shared, handshake, next_id } = dialed;
+        let (outbox, letters) = mpsc::channel(COURIER_MAX);
+        let link = Arc::new(Self {
+            server: server.clone(),
+            answers_apart: transport.facts().kind == "http",
+            capabilities: Capabilities::read(&handshake.capabilities, handshake.revision),
+            transport: transport.clone(),
+            handshake,
+            next_id: AtomicU64::new(next_id),
+            pending: Mutex::default(),
+            down: watch::Sender::new(None),
+            outbox,
+            changes: Signals::default(),
+            opened: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            tasks: CancellationToken::new(),
+            metrics: environment.metrics.server(server),
+            environment_metrics: environment.metrics.clone(),
+            budget: environment.budget.clone(),
+            notices: environment.notices.clone(),
+        });
+        let reader = read(link.clone(), shared);
+        let stop = link.tasks.clone();
+        spawn("link reader", async move {
+            stop.run_until_cancelled(reader).await;
+        });
+        let stop = link.tasks.clone();
+        spawn("link courier", async move {
+            stop.run_until_cancelled(deliver(transport, letters)).await;
+        });
+        link
+    }
+
+    /// What `status` shows of the transport.
+    pub(crate) fn facts(&self) -> Facts {
+        self.transport.facts()
+    }
+
+    /// Whether the connection is lost.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.borrow().is_some()
+    }
+
+    /// Waits until the connection is lost and says why. Safe to drop and call again.
+    pub(crate) async fn down(&self) -> Arc<Broken> {
+        let mut down = self.down.subscribe();
+        loop {
+            if let Some(broken) = down.borrow_and_update().clone() {
+                return broken;
+            }
+            // The sender lives as long as `self`.
+            let _ = down.changed().await;
+        }
+    }
+
+    /// Waits for lists to change. Safe to drop and call again; one caller at a time.
+    pub(crate) async fn changed(&self) -> Kinds {
+        Kinds::from_bits(self.changes.taken().await)
+    }
+
+    /// When the server last said anything.
+    pub(crate) fn heard(&self) -> Instant {
+        self.opened + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
+    }
+
+    /// Whether any request waits for an answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.pending().is_empty()
+    }
+
+    /// Gives the connection up: later requests are refused, pending ones fail with what `broken` says.
+    ///
+    /// Where answers have streams of their own, a lost session or a refused credential leaves those that run
+    /// alone: they end by themselves. Only the first reason counts.
+    pub(crate) fn give_up(&self, broken: Broken) {
+        let spare = self.answers_apart && matches!(broken.fault, FaultPoint::SessionGone | FaultPoint::NeedsAuth);
+        let first = self.down.send_if_modified(|down| {
+            let first = down.is_none();
+            if first {
+                *down = Some(Arc::new(broken.clone()));
+            }
+            first
+        });
+        if first {
+            tracing::debug!(server = %self.server, reason = %broken.text, "connection given up");
+        }
+        let orphans = {
+            let mut pending = self.pending();
+            pending.close();
+            if spare { Vec::new() } else { pending.take_all() }
+        };
+        for mailbox in orphans {
+            mailbox.lost(Broken { request: None, ..broken.clone() });
+        }
+    }
+
+    /// Gives the connection up and ends its tasks, without taking leave of the server.
+    pub(crate) fn abandon(&self) {
+        // A connection that was already given up for a reason that spares running calls keeps sparing them.
+        if !self.is_down() {
+            self.give_up(Broken {
+                fault: FaultPoint::LostUnanswered,
+                text: "the connection was closed by the gateway".to_owned(),
+                request: None,
+            });
+        }
+        self.tasks.cancel();
+    }
+
+    /// Abandons the connection and takes leave of the server within `grace`.
+    pub(crate) async fn close(&self, grace: Duration) {
+        self.abandon();
+        // The transport keeps its own time; this is the last resort against one that does not.
+        let _ = tokio::time::timeout(grace.saturating_mul(2), self.transport.close(grace)).await;
+    }
+
+    /// Asks something on the gateway's own behalf and waits at most `limit` for the answer.
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        method: Method,
+        params: &Object,
+        limit: Duration,
+    ) -> Result<Result<Json, Json>, Broken> {
+        let asked = async {
+            let mut flight = Flight::register(self, &method).map_err(|error| self.broken(error))?;
+            flight.send(params, false).await.map_err(|error| self.broken(error))?;
+            loop {
+                match flight.next().await {
+                    Mail::Notice(_) => {}
+                    Mail::End(End::Answer(answer)) => return Ok(answer),
+                    Mail::End(End::Lost(broken)) => return Err(broken),
+                }
+            }
+        };
+        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+            Err(Broken {
+                fault: FaultPoint::LostUnanswered,
+                text: format!("no answer to {method} within {} s", limit.as_secs()),
+                request: None,
+            })
+        })
+    }
+
+    /// Allots an id and a place in the table. `None` if the connection is lost.
+    pub(crate) fn register(&self) -> Option<(u64, Arc<Mailbox>)> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::new(Mailbox::default());
+        self.pending().insert(id, mailbox.clone()).then_some((id, mailbox))
+    }
+
+    /// Frees the place of a request.
+    pub(crate) fn forget(&self, id: u64) {
+        self.pending().take(id);
+    }
+
+    /// Ends a request without an answer.
+    pub(crate) fn lost(&self, id: u64, broken: Broken) {
+        let mailbox = self.pending().take(id);
+        if let Some(mailbox) = mailbox {
+            mailbox.lost(broken);
+        }
+    }
+
+    /// Tells the server that nobody waits for the answer to `id` any more (mcp-protocol 2.8).
+    pub(crate) fn tell_cancelled(&self, id: u64) {
+        let params: Object = [("requestId", Json::from(id)), ("reason", Json::from("the caller gave up"))]
+            .into_iter()
+            .collect();
+        let notification = Notification { method: Method::Cancelled, params: Some(params.to_json()) };
+        self.post(Outgoing { text: notification.encode(), request: None, method: Method::Cancelled });
+    }
+
+    /// Takes a message where it belongs. `on`: the request on whose own stream it came.
+    pub(crate) fn route(self: &Arc<Self>, message: Message, on: Option<u64>) {
+        let since = self.opened.elapsed();
+        self.heard_ms.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        match message {
+            Message::Response(response) => self.answered(response, on),
+            Message::Notification(notification) => self.noticed(notification, on),
+            Message::Request(request) => self.asked(request),
+        }
+    }
+
+    /// A message that could not be read costs the request it would have answered.
+    fn unreadable(&self, broken: Broken) {
+        let id = broken.request.or_else(|| self.pending().only());
+        if let Some(id) = id {
+            self.lost(id, broken);
+        }
+    }
+
+    /// Ids are matched leniently (mcp-protocol 2.1). An answer whose request is not known comes too late.
+    fn answered(&self, response: Response, on: Option<u64>) {
+        let mailbox = {
+            let mut pending = self.pending();
+            let id = match &response.id {
+                Some(id) => id.minted(),
+                None => on.or_else(|| pending.only()),
+            };
+            id.and_then(|id| pending.take(id))
+        };
+        match mailbox {
+            Some(mailbox) => mailbox.answer(response.outcome, &self.budget),
+            None => self.dropped("an answer that nobody waits for"),
+        }
+    }
+
+    fn noticed(&self, notification: Notification, on: Option<u64>) {
+        match notification.method {
+            Method::Progress => self.to_mailbox(progress_of(&notification), notification),
+            Method::LogMessage if on.is_some() => self.to_mailbox(on, notification),
+            Method::LogMessage => {
+                let level = notification.params().ok().and_then(|params| params.get_str("level"));
+                let level = level.and_then(|level| LogLevel::parse(&level));
+                let params = notification.params.unwrap_or_else(|| Json::literal("{}"));
+                self.publish(ServerNotice::LogMessage { server: self.server.clone(), level, params });
+            }
+            Method::ResourcesUpdated => {
+                let uri = notification.params().ok().and_then(|params| params.get_str("uri"));
+                if let (Some(uri), Some(params)) = (uri, notification.params) {
+                    self.publish(ServerNotice::ResourceUpdated { server: self.server.clone(), uri, params });
+                }
+            }
+            Method::ToolsListChanged => self.lists_changed(Kinds::TOOLS),
+            Method::PromptsListChanged => self.lists_changed(Kinds::PROMPTS),
+            Method::ResourcesListChanged => self.lists_changed(Kinds::RESOURCES.with(Kinds::TEMPLATES)),
+            // Unknown notifications are ignored in silence (mcp-protocol 2.5). The rest are not for a client, or
+            // take back a question that was answered at once.
+            Method::Initialize
+            | Method::Discover
+            | Method::Ping
+            | Method::ToolsList
+            | Method::ToolsCall
+            | Method::PromptsList
+            | Method::PromptsGet
+            | Method::ResourcesList
+            | Method::ResourcesTemplatesList
+            | Method::ResourcesRead
+            | Method::ResourcesSubscribe
+            | Method::ResourcesUnsubscribe
+            | Method::SubscriptionsListen
+            | Method::CompletionComplete
+            | Method::LoggingSetLevel
+            | Method::RootsList
+            | Method::SamplingCreateMessage
+            | Method::ElicitationCreate
+            | Method::TasksGet
+            | Method::TasksResult
+            | Method::TasksList
+            | Method::TasksCancel
+            | Method::TasksUpdate
+            | Method::Initialized
+            | Method::Cancelled
+            | Method::RootsListChanged
+            | Method::ElicitationComplete
+            | Method::TasksStatus
+            | Method::SubscriptionsAcknowledged
+            | Method::Other(_) => {}
+        }
+    }
+
+    /// Answers a server's own request. Nothing but `ping` was declared at the handshake, so all else is a method
+    /// that we do not have (mcp-protocol 5.8).
+    fn asked(&self, request: Request) {
+        let response = match request.method {
+            Method::Ping => Response::result(request.id, Json::literal("{}")),
+            ref method => {
+                let text = match method {
+                    Method::SamplingCreateMessage => "sampling not supported".to_owned(),
+                    other => format!("method not found: {}", other.label()),
+                };
+                Response::error(Some(request.id), RpcError::new(code::METHOD_NOT_FOUND, text).to_json())
+            }
+        };
+        self.post(Outgoing { text: response.encode(), request: None, method: request.method });
+    }
+
+    fn to_mailbox(&self, id: Option<u64>, notification: Notification) {
+        let mailbox = id.and_then(|id| self.pending().get(id).cloned());
+        let dropped = mailbox.is_none_or(|mailbox| mailbox.notice(notification, &self.budget));
+        if dropped {
+            self.metrics.notice_dropped();
+        }
+    }
+
+    fn lists_changed(&self, kinds: Kinds) {
+        if self.changes.raise(kinds.bits()) {
+            self.environment_metrics.list_changed_coalesced(&self.server);
+        }
+    }
+
+    fn publish(&self, notice: ServerNotice) {
+        if self.notices.try_send(notice).is_err() {
+            self.metrics.notice_dropped();
+        }
+    }
+
+    /// Hands a message to the courier.
+    fn post(&self, out: Outgoing) {
+        if self.outbox.try_send(out).is_err() && !self.is_down() {
+            self.dropped("a message that the server does not take");
+        }
+    }
+
+    fn dropped(&self, what: &'static str) {
+        tracing::debug!(server = %self.server, "dropped {what}");
+        self.metrics.notice_dropped();
+    }
+
+    fn broken(&self, error: crate::transport::SendError) -> Broken {
+        Broken { fault: error.fault, text: error.text, request: None }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the shared stream to its end.
+async fn read(link: Arc<Link>, mut shared: MessageStream) {
+    let end = loop {
+        match shared.next().await {
+            Some(Ok(message)) => link.route(message, None),
+            Some(Err(broken)) if broken.fault == FaultPoint::Unreadable => link.unreadable(broken),
+            Some(Err(broken)) => break broken,
+            None => {
+                let text = "the server closed the connection".to_owned();
+                break Broken { fault: FaultPoint::LostUnanswered, text, request: None };
+            }
+        }
+    };
+    link.give_up(end);
+}
+
+/// Sends what has no caller to wait for it, a few at a time. What fails is dropped (reliability 5).
+async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<Outgoing>) {
+    let letters = stream::unfold(letters, |mut letters| async move { Some((letters.recv().await?, letters)) });
+    letters
+        .for_each_concurrent(COURIER_WIDTH, |letter| async {
+            let method = letter.method.clone();
+            match tokio::time::timeout(COURIER_TIMEOUT, transport.send(letter)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%method, %error, "not delivered"),
+                Err(_) => tracing::debug!(%method, "not delivered in time"),
+            }
+        })
+        .await;
+}
+
+/// Returns the request that a progress notification belongs to: its token is the request's id.
+fn progress_of(notification: &Notification) -> Option<u64> {
+    let token = notification.params().ok()?.get("progressToken")?.clone();
+    Id::new(token).ok()?.minted()
+}
+

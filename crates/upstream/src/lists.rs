@@ -1,0 +1,362 @@
+//! Fetching a server's lists, page by page, and taking them apart.
+//!
+//! One bad entry is left out alone, with a complaint; a list that cannot be had keeps the entries it had last
+//! (R-22). What a hostile server may cost is bounded: pages, entries, bytes, time (mcp-protocol 2.11).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use trunkline_telemetry::redact;
+use trunkline_wire::{Json, Method, Object, code};
+
+use crate::limits::{
+    COMPLAINTS_MAX, DESCRIPTION_BYTES_MAX, ITEMS_MAX, LIST_BYTES_MAX, PAGES_MAX, SCHEMA_BYTES_MAX, TOOLS_MAX,
+};
+use crate::link::Link;
+use crate::offer::{Capabilities, Complaint, Entry, Kinds, Offer};
+
+/// Longest name quoted in a complaint, in characters.
+const QUOTED_MAX: usize = 80;
+
+/// How many times the limit of one page a whole list may take.
+const PAGES_IN_TIME: u32 = 4;
+
+/// The four lists of a server as they were last had.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lists {
+    tools: List,
+    prompts: List,
+    resources: List,
+    templates: List,
+}
+
+/// One list.
+#[derive(Debug, Clone, Default)]
+struct List {
+    entries: Vec<Entry>,
+    complaints: Vec<Complaint>,
+    /// It could not be had; the entries are those of an earlier time.
+    failed: bool,
+}
+
+/// What tells the four lists apart.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    bit: Kinds,
+    method: fn() -> Method,
+    /// Key of the list in the result.
+    list: &'static str,
+    /// Key of an entry's name.
+    name: &'static str,
+    /// What an entry is called in complaints.
+    word: &'static str,
+    is_tool: bool,
+}
+
+const TOOLS: Kind = Kind {
+    bit: Kinds::TOOLS,
+    method: || Method::ToolsList,
+    list: "tools",
+    name: "name",
+    word: "tool",
+    is_tool: true,
+};
+const PROMPTS: Kind = Kind {
+    bit: Kinds::PROMPTS,
+    method: || Method::PromptsList,
+    list: "prompts",
+    name: "name",
+    word: "prompt",
+    is_tool: false,
+};
+const RESOURCES: Kind = Kind {
+    bit: Kinds::RESOURCES,
+    method: || Method::ResourcesList,
+    list: "resources",
+    name: "uri",
+    word: "resource",
+    is_tool: false,
+};
+const TEMPLATES: Kind = Kind {
+    bit: Kinds::TEMPLATES,
+    method: || Method::ResourcesTemplatesList,
+    list: "resourceTemplates",
+    name: "uriTemplate",
+    word: "resource template",
+    is_tool: false,
+};
+
+impl Lists {
+    /// Fetches the lists of `wanted` that the server declared, all at the same time; the others stay as in `last`.
+    ///
+    /// A list that was not declared is empty. `limit` holds for one page.
+    pub(crate) async fn fetch(link: &Arc<Link>, wanted: Kinds, last: &Self, limit: Duration) -> Self {
+        let Capabilities { tools, prompts, resources, .. } = link.capabilities;
+        let list = |kind: Kind, declared: bool, last: &List| {
+            let last = last.clone();
+            async move {
+                if !declared {
+                    return List::default();
+                }
+                if !wanted.has(kind.bit) {
+                    return last;
+                }
+                fetch(link, kind, last, limit).await
+            }
+        };
+        let (tools, prompts, resources, templates) = futures_util::join!(
+            list(TOOLS, tools, &last.tools),
+            list(PROMPTS, prompts, &last.prompts),
+            list(RESOURCES, resources, &last.resources),
+            list(TEMPLATES, resources, &last.templates),
+        );
+        Self { tools, prompts, resources, templates }
+    }
+
+    /// The lists that could not be had.
+    pub(crate) fn failed(&self) -> Kinds {
+        let lists = [(TOOLS, &self.tools), (PROMPTS, &self.prompts), (RESOURCES, &self.resources)];
+        let lists = lists.into_iter().chain([(TEMPLATES, &self.templates)]);
+        lists.filter(|(_, list)| list.failed).fold(Kinds::default(), |failed, (kind, _)| failed.with(kind.bit))
+    }
+
+    /// The offer that they make, with what the handshake said.
+    pub(crate) fn offer(&self, link: &Link) -> Offer {
+        let lists = [&self.tools, &self.prompts, &self.resources, &self.templates];
+        Offer {
+            tools: self.tools.entries.clone(),
+            prompts: self.prompts.entries.clone(),
+            resources: self.resources.entries.clone(),
+            templates: self.templates.entries.clone(),
+            complaints: lists.into_iter().flat_map(|list| list.complaints.iter().cloned()).collect(),
+            instructions: link.handshake.instructions.clone(),
+            identity: link.handshake.identity.clone(),
+            capabilities: link.capabilities,
+            revision: Some(link.handshake.revision),
+        }
+    }
+}
+
+async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> List {
+    let mut reading = Reading::new(kind);
+    let pages = read_pages(link, &mut reading, limit);
+    let whole = limit.saturating_mul(PAGES_IN_TIME);
+    let read = tokio::time::timeout(whole, pages).await;
+    match read.unwrap_or_else(|_| Err(format!("not complete within {} s", whole.as_secs()))) {
+        Ok(()) => reading.finish(),
+        Err(why) => {
+            let what = (kind.method)().to_string();
+            let had = if last.entries.is_empty() { "" } else { "; the entries it gave before are kept" };
+            let complaint = Complaint { what, why: format!("{why}{had}") };
+            List { entries: last.entries, complaints: vec![complaint], failed: true }
+        }
+    }
+}
+
+async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) -> Result<(), String> {
+    let mut cursor: Option<Json> = None;
+    let mut seen = HashSet::new();
+    for _ in 0..PAGES_MAX {
+        let params: Object = cursor.iter().map(|cursor| ("cursor", cursor.clone())).collect();
+        let answer = link.request((reading.kind.method)(), &params, limit).await.map_err(|broken| broken.text)?;
+        let result = match answer {
+            Ok(result) => result,
+            // A list that the server does not have has no entries.
+            Err(error) if is_method_not_found(&error) && cursor.is_none() => return Ok(()),
+            Err(error) => return Err(format!("answered with an error: {}", message_of(&error))),
+        };
+        let Some(next) = reading.page(&result)? else { return Ok(()) };
+        if reading.full {
+            return Ok(());
+        }
+        if !seen.insert(next.bytes().clone()) {
+            reading.complain("the list".to_owned(), "a cursor came twice; the list ends there".to_owned());
+            return Ok(());
+        }
+        cursor = Some(next);
+    }
+    reading.complain("the list".to_owned(), format!("more than {PAGES_MAX} pages; the rest is left out"));
+    Ok(())
+}
+
+fn is_method_not_found(error: &Json) -> bool {
+    let number = Object::parse(error).ok().and_then(|error| error.get("code").cloned());
+    number.is_some_and(|number| number == Json::trusted(code::METHOD_NOT_FOUND.to_string()))
+}
+
+fn message_of(error: &Json) -> String {
+    let message = Object::parse(error).ok().and_then(|error| error.get_str("message"));
+    redact::printable(&message.unwrap_or_else(|| "without a message".to_owned()), 200)
+}
+
+/// A list being read.
+struct Reading {
+    kind: Kind,
+    entries: Vec<Entry>,
+    names: HashSet<String>,
+    complaints: Vec<Complaint>,
+    withheld: usize,
+    bytes: usize,
+    /// A limit is reached; further pages would bring nothing.
+    full: bool,
+}
+
+impl Reading {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            entries: Vec::new(),
+            names: HashSet::new(),
+            complaints: Vec::new(),
+            withheld: 0,
+            bytes: 0,
+            full: false,
+        }
+    }
+
+    /// Takes one page apart. Returns the cursor of the next: any string, the empty one too.
+    fn page(&mut self, result: &Json) -> Result<Option<Json>, String> {
+        let result = Object::parse(result).map_err(|error| format!("an unreadable result: {error}"))?;
+        let key = self.kind.list;
+        let list = result.get(key).ok_or_else(|| format!("a result without `{key}`"))?;
+        let items: Vec<&RawValue> =
+            serde_json::from_slice(list.as_bytes()).map_err(|_| format!("`{key}` is no list"))?;
+        for item in items {
+            if self.is_full(item.get().len()) {
+                break;
+            }
+            // A copy, so that a small entry does not hold on to a page of megabytes.
+            let taken = Json::parse(Bytes::copy_from_slice(item.get().as_bytes())).map_err(|error| error.to_string());
+            if let Err((what, why)) = taken.map_err(|why| (self.nth(), why)).and_then(|item| self.take(item)) {
+                self.complain(what, why);
+            }
+        }
+        Ok(result.get("nextCursor").filter(|cursor| cursor.as_bytes().first() == Some(&b'"')).cloned())
+    }
+
+    fn is_full(&mut self, bytes: usize) -> bool {
+        if self.full {
+            return true;
+        }
+        self.bytes += bytes;
+        let most = if self.kind.is_tool { TOOLS_MAX } else { ITEMS_MAX };
+        let reached = if self.entries.len() >= most {
+            format!("more than {most} entries")
+        } else if self.bytes > LIST_BYTES_MAX {
+            format!("more than {} MiB", LIST_BYTES_MAX / 1024 / 1024)
+        } else {
+            return false;
+        };
+        self.full = true;
+        self.complain("the list".to_owned(), format!("{reached}; the rest is left out"));
+        true
+    }
+
+    fn take(&mut self, body: Json) -> Result<(), (String, String)> {
+        let entry = Object::parse(&body).map_err(|error| (self.nth(), error.to_string()))?;
+        let key = self.kind.name;
+        let name = entry.get_str(key).filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| (self.nth(), format!("it has no `{key}`")))?;
+        let what = format!("{} `{}`", self.kind.word, redact::printable(&name, QUOTED_MAX));
+        if let Some(why) = self.defect(&entry) {
+            return Err((what, why));
+        }
+        if !self.names.insert(name.clone()) {
+            return Err((what, format!("the `{key}` stands twice in the list; the first counts")));
+        }
+        self.entries.push(Entry { name, body });
+        Ok(())
+    }
+
+    fn defect(&self, entry: &Object) -> Option<String> {
+        let size = |key| entry.get(key).map_or(0, |value| value.as_bytes().len());
+        if size("description") > DESCRIPTION_BYTES_MAX {
+            return Some(format!("its description is longer than {} KiB", DESCRIPTION_BYTES_MAX / 1024));
+        }
+        if !self.kind.is_tool {
+            return None;
+        }
+        if !entry.get("inputSchema").is_some_and(Json::is_object) {
+            return Some("it has no `inputSchema` that is an object".to_owned());
+        }
+        let large = ["inputSchema", "outputSchema"].into_iter().find(|key| size(key) > SCHEMA_BYTES_MAX)?;
+        Some(format!("its `{large}` is larger than {} KiB", SCHEMA_BYTES_MAX / 1024))
+    }
+
+    fn nth(&self) -> String {
+        format!("{} number {}", self.kind.word, self.entries.len() + self.complaints.len() + self.withheld + 1)
+    }
+
+    fn complain(&mut self, what: String, why: String) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            let what = if what == "the list" { (self.kind.method)().to_string() } else { what };
+            self.complaints.push(Complaint { what, why });
+        } else {
+            self.withheld += 1;
+        }
+    }
+
+    fn finish(mut self) -> List {
+        if self.withheld > 0 {
+            let what = (self.kind.method)().to_string();
+            self.complaints.push(Complaint { what, why: format!("{} more entries were left out", self.withheld) });
+        }
+        List { entries: self.entries, complaints: self.complaints, failed: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, pages: &[&str]) -> List {
+        let mut reading = Reading::new(kind);
+        for page in pages {
+            reading.page(&Json::parse((*page).to_owned()).expect("JSON")).expect("a page");
+        }
+        reading.finish()
+    }
+
+    #[test]
+    fn a_bad_entry_is_left_out_alone() {
+        let schema = format!(r#"{{"type":"object","x":"{}"}}"#, "x".repeat(SCHEMA_BYTES_MAX));
+        let long = "d".repeat(DESCRIPTION_BYTES_MAX);
+        let page = format!(
+            r#"{{"tools":[7,{{"name":"a","inputSchema":{{}},"z":1.0}},{{"inputSchema":{{}}}},{{"name":"b"}},
+            {{"name":"c","inputSchema":{schema}}},{{"name":"d","inputSchema":{{}},"description":"{long}"}},
+            {{"name":"a","inputSchema":{{}}}},{{"name":"e","inputSchema":{{}}}}]}}"#
+        );
+        let list = read(TOOLS, &[&page]);
+        let names: Vec<&str> = list.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["a", "e"]);
+        assert_eq!(list.entries[0].body, Json::literal(r#"{"name":"a","inputSchema":{},"z":1.0}"#));
+        let about: Vec<&str> = list.complaints.iter().map(|complaint| complaint.what.as_str()).collect();
+        assert_eq!(about, ["tool number 1", "tool number 3", "tool `b`", "tool `c`", "tool `d`", "tool `a`"]);
+    }
+
+    #[test]
+    fn an_empty_cursor_is_a_cursor_and_null_is_none() {
+        let mut reading = Reading::new(RESOURCES);
+        let next = |reading: &mut Reading, text| reading.page(&Json::literal(text)).expect("a page");
+        assert_eq!(next(&mut reading, r#"{"resources":[],"nextCursor":""}"#), Some(Json::from("")));
+        assert_eq!(next(&mut reading, r#"{"resources":[],"nextCursor":null}"#), None);
+        assert_eq!(next(&mut reading, r#"{"resources":[{"uri":"a:b"}]}"#), None);
+        assert!(reading.page(&Json::literal(r#"{"resources":{}}"#)).is_err());
+        assert!(reading.page(&Json::literal(r#"{"tools":[]}"#)).is_err());
+    }
+
+    #[test]
+    fn no_list_grows_beyond_its_bound() {
+        let tools: Vec<String> =
+            (0..TOOLS_MAX + 5).map(|number| format!(r#"{{"name":"t{number}","inputSchema":{{}}}}"#)).collect();
+        let list = read(TOOLS, &[&format!(r#"{{"tools":[{}]}}"#, tools.join(","))]);
+        assert_eq!((list.entries.len(), list.complaints.len()), (TOOLS_MAX, 1));
+        let bad = vec!["7"; COMPLAINTS_MAX + 9].join(",");
+        let list = read(PROMPTS, &[&format!(r#"{{"prompts":[{bad}]}}"#)]);
+        assert_eq!(list.complaints.len(), COMPLAINTS_MAX + 1);
+        assert_eq!(list.complaints[COMPLAINTS_MAX].why, "9 more entries were left out");
+    }
+}

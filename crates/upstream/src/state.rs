@@ -1,0 +1,338 @@
+//! The states of a server and every way between them (reliability 6), as one pure function.
+//!
+//! [`step`] takes a state, what happened and when, and returns the next state and what the supervisor is to do.
+//! It draws no time and no luck of its own, so that a property test can walk it through years. A failure that a
+//! person must mend leads to a slow ladder, never to an end: no server is given up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::{self, Luck};
+use crate::error::Disposition;
+use crate::limits::{
+    CLOSE_GRACE, CRASH_WINDOW, CRASHES, DEMAND_SPACING, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT, SILENCE,
+};
+
+/// Where a server stands, and what is remembered from one state to the next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    record: Record,
+}
+
+/// The states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The configuration says off.
+    Disabled,
+    /// A connection is being opened, handshake included.
+    Starting,
+    /// The connection stands; its lists are being fetched.
+    Handshake,
+    /// Works. `check_at`: when to see whether it has been silent for too long.
+    Ready { check_at: Instant },
+    /// Connected, but a probe was missed or calls time out.
+    Suspect { misses: u32 },
+    /// Away; tried again soon. `told`: the wait is the server's own wish, and calls do not shorten it.
+    Backoff { until: Instant, told: bool },
+    /// Keeps crashing; tried again slowly.
+    Open { until: Instant },
+    /// A person must set a key or sign in.
+    NeedsAuth { until: Instant },
+    /// A person must change the configuration.
+    Misconfigured { until: Instant },
+    /// Being closed for good.
+    Draining { until: Instant },
+    /// Closed for good.
+    Stopped,
+}
+
+/// What happened to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The dial brought a connection.
+    Dialed,
+    /// The dial failed.
+    DialFailed(Failure),
+    /// The lists were fetched.
+    Fetched,
+    /// The connection is gone.
+    LinkDown(Failure),
+    /// [`State::wake_at`] has come. `heard`: when the server last said anything; `busy`: it has calls to work on.
+    Timer { heard: Option<Instant>, busy: bool },
+    /// A probe was answered.
+    ProbeAnswered,
+    /// A probe was not answered in time.
+    ProbeMissed,
+    /// Calls time out, several in a row.
+    Doubt,
+    /// A call wants it now.
+    Demand,
+    /// A person wants it connected anew.
+    Restart,
+    /// The daemon stops.
+    Stop,
+    /// Nothing is left of the connection.
+    Closed,
+}
+
+/// How a connection failed, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Who can mend it.
+    pub(crate) disposition: Disposition,
+    /// Whether a child exited: what crash loops are made of.
+    pub(crate) exited: bool,
+    /// Whether only the session is gone.
+    pub(crate) session_gone: bool,
+    /// When the server asked to be tried again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// What the supervisor is to do, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Give up the connection and whatever is being done to get or check one.
+    Close,
+    /// Open a connection, once the last one is closed.
+    Dial,
+    /// Fetch the lists.
+    Fetch,
+    /// See whether the server answers, unless that is under way.
+    Probe,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Record {
+    /// Failures since the last time of health, for the quick ladder.
+    failures: u32,
+    /// Failures that a person must mend, for the slow ladder.
+    mistakes: u32,
+    /// Times in the crash loop.
+    loops: u32,
+    /// Exits within the last [`CRASH_WINDOW`], at most [`CRASHES`].
+    exits: Vec<Instant>,
+    dialed_at: Option<Instant>,
+    ready_since: Option<Instant>,
+}
+
+impl State {
+    /// Where a disabled server stays.
+    pub(crate) fn disabled() -> Self {
+        Self { phase: Phase::Disabled, record: Record::default() }
+    }
+
+    /// Where an enabled server begins: the supervisor is to dial.
+    pub(crate) fn starting(now: Instant) -> Self {
+        Self { phase: Phase::Starting, record: Record { dialed_at: Some(now), ..Record::default() } }
+    }
+
+    /// When [`Event::Timer`] is due.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Ready { check_at } => Some(check_at),
+            Phase::Backoff { until, .. }
+            | Phase::Open { until }
+            | Phase::NeedsAuth { until }
+            | Phase::Misconfigured { until }
+            | Phase::Draining { until } => Some(until),
+            Phase::Disabled | Phase::Starting | Phase::Handshake | Phase::Suspect { .. } | Phase::Stopped => None,
+        }
+    }
+
+    /// When the next connection is opened, if that is planned.
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Backoff { until, .. }
+            | Phase::Open { until }
+            | Phase::NeedsAuth { until }
+            | Phase::Misconfigured { until } => Some(until),
+            Phase::Disabled
+            | Phase::Starting
+            | Phase::Handshake
+            | Phase::Ready { .. }
+            | Phase::Suspect { .. }
+            | Phase::Draining { .. }
+            | Phase::Stopped => None,
+        }
+    }
+
+    /// From when on a call may bring the next attempt forward, if at all.
+    pub(crate) fn demand_from(&self) -> Option<Instant> {
+        match (self.phase, self.record.dialed_at) {
+            (Phase::Backoff { until, told: false }, Some(dialed_at)) => Some(until.min(dialed_at + DEMAND_SPACING)),
+            _ => None,
+        }
+    }
+}
+
+impl Phase {
+    /// The name in logs, metrics and status.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Starting => "starting",
+            Self::Handshake => "handshake",
+            Self::Ready { .. } => "ready",
+            Self::Suspect { .. } => "suspect",
+            Self::Backoff { .. } => "backoff",
+            Self::Open { .. } => "open",
+            Self::NeedsAuth { .. } => "needs_auth",
+            Self::Misconfigured { .. } => "misconfigured",
+            Self::Draining { .. } => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Returns the state after `event`, and what is to be done. An event that a state does not know changes nothing.
+pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (State, Vec<Action>) {
+    let State { phase, mut record } = state;
+    record.settle(now);
+    let (phase, actions) = match (phase, event) {
+        (Phase::Disabled | Phase::Stopped, _) => (phase, vec![]),
+
+        (Phase::Draining { .. }, Event::Closed) => (Phase::Stopped, vec![]),
+        (Phase::Draining { until }, Event::Timer { .. }) if until <= now => (Phase::Stopped, vec![]),
+        (Phase::Draining { .. }, _) => (phase, vec![]),
+
+        (_, Event::Stop) => (Phase::Draining { until: now + CLOSE_GRACE }, vec![Action::Close]),
+        (_, Event::Restart) => {
+            record = Record::default();
+            record.dial(now, vec![Action::Close])
+        }
+
+        (Phase::Starting, Event::Dialed) => (Phase::Handshake, vec![Action::Fetch]),
+        (Phase::Starting, Event::DialFailed(failure)) => record.fail(failure, now, luck, vec![]),
+
+        (Phase::Handshake, Event::Fetched) => {
+            record.ready_since = Some(now);
+            (Phase::Ready { check_at: now + SILENCE }, vec![])
+        }
+        (Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. }, Event::LinkDown(failure)) => {
+            record.fail(failure, now, luck, vec![Action::Close])
+        }
+
+        (Phase::Ready { check_at }, Event::Timer { heard, busy }) if check_at <= now => {
+            silence(heard.unwrap_or(now), busy, now)
+        }
+        (Phase::Ready { .. } | Phase::Suspect { .. }, Event::ProbeAnswered) => {
+            (Phase::Ready { check_at: now + SILENCE }, vec![])
+        }
+        (Phase::Ready { .. }, Event::ProbeMissed) => (Phase::Suspect { misses: 1 }, vec![Action::Probe]),
+        (Phase::Ready { .. }, Event::Doubt) => (Phase::Suspect { misses: 0 }, vec![Action::Probe]),
+        (Phase::Suspect { misses }, Event::ProbeMissed) if misses + 1 < PROBE_MISSES => {
+            (Phase::Suspect { misses: misses + 1 }, vec![Action::Probe])
+        }
+        (Phase::Suspect { .. }, Event::ProbeMissed) => record.fail(Failure::SILENT, now, luck, vec![Action::Close]),
+
+        (
+            Phase::Backoff { until, .. }
+            | Phase::Open { until }
+            | Phase::NeedsAuth { until }
+            | Phase::Misconfigured { until },
+            Event::Timer { .. },
+        ) if until <= now => record.dial(now, vec![]),
+        (Phase::Backoff { until, told: false }, Event::Demand) => record.hasten(until, now),
+
+        (
+            Phase::Starting
+            | Phase::Handshake
+            | Phase::Ready { .. }
+            | Phase::Suspect { .. }
+            | Phase::Backoff { .. }
+            | Phase::Open { .. }
+            | Phase::NeedsAuth { .. }
+            | Phase::Misconfigured { .. },
+            _,
+        ) => (phase, vec![]),
+    };
+    (State { phase, record }, actions)
+}
+
+/// A ready server is probed once it has been silent for long, but not while it has calls to work on: a server
+/// that does one thing at a time answers no ping then, and each call has a deadline of its own.
+fn silence(heard: Instant, busy: bool, now: Instant) -> (Phase, Vec<Action>) {
+    let due = if busy { now + SILENCE } else { heard + SILENCE };
+    if due > now {
+        return (Phase::Ready { check_at: due }, vec![]);
+    }
+    (Phase::Ready { check_at: now + SILENCE + PROBE_TIMEOUT }, vec![Action::Probe])
+}
+
+impl Failure {
+    /// The connection stands, but nobody answers.
+    pub(crate) const SILENT: Self =
+        Self { disposition: Disposition::Backoff, exited: false, session_gone: false, retry_after: None };
+}
+
+impl Record {
+    /// Forgets the past after a minute of health.
+    fn settle(&mut self, now: Instant) {
+        if self.ready_since.is_some_and(|since| since + HEALTHY_AFTER <= now) {
+            *self = Self { dialed_at: self.dialed_at, ready_since: self.ready_since, ..Self::default() };
+        }
+    }
+
+    fn dial(&mut self, now: Instant, mut actions: Vec<Action>) -> (Phase, Vec<Action>) {
+        self.dialed_at = Some(now);
+        actions.push(Action::Dial);
+        (Phase::Starting, actions)
+    }
+
+    /// A call wants the server: the wait ends 2 s after the last attempt began, if it did not end earlier.
+    fn hasten(&mut self, until: Instant, now: Instant) -> (Phase, Vec<Action>) {
+        let until = self.dialed_at.map_or(now, |dialed_at| until.min(dialed_at + DEMAND_SPACING));
+        if until <= now {
+            return self.dial(now, vec![]);
+        }
+        (Phase::Backoff { until, told: false }, vec![])
+    }
+
+    fn fail(
+        &mut self,
+        failure: Failure,
+        now: Instant,
+        luck: Luck,
+        actions: Vec<Action>,
+    ) -> (Phase, Vec<Action>) {
+        self.ready_since = None;
+        if failure.exited && self.crash(now) {
+            let until = now + backoff::crash_loop(self.loops);
+            self.loops = self.loops.saturating_add(1);
+            return (Phase::Open { until }, actions);
+        }
+        let told = failure.retry_after.map(|wait| backoff::told(wait, luck));
+        if failure.disposition == Disposition::Backoff {
+            let failures = self.failures;
+            self.failures = failures.saturating_add(1);
+            if failure.session_gone && failures == 0 {
+                return self.dial(now, actions);
+            }
+            let wait = told.unwrap_or_else(|| backoff::quick(failures, luck));
+            return (Phase::Backoff { until: now + wait, told: told.is_some() }, actions);
+        }
+        let wait = backoff::slow(self.mistakes).max(told.unwrap_or_default());
+        self.mistakes = self.mistakes.saturating_add(1);
+        let until = now + wait;
+        let phase = match failure.disposition {
+            Disposition::NeedsAuth => Phase::NeedsAuth { until },
+            Disposition::Backoff | Disposition::Misconfigured => Phase::Misconfigured { until },
+        };
+        (phase, actions)
+    }
+
+    /// Counts an exit. Returns whether it makes a crash loop: five within a minute, or one more after that.
+    fn crash(&mut self, now: Instant) -> bool {
+        self.exits.retain(|exit| *exit + CRASH_WINDOW > now);
+        self.exits.push(now);
+        if self.exits.len() > CRASHES {
+            self.exits.remove(0);
+        }
+        self.loops > 0 || self.exits.len() >= CRASHES
+    }
+}
+
+#[cfg(test)]
+mod tests;

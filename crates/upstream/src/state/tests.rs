@@ -1,0 +1,283 @@
+//! The machine walked by hand along each promise, and at random along none.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LUCK: Luck = Luck(0.5);
+
+fn failure(disposition: Disposition) -> Failure {
+    Failure { disposition, ..Failure::SILENT }
+}
+
+const EXITED: Failure = Failure { exited: true, ..Failure::SILENT };
+
+fn after(state: State, event: Event, now: Instant) -> (State, Vec<Action>) {
+    step(state, event, now, LUCK)
+}
+
+fn ready(now: Instant) -> State {
+    let (state, _) = after(State::starting(now), Event::Dialed, now);
+    after(state, Event::Fetched, now).0
+}
+
+fn timer(heard: Instant) -> Event {
+    Event::Timer { heard: Some(heard), busy: false }
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_ready_once_its_lists_are_fetched() {
+    let now = Instant::now();
+    let (state, actions) = after(State::starting(now), Event::Dialed, now);
+    assert_eq!((state.phase, actions), (Phase::Handshake, vec![Action::Fetch]));
+    let (state, _) = after(state, Event::Fetched, now);
+    assert_eq!(state.phase, Phase::Ready { check_at: now + SILENCE });
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_probed_but_not_while_calls_run() {
+    let now = Instant::now();
+    let late = now + secs(30);
+    let (_, actions) = after(ready(now), timer(now), late);
+    assert_eq!(actions, [Action::Probe]);
+    let (state, actions) = after(ready(now), Event::Timer { heard: Some(now), busy: true }, late);
+    assert_eq!((state.phase, actions), (Phase::Ready { check_at: late + SILENCE }, vec![]));
+    let (state, actions) = after(ready(now), timer(now + secs(20)), late);
+    assert_eq!((state.phase, actions), (Phase::Ready { check_at: now + secs(50) }, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_missed_probes_end_the_connection_and_one_answer_saves_it() {
+    let now = Instant::now();
+    let (state, actions) = after(ready(now), Event::ProbeMissed, now);
+    assert_eq!((state.phase, actions), (Phase::Suspect { misses: 1 }, vec![Action::Probe]));
+    let (saved, _) = after(state.clone(), Event::ProbeAnswered, now);
+    assert!(matches!(saved.phase, Phase::Ready { .. }));
+    let (state, _) = after(state, Event::ProbeMissed, now);
+    let (state, actions) = after(state, Event::ProbeMissed, now);
+    assert!(matches!(state.phase, Phase::Backoff { .. }));
+    assert_eq!(actions, [Action::Close]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_session_is_renewed_at_once_but_not_in_a_loop() {
+    let now = Instant::now();
+    let gone = Failure { session_gone: true, ..Failure::SILENT };
+    let (state, actions) = after(ready(now), Event::LinkDown(gone), now);
+    assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Close, Action::Dial]));
+    let (state, _) = after(state, Event::Dialed, now);
+    let (state, _) = after(state, Event::Fetched, now);
+    let (state, _) = after(state, Event::LinkDown(gone), now);
+    assert!(matches!(state.phase, Phase::Backoff { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_brings_the_next_attempt_forward_to_two_seconds_after_the_last() {
+    let now = Instant::now();
+    let mut state = State::starting(now);
+    state.record.failures = 7;
+    let (state, _) = after(state, Event::DialFailed(failure(Disposition::Backoff)), now);
+    assert_eq!(state.demand_from(), Some(now + DEMAND_SPACING));
+    let (state, actions) = after(state, Event::Demand, now);
+    assert_eq!((state.phase, actions), (Phase::Backoff { until: now + DEMAND_SPACING, told: false }, vec![]));
+    let (state, actions) = after(state, Event::Demand, now + DEMAND_SPACING);
+    assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Dial]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_the_server_asked_for_is_not_shortened() {
+    let now = Instant::now();
+    let told = Failure { retry_after: Some(secs(100)), ..Failure::SILENT };
+    let (state, _) = after(State::starting(now), Event::DialFailed(told), now);
+    assert_eq!(state.phase, Phase::Backoff { until: now + secs(110), told: true });
+    assert_eq!(after(state.clone(), Event::Demand, now), (state, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_exits_in_a_minute_are_a_crash_loop_that_waits_longer_each_time() {
+    let start = Instant::now();
+    let mut now = start;
+    let mut state = State::starting(now);
+    let mut waits = vec![];
+    for _ in 0..8 {
+        (state, _) = after(state, Event::DialFailed(EXITED), now);
+        let until = state.wake_at().expect("a time to try again");
+        if matches!(state.phase, Phase::Open { .. }) {
+            waits.push((until - now).as_secs());
+        }
+        now = until;
+        (state, _) = after(state, timer(now), now);
+        assert_eq!(state.phase, Phase::Starting);
+    }
+    assert_eq!(waits, [60, 120, 240, 300]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_must_mend_is_tried_slowly() {
+    for disposition in [Disposition::NeedsAuth, Disposition::Misconfigured] {
+        let mut now = Instant::now();
+        let mut state = State::starting(now);
+        for wait in [60, 120, 240, 480, 900, 900] {
+            (state, _) = after(state, Event::DialFailed(failure(disposition)), now);
+            assert_eq!(state.next_attempt(), Some(now + secs(wait)));
+            now += secs(wait);
+            (state, _) = after(state, timer(now), now);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_of_health_forgets_the_failures() {
+    let now = Instant::now();
+    let mut state = ready(now);
+    state.record.failures = 9;
+    let (state, _) = after(state, Event::LinkDown(Failure::SILENT), now + HEALTHY_AFTER);
+    assert_eq!(state.phase, Phase::Backoff { until: now + HEALTHY_AFTER + Duration::from_millis(250), told: false });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_dials_at_once_from_any_state() {
+    let now = Instant::now();
+    let failed = |disposition| after(State::starting(now), Event::DialFailed(failure(disposition)), now).0;
+    for state in [ready(now), State::starting(now), failed(Disposition::NeedsAuth), failed(Disposition::Misconfigured)] {
+        let (state, actions) = after(state, Event::Restart, now);
+        assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Close, Action::Dial]));
+    }
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let failures = (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..1000_u64)).prop_map(
+        |(disposition, exited, session_gone, retry_after)| Failure {
+            disposition: [Disposition::Backoff, Disposition::NeedsAuth, Disposition::Misconfigured]
+                [usize::from(disposition)],
+            exited,
+            session_gone,
+            retry_after: retry_after.map(secs),
+        },
+    );
+    prop_oneof![
+        3 => Just(Event::Dialed),
+        3 => failures.clone().prop_map(Event::DialFailed),
+        3 => Just(Event::Fetched),
+        2 => failures.prop_map(Event::LinkDown),
+        4 => any::<bool>().prop_map(|busy| Event::Timer { heard: None, busy }),
+        1 => Just(Event::ProbeAnswered),
+        2 => Just(Event::ProbeMissed),
+        1 => Just(Event::Doubt),
+        2 => Just(Event::Demand),
+        1 => Just(Event::Restart),
+        1 => Just(Event::Stop),
+        1 => Just(Event::Closed),
+    ]
+}
+
+/// What the supervisor holds, so that events come only where they can.
+#[derive(Debug, Default)]
+struct Held {
+    dialing: bool,
+    link: bool,
+    probing: bool,
+    fetching: bool,
+}
+
+impl Held {
+    fn possible(&self, event: Event) -> bool {
+        match event {
+            Event::Dialed | Event::DialFailed(_) => self.dialing,
+            Event::LinkDown(_) => self.link,
+            Event::Fetched => self.fetching,
+            Event::ProbeAnswered | Event::ProbeMissed => self.probing,
+            Event::Timer { .. } | Event::Doubt | Event::Demand | Event::Restart | Event::Stop | Event::Closed => true,
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Dialed => (self.dialing, self.link) = (false, true),
+            Event::DialFailed(_) => self.dialing = false,
+            Event::Fetched => self.fetching = false,
+            Event::ProbeAnswered | Event::ProbeMissed => self.probing = false,
+            Event::LinkDown(_)
+            | Event::Timer { .. }
+            | Event::Doubt
+            | Event::Demand
+            | Event::Restart
+            | Event::Stop
+            | Event::Closed => {}
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), TestCaseError> {
+        match action {
+            Action::Close => *self = Self::default(),
+            Action::Dial => {
+                prop_assert!(!self.dialing && !self.link, "a second connection");
+                self.dialing = true;
+            }
+            Action::Fetch => {
+                prop_assert!(self.link);
+                self.fetching = true;
+            }
+            Action::Probe => {
+                prop_assert!(self.link);
+                self.probing = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_there_is_one_connection_at_most_and_always_a_way_on(
+        happenings in proptest::collection::vec((events(), 0..100_000_u64, 0.0..1.0_f64), 1..200)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let _inside = runtime.enter();
+        let mut now = Instant::now();
+        let mut state = State::starting(now);
+        let mut held = Held { dialing: true, ..Held::default() };
+        for (event, millis, luck) in happenings {
+            now += Duration::from_millis(millis);
+            if !held.possible(event) {
+                continue;
+            }
+            held.happened(event);
+            let before = state.clone();
+            let actions;
+            (state, actions) = step(state, event, now, Luck(luck));
+            for action in &actions {
+                held.act(*action)?;
+            }
+            if before.phase == Phase::Stopped {
+                prop_assert!(actions.is_empty() && state.phase == Phase::Stopped, "stopped is quiet");
+            }
+            // A way on: something is under way that will report, or a timer runs, or it is the end.
+            let under_way = match state.phase {
+                Phase::Starting => held.dialing,
+                Phase::Handshake => held.fetching,
+                Phase::Suspect { .. } => held.probing,
+                Phase::Disabled | Phase::Stopped => true,
+                Phase::Ready { .. }
+                | Phase::Backoff { .. }
+                | Phase::Open { .. }
+                | Phase::NeedsAuth { .. }
+                | Phase::Misconfigured { .. }
+                | Phase::Draining { .. } => state.wake_at().is_some(),
+            };
+            prop_assert!(under_way, "{:?} has no exit", state.phase);
+            if let Some(until) = state.next_attempt().filter(|_| before.phase != state.phase) {
+                prop_assert!(until - now <= secs(15 * 60), "{:?}", state.phase);
+            }
+            if let (Phase::NeedsAuth { until } | Phase::Misconfigured { until } | Phase::Open { until }, true) =
+                (state.phase, before.phase != state.phase)
+            {
+                prop_assert!(until - now >= secs(60), "{:?}", state.phase);
+            }
+        }
+    }
+}

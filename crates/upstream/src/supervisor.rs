@@ -1,0 +1,431 @@
+//! The supervisor: one task per server that walks the state machine and does what it asks for.
+//!
+//! It owns the link. Whatever takes time (dialling, fetching lists, probing, closing) runs as a future in a slot of
+//! its own beside the others, inside this one task; giving something up is emptying its slot. So a hanging server
+//! never keeps it from hearing "restart" or "stop", and no two dials can run at once. Every transition is logged,
+//! counted, kept in the journal and published; nobody outside ever waits for this task.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trunkline_config::{Connect, Server};
+use trunkline_wire::{Json, Method, Object, ServerName};
+
+use crate::backoff::Luck;
+use crate::environment::Environment;
+use crate::error::{DialError, DialErrorKind, Disposition};
+use crate::handle::{Shared, mark};
+use crate::limits::{
+    CLOSE_GRACE, DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY,
+};
+use crate::link::Link;
+use crate::lists::Lists;
+use crate::offer::Kinds;
+use crate::refresh::Refresh;
+use crate::state::{Action, Event, Failure, Phase, State, step};
+use crate::status::StateView;
+use crate::transport::{Broken, Dialed, FaultPoint};
+
+/// How connections come about: the ladder of `dial.rs`, or a fake in tests.
+pub(crate) trait Dialer: Send + Sync + 'static {
+    /// Opens a connection. Dropping the future gives the attempt up and leaves nothing behind.
+    fn dial<'a>(
+        &'a self,
+        name: &'a ServerName,
+        server: &'a Server,
+        first_start: bool,
+        environment: &'a Environment,
+    ) -> BoxFuture<'a, Result<Dialed, DialError>>;
+}
+
+/// Work under way, at most one of each kind.
+type Slot<T> = Option<BoxFuture<'static, T>>;
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    dialer: Arc<dyn Dialer>,
+    state: State,
+    since: Instant,
+    /// What was seen last that keeps the server from being ready.
+    cause: Option<Arc<str>>,
+    link: Option<Arc<Link>>,
+    lists: Lists,
+    refresh: Refresh,
+    /// When a changed log level is to be sent.
+    level_due: Option<Instant>,
+    /// A dial is wanted as soon as the old connection is closed.
+    dial_wanted: bool,
+    dialing: Slot<Result<Dialed, DialError>>,
+    fetching: Slot<Lists>,
+    probing: Slot<bool>,
+    closing: Slot<()>,
+    /// Telling a connection what clients want.
+    telling: Slot<()>,
+}
+
+/// What the supervisor woke up for.
+enum Woken {
+    Stop,
+    Marks(u8),
+    Closed,
+    Down(Arc<Broken>),
+    Dialed(Result<Dialed, DialError>),
+    Fetched(Lists),
+    Probed(bool),
+    Told,
+    Changed(Kinds),
+    Timer,
+}
+
+/// Runs a server until `stop` and until nothing is left of its connection.
+pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
+    let now = Instant::now();
+    let mut supervisor = Supervisor {
+        shared,
+        dialer,
+        state: State::starting(now),
+        since: now,
+        cause: None,
+        link: None,
+        lists: Lists::default(),
+        refresh: Refresh::default(),
+        level_due: None,
+        dial_wanted: true,
+        dialing: None,
+        fetching: None,
+        probing: None,
+        closing: None,
+        telling: None,
+    };
+    supervisor.publish(supervisor.state.phase, "start");
+    while supervisor.state.phase != Phase::Stopped {
+        supervisor.start_work();
+        let woken = supervisor.wait(&stop).await;
+        supervisor.handle(woken);
+    }
+}
+
+impl Supervisor {
+    /// Waits for the next thing to happen. The end of the link comes before what else it may have caused.
+    async fn wait(&mut self, stop: &CancellationToken) -> Woken {
+        let draining = matches!(self.state.phase, Phase::Draining { .. });
+        let due = self.due();
+        let link = self.link.as_deref();
+        tokio::select! {
+            biased;
+            () = stop.cancelled(), if !draining => Woken::Stop,
+            () = finished(&mut self.closing) => Woken::Closed,
+            broken = down(link) => Woken::Down(broken),
+            marks = self.shared.marks.taken() => Woken::Marks(marks),
+            dialed = finished(&mut self.dialing) => Woken::Dialed(dialed),
+            lists = finished(&mut self.fetching) => Woken::Fetched(lists),
+            answered = finished(&mut self.probing) => Woken::Probed(answered),
+            () = finished(&mut self.telling) => Woken::Told,
+            kinds = changed(link) => Woken::Changed(kinds),
+            () = at(due) => Woken::Timer,
+        }
+    }
+
+    fn handle(&mut self, woken: Woken) {
+        let now = Instant::now();
+        match woken {
+            Woken::Stop => self.apply(Event::Stop, "stop"),
+            Woken::Marks(marks) => self.heed(marks, now),
+            Woken::Closed => self.apply(Event::Closed, "closed"),
+            Woken::Down(broken) => self.lost(&broken),
+            Woken::Dialed(Ok(dialed)) => self.connected(dialed),
+            Woken::Dialed(Err(error)) => self.not_connected(&error),
+            Woken::Fetched(lists) => self.fetched(lists, now),
+            Woken::Probed(true) => self.apply(Event::ProbeAnswered, "probe_answered"),
+            Woken::Probed(false) => {
+                self.cause = Some(format!("no answer to `ping` within {} s", PROBE_TIMEOUT.as_secs()).into());
+                self.apply(Event::ProbeMissed, "probe_missed");
+            }
+            Woken::Told => {}
+            Woken::Changed(kinds) => {
+                if self.refresh.changed(kinds, now) {
+                    self.shared.environment.metrics.list_changed_coalesced(&self.shared.name);
+                }
+            }
+            // Only the machine's own timer is an event; the others are looked at before each wait.
+            Woken::Timer if self.state.wake_at().is_some_and(|wake| wake <= now) => {
+                let (heard, busy) = self.link.as_ref().map_or((None, false), |l| (Some(l.heard()), l.is_busy()));
+                self.apply(Event::Timer { heard, busy }, "timer");
+            }
+            Woken::Timer => {}
+        }
+    }
+
+    fn heed(&mut self, marks: u8, now: Instant) {
+        if marks & mark::LEVEL != 0 {
+            self.level_due = Some(now + LEVEL_QUIET);
+        }
+        for (wanted, event, reason) in [
+            (mark::RESTART, Event::Restart, "restart"),
+            (mark::DOUBT, Event::Doubt, "doubt"),
+            (mark::DEMAND, Event::Demand, "demand"),
+        ] {
+            if marks & wanted != 0 {
+                self.apply(event, reason);
+            }
+        }
+    }
+
+    fn lost(&mut self, broken: &Broken) {
+        let auth = broken.fault == FaultPoint::NeedsAuth;
+        let text = if auth { format!("{}; {}", broken.text, self.shared.key_to_set()) } else { broken.text.clone() };
+        self.cause = Some(text.into());
+        let session_gone = broken.fault == FaultPoint::SessionGone;
+        let exited = matches!(self.shared.server.connect, Connect::Stdio(_));
+        let disposition = if auth { Disposition::NeedsAuth } else { Disposition::Backoff };
+        let reason = match (auth, session_gone, exited) {
+            (true, _, _) => "auth",
+            (_, true, _) => "session_gone",
+            (_, _, true) => "exited",
+            _ => "link_lost",
+        };
+        self.apply(Event::LinkDown(Failure { disposition, exited, session_gone, retry_after: None }), reason);
+    }
+
+    fn connected(&mut self, dialed: Dialed) {
+        let shared = &self.shared;
+        shared.environment.metrics.dial(&shared.name, "ok");
+        if shared.ever_ready.load(Ordering::Relaxed) {
+            shared.restarts.fetch_add(1, Ordering::Relaxed);
+        }
+        self.link = Some(Link::open(&shared.name, dialed, &shared.environment));
+        self.refresh = Refresh::default();
+        self.apply(Event::Dialed, "dialed");
+    }
+
+    fn not_connected(&mut self, error: &DialError) {
+        let reason = error.label();
+        self.shared.environment.metrics.dial(&self.shared.name, reason);
+        self.cause = Some(error.text.as_str().into());
+        let failure = Failure {
+            disposition: error.disposition(),
+            exited: error.kind == DialErrorKind::Exited,
+            session_gone: false,
+            retry_after: error.retry_after,
+        };
+        self.apply(Event::DialFailed(failure), reason);
+    }
+
+    /// The offer is published before the state, so that whoever waits for "ready" finds it.
+    fn fetched(&mut self, lists: Lists, now: Instant) {
+        let Some(link) = &self.link else { return };
+        let offer = lists.offer(link);
+        let failed = lists.failed();
+        if !failed.is_empty() {
+            self.refresh.later(failed, now + REFRESH_RETRY);
+        }
+        self.lists = lists;
+        let changed = self.shared.offers.send_if_modified(|current| {
+            let changed = **current != offer;
+            if changed {
+                *current = Arc::new(offer);
+            }
+            changed
+        });
+        if self.state.phase == Phase::Handshake {
+            self.cause = None;
+            self.shared.timeouts.store(0, Ordering::Relaxed);
+            self.shared.ever_ready.store(true, Ordering::Relaxed);
+            self.apply(Event::Fetched, "ready");
+            self.tell(true);
+        }
+        if changed {
+            self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Takes one step of the machine, publishes where it led and does what it asks for.
+    fn apply(&mut self, event: Event, reason: &'static str) {
+        let before = self.state.clone();
+        let (after, actions) = step(before.clone(), event, Instant::now(), Luck(fastrand::f64()));
+        self.state = after;
+        for action in actions {
+            match action {
+                Action::Close => self.close(),
+                Action::Dial => self.dial_wanted = true,
+                Action::Fetch => self.fetch(Kinds::ALL),
+                Action::Probe => self.probe(),
+            }
+        }
+        if self.state != before {
+            self.publish(before.phase, reason);
+        }
+    }
+
+    fn publish(&mut self, from: Phase, reason: &'static str) {
+        let (from, to) = (from.name(), self.state.phase.name());
+        let shared = &self.shared;
+        if from != to {
+            self.since = Instant::now();
+        }
+        let link = self.link.clone();
+        let cause = if matches!(self.state.phase, Phase::Ready { .. }) { None } else { self.cause.clone() };
+        let view = StateView::new(&self.state, self.since, cause, link);
+        if from != to {
+            let sentence = view.sentence(&shared.name, self.since);
+            let why = sentence.as_deref().unwrap_or(reason);
+            shared.environment.metrics.transition(&shared.name, from, to, reason);
+            shared.environment.journal.transition(&shared.name, from, to, why);
+            tracing::info!(server = %shared.name, from, to, reason, "{why}");
+        }
+        shared.states.send_replace(view);
+    }
+
+    /// Gives up the connection and all work on it.
+    fn close(&mut self) {
+        self.dial_wanted = false;
+        self.dialing = None;
+        self.fetching = None;
+        self.probing = None;
+        self.telling = None;
+        self.level_due = None;
+        let link = self.link.take();
+        let earlier = self.closing.take();
+        self.closing = Some(Box::pin(async move {
+            if let Some(earlier) = earlier {
+                earlier.await;
+            }
+            if let Some(link) = link {
+                link.close(CLOSE_GRACE).await;
+            }
+        }));
+    }
+
+    /// Starts what is due and possible: a dial once nothing is left of the last connection, a refresh of lists.
+    fn start_work(&mut self) {
+        let now = Instant::now();
+        if self.dial_wanted && self.closing.is_none() {
+            self.dial_wanted = false;
+            self.dialing = Some(dial(self.shared.clone(), self.dialer.clone()));
+        }
+        let ready = matches!(self.state.phase, Phase::Ready { .. });
+        if ready && self.fetching.is_none() && self.refresh.due().is_some_and(|due| due <= now) {
+            let kinds = self.refresh.begin(now);
+            self.fetch(kinds);
+        }
+        if ready && self.telling.is_none() && self.level_due.is_some_and(|due| due <= now) {
+            self.tell(false);
+        }
+    }
+
+    fn fetch(&mut self, kinds: Kinds) {
+        let Some(link) = self.link.clone() else { return };
+        let (last, limit) = (self.lists.clone(), self.shared.server.tuning.list_timeout);
+        self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
+    }
+
+    /// Pings. Any answer is a sign of life, an error too, and so is anything else that comes meanwhile.
+    fn probe(&mut self) {
+        let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
+        self.probing = Some(Box::pin(async move {
+            let begun = Instant::now();
+            let answered = link.request(Method::Ping, &Object::new(), PROBE_TIMEOUT).await.is_ok();
+            answered || link.heard() > begun
+        }));
+    }
+
+    /// Tells the server the wanted log level, and on a new connection the subscriptions (mcp-protocol 6.5, 6.6).
+    fn tell(&mut self, all: bool) {
+        self.level_due = None;
+        let Some(link) = self.link.clone() else { return };
+        let wishes = self.shared.wishes().clone();
+        let limit = self.shared.server.tuning.read_timeout;
+        let server = self.shared.name.clone();
+        self.telling = Some(Box::pin(async move {
+            if let Some(level) = wishes.level.filter(|_| link.capabilities.logging) {
+                say(&link, &server, Method::LoggingSetLevel, ("level", level.as_str()), limit).await;
+            }
+            let subscriptions = wishes.subscriptions.iter().filter(|_| all && link.capabilities.subscribe);
+            for uri in subscriptions {
+                say(&link, &server, Method::ResourcesSubscribe, ("uri", uri), limit).await;
+            }
+        }));
+    }
+
+    /// When to wake up if nothing happens.
+    fn due(&self) -> Option<Instant> {
+        let ready = matches!(self.state.phase, Phase::Ready { .. });
+        let refresh = self.refresh.due().filter(|_| ready && self.fetching.is_none());
+        let level = self.level_due.filter(|_| ready && self.telling.is_none());
+        [self.state.wake_at(), refresh, level].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Supervisor {
+    /// After a panic nobody else could fail the calls that wait on the link.
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.abandon();
+        }
+    }
+}
+
+/// Dials, within a limit of its own, unless the configuration says that this cannot work.
+fn dial(shared: Arc<Shared>, dialer: Arc<dyn Dialer>) -> BoxFuture<'static, Result<Dialed, DialError>> {
+    Box::pin(async move {
+        let server = &shared.server;
+        if let Some(problem) = &server.problem {
+            return Err(DialError::new(DialErrorKind::Config, problem.clone()));
+        }
+        let first = !shared.ever_ready.load(Ordering::Relaxed);
+        let limit = server.tuning.startup_timeout.unwrap_or(FIRST_START) + DIAL_SLACK;
+        let dialing = dialer.dial(&shared.name, server, first, &shared.environment);
+        tokio::time::timeout(limit, dialing).await.unwrap_or_else(|_| {
+            let text = format!("no connection within {} s", limit.as_secs());
+            Err(DialError::new(DialErrorKind::Timeout, text))
+        })
+    })
+}
+
+/// Sends one request whose answer only matters to the log.
+async fn say(link: &Arc<Link>, server: &ServerName, method: Method, (key, value): (&str, &str), limit: Duration) {
+    let params: Object = [(key, Json::from(value))].into_iter().collect();
+    match link.request(method.clone(), &params, limit).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => tracing::debug!(%server, %method, "refused by the server"),
+        Err(broken) => tracing::debug!(%server, %method, reason = %broken.text, "not told"),
+    }
+}
+
+/// Waits for the work in a slot and empties it; never ends where there is none.
+async fn finished<T>(slot: &mut Slot<T>) -> T {
+    match slot {
+        Some(work) => {
+            let result = work.await;
+            *slot = None;
+            result
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn down(link: Option<&Link>) -> Arc<Broken> {
+    match link {
+        Some(link) => link.down().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(link: Option<&Link>) -> Kinds {
+    match link {
+        Some(link) => link.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
