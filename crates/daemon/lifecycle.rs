@@ -31,11 +31,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The CLI's way in, inside the state directory.
 pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
 
-/// How long running calls may go on after the first signal.
-const DRAIN: Duration = Duration::from_secs(20);
-
-/// From the first signal to the end, whatever happens.
-const STOP_AT_MOST: Duration = Duration::from_secs(30);
+/// What closing the servers may take after the drain, before the process is ended from outside the runtime: with
+/// the default drain of 20 s that makes the 30 s of R-35.
+const CLOSE_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Notices of servers that wait for the hub. A burst beyond is dropped and counted: each is either repeated
 /// by the server or found again by a fresh list.
@@ -106,7 +104,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     announce(&config, &addresses, demo, ready_file.as_deref(), loaded.path.as_deref())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let stopped = stop_on_signal(Arc::clone(&hub), soft, hard);
+    let stopped = stop_on_signal(Arc::clone(&hub), config.limits.drain, soft, hard);
     tokio::pin!(serving);
     tokio::select! {
         // The listener ends by itself only when something is broken: a deaf daemon must not linger.
@@ -135,20 +133,20 @@ fn bind_failure(error: &BindError) -> Failure {
 
 /// Waits for the first signal, then walks the tokens through the drain. Returns once the hard token fell or
 /// the drain is over.
-async fn stop_on_signal(hub: Arc<Hub>, soft: CancellationToken, hard: CancellationToken) {
+async fn stop_on_signal(hub: Arc<Hub>, drain: Duration, soft: CancellationToken, hard: CancellationToken) {
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         tracing::error!("signals cannot be caught; only a kill will end this process");
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
-    tracing::info!("stopping: running calls have {} s", DRAIN.as_secs());
+    tracing::info!("stopping: running calls have {} s", drain.as_secs());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    end_at_last();
+    end_at_last(drain + CLOSE_AT_MOST);
     hub.drain();
     soft.cancel();
     trunkline_telemetry::spawn("drain", async move {
         tokio::select! {
-            () = tokio::time::sleep(DRAIN) => tracing::warn!("calls still running after the drain are cut"),
+            () = tokio::time::sleep(drain) => tracing::warn!("calls still running after the drain are cut"),
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -157,9 +155,9 @@ async fn stop_on_signal(hub: Arc<Hub>, soft: CancellationToken, hard: Cancellati
 }
 
 /// Starts the thread that ends the process if the orderly way hangs.
-fn end_at_last() {
-    let spawned = std::thread::Builder::new().name("end-at-last".into()).spawn(|| {
-        std::thread::sleep(STOP_AT_MOST);
+fn end_at_last(after: Duration) {
+    let spawned = std::thread::Builder::new().name("end-at-last".into()).spawn(move || {
+        std::thread::sleep(after);
         exit::abort();
     });
     if let Err(error) = spawned {
