@@ -200,11 +200,8 @@ impl Ladder<'_> {
             | Missed::UnknownRevision(_)
             | Missed::Unreadable(_)) => return answer_sentence(answered, &format!("the server at {address}")),
         };
-        let DialError { kind, text, .. } = match failure.seen {
-            Seen::Unreachable => DialError::new(
-                DialErrorKind::Connect,
-                format!("{} (address {address}); is the server running?", failure.text),
-            ),
+        let error = match failure.seen {
+            Seen::Unreachable => DialError::new(DialErrorKind::Connect, failure.text),
             Seen::Tls => DialError::new(DialErrorKind::Tls, format!("no connection to {address}: {}", failure.text)),
             Seen::CaFile => DialError::new(DialErrorKind::Config, failure.text),
             Seen::Status(status) => self.status_sentence(status, &failure.text, &address),
@@ -212,7 +209,7 @@ impl Ladder<'_> {
                 DialError::new(DialErrorKind::Handshake, format!("the server at {address} {}", failure.text))
             }
         };
-        DialError { kind, text, retry_after: failure.retry_after }
+        error.retry_after(failure.retry_after)
     }
 
     fn status_sentence(&self, status: http::StatusCode, seen: &str, address: &str) -> DialError {

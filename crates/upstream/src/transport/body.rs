@@ -21,7 +21,7 @@ use trunkline_wire::{Budget, Charge};
 /// As much of a foreign body as is ever shown (S-13).
 const EXCERPT_BYTES: usize = 2 * 1024;
 
-/// How long, and how far, a discarded body is read on for its end.
+/// How long the body of a refusal may take, and how long and how far a discarded one is read on for its end.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 const DISCARD_BYTES: usize = 64 * 1024;
 
@@ -106,14 +106,17 @@ impl Body {
         Ok(whole.freeze())
     }
 
-    /// Reads at most `max` bytes of the body, for a look at what it may be.
+    /// Reads at most `max` bytes of the body, for a look at what it may be. Does not wait for long.
     pub(crate) async fn peek(mut self, max: usize) -> Bytes {
         let mut seen = BytesMut::new();
-        while seen.len() < max
-            && let Some(Ok(chunk)) = self.chunk().await
-        {
-            seen.extend_from_slice(&chunk[..chunk.len().min(max - seen.len())]);
-        }
+        let look = async {
+            while seen.len() < max
+                && let Some(Ok(chunk)) = self.chunk().await
+            {
+                seen.extend_from_slice(&chunk[..chunk.len().min(max - seen.len())]);
+            }
+        };
+        let _ = tokio::time::timeout(DISCARD_TIME, look).await;
         self.discard();
         seen.freeze()
     }

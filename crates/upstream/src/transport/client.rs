@@ -24,6 +24,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::CertificateError;
 use tower::util::ServiceFn;
 use trunkline_telemetry::redact;
 use url::{Host, Url};
@@ -315,8 +316,14 @@ fn failure(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
         let cause = root(error);
         let kind = find::<io::Error>(error).map(io::Error::kind);
         let text = match kind {
-            Some(io::ErrorKind::ConnectionRefused) => format!("nothing listens at {}", to.tried()),
+            Some(io::ErrorKind::ConnectionRefused) => {
+                format!("nothing listens at {}; is the server running?", to.tried())
+            }
             Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
+            // The resolver's error has no type of its own.
+            _ if cause.to_string().starts_with("failed to lookup") => {
+                format!("the name in {} cannot be resolved", to.shown())
+            }
             _ if cause.to_string().contains("timed out") => format!("no connection to {} within 10 s", to.tried()),
             _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
         };
@@ -326,17 +333,32 @@ fn failure(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
     if broken.is_some_and(hyper::Error::is_parse) {
         return Failure::new(FaultPoint::Unreadable, Seen::Other, format!("what answers at {} is no HTTP", to.tried()));
     }
-    Failure::new(FaultPoint::LostUnanswered, Seen::Unreachable, "the connection closed before an answer came")
+    let text = format!("the connection to {} closed before an answer came", to.tried());
+    Failure::new(FaultPoint::LostUnanswered, Seen::Unreachable, text)
 }
 
 /// What is wrong with the certificate, and what would mend it (R-43).
 fn tls_text(error: &rustls::Error) -> String {
-    let advice = if matches!(error, rustls::Error::InvalidCertificate(_)) {
-        "; if its authority is private, name its PEM file in `ca_file`"
-    } else {
-        ""
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls names dozens; these are those that people meet")]
+    let what = match error {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            CertificateError::UnknownIssuer => {
+                "its certificate is signed by an authority that this system does not trust; if that is a private one, \
+                 name its PEM file in `ca_file`"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet; is this machine's clock right?"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name than that in `url`"
+            }
+            _ => return format!("its certificate cannot be used: {}", redact::printable(&error.to_string(), 300)),
+        },
+        rustls::Error::InvalidMessage(_) => "what answers there does not speak TLS; should `url` begin with `http:`?",
+        _ => return format!("TLS failed: {}", redact::printable(&error.to_string(), 300)),
     };
-    format!("TLS failed: {}{advice}", redact::printable(&error.to_string(), 300))
+    what.to_owned()
 }
 
 /// The first cause of type `T`. An I/O error hides what it wraps from `source`, and rustls comes wrapped so.

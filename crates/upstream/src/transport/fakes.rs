@@ -45,6 +45,7 @@ impl Got {
     }
 
     /// The result that answers it.
+    #[expect(clippy::needless_pass_by_value, reason = "called with `json!`")]
     pub(crate) fn result(&self, result: Value) -> Value {
         json!({"jsonrpc": "2.0", "id": self.body["id"], "result": result})
     }

@@ -277,7 +277,10 @@ async fn a_refused_connection_sent_nothing() {
     let url = nobody().await;
     let failure = to(&url).post(&call(2)).await.err().expect("refused");
     assert_eq!(failure.point, FaultPoint::NothingSent);
-    assert_eq!(failure.text, format!("nothing listens at 127.0.0.1:{}", url.port().expect("a port")));
+    assert_eq!(
+        failure.text,
+        format!("nothing listens at 127.0.0.1:{}; is the server running?", url.port().expect("a port"))
+    );
 }
 
 #[tokio::test]
@@ -465,5 +468,20 @@ async fn an_error_about_localhost_lists_both_addresses() {
     let port = nobody().await.port().expect("a port");
     let url = format!("http://localhost:{port}/mcp").parse().expect("a URL");
     let failure = to(&url).post(&call(2)).await.err().expect("refused");
-    assert_eq!(failure.text, format!("nothing listens at 127.0.0.1:{port} or [::1]:{port}"));
+    assert_eq!(failure.text, format!("nothing listens at 127.0.0.1:{port} or [::1]:{port}; is the server running?"));
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_never_ends_is_a_refusal_all_the_same() {
+    let fake = sound(|_| async {
+        let (sender, mut response) = live_events();
+        sender.try_send("too much".to_owned()).expect("room");
+        trunkline_telemetry::spawn("held", async move { sender.closed().await });
+        *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+        response
+    })
+    .await;
+    let outcome = call_fate(&mut opened(&fake).await, 2).await;
+    assert_eq!(outcome.fault(), Some(FaultPoint::RefusedBeforeRun));
+    assert!(outcome.text().ends_with("429 Too Many Requests: too much"), "{}", outcome.text());
 }
