@@ -100,7 +100,8 @@ impl Address {
         Some(Self { url, uri })
     }
 
-    /// As a URL.
+    /// As a URL, for tests that look at its parts.
+    #[cfg(test)]
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
