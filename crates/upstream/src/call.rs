@@ -229,9 +229,9 @@ impl Errand {
             return Ok(link);
         }
         let waiting_since = Instant::now();
-        let until = self.deadline.map_or(waiting_since + READY_WAIT, |deadline| {
-            deadline.at(waiting_since).min(waiting_since + READY_WAIT)
-        });
+        let until = self
+            .deadline
+            .map_or(waiting_since + READY_WAIT, |deadline| deadline.at(waiting_since).min(waiting_since + READY_WAIT));
         let mut states = self.shared.states.subscribe();
         loop {
             let view = states.borrow_and_update().clone();
@@ -474,3 +474,5 @@ impl fmt::Debug for Call {
     }
 }
 
+#[cfg(test)]
+mod tests;

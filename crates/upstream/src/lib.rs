@@ -6,6 +6,8 @@ mod deadline;
 mod dial;
 mod environment;
 mod error;
+#[cfg(test)]
+mod fakes;
 mod fleet;
 mod flight;
 mod handle;

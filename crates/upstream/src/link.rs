@@ -223,9 +223,8 @@ impl Link {
 
     /// Tells the server that nobody waits for the answer to `id` any more (mcp-protocol 2.8).
     pub(crate) fn tell_cancelled(&self, id: u64) {
-        let params: Object = [("requestId", Json::from(id)), ("reason", Json::from("the caller gave up"))]
-            .into_iter()
-            .collect();
+        let params: Object =
+            [("requestId", Json::from(id)), ("reason", Json::from("the caller gave up"))].into_iter().collect();
         let notification = Notification { method: Method::Cancelled, params: Some(params.to_json()) };
         self.post(Outgoing { text: notification.encode(), request: None, method: Method::Cancelled });
     }
@@ -413,3 +412,5 @@ fn progress_of(notification: &Notification) -> Option<u64> {
     Id::new(token).ok()?.minted()
 }
 
+#[cfg(test)]
+mod tests;

@@ -56,14 +56,8 @@ struct Kind {
     is_tool: bool,
 }
 
-const TOOLS: Kind = Kind {
-    bit: Kinds::TOOLS,
-    method: || Method::ToolsList,
-    list: "tools",
-    name: "name",
-    word: "tool",
-    is_tool: true,
-};
+const TOOLS: Kind =
+    Kind { bit: Kinds::TOOLS, method: || Method::ToolsList, list: "tools", name: "name", word: "tool", is_tool: true };
 const PROMPTS: Kind = Kind {
     bit: Kinds::PROMPTS,
     method: || Method::PromptsList,

@@ -290,13 +290,7 @@ impl Record {
         (Phase::Backoff { until, told: false }, vec![])
     }
 
-    fn fail(
-        &mut self,
-        failure: Failure,
-        now: Instant,
-        luck: Luck,
-        actions: Vec<Action>,
-    ) -> (Phase, Vec<Action>) {
+    fn fail(&mut self, failure: Failure, now: Instant, luck: Luck, actions: Vec<Action>) -> (Phase, Vec<Action>) {
         self.ready_since = None;
         if failure.exited && self.crash(now) {
             let until = now + backoff::crash_loop(self.loops);

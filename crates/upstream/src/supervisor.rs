@@ -19,9 +19,7 @@ use crate::backoff::Luck;
 use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{
-    CLOSE_GRACE, DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY,
-};
+use crate::limits::{CLOSE_GRACE, DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
 use crate::link::Link;
 use crate::lists::Lists;
 use crate::offer::Kinds;
@@ -429,3 +427,5 @@ async fn at(due: Option<Instant>) {
     }
 }
 
+#[cfg(test)]
+mod tests;

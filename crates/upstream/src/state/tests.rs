@@ -143,7 +143,8 @@ async fn a_minute_of_health_forgets_the_failures() {
 async fn a_restart_dials_at_once_from_any_state() {
     let now = Instant::now();
     let failed = |disposition| after(State::starting(now), Event::DialFailed(failure(disposition)), now).0;
-    for state in [ready(now), State::starting(now), failed(Disposition::NeedsAuth), failed(Disposition::Misconfigured)] {
+    for state in [ready(now), State::starting(now), failed(Disposition::NeedsAuth), failed(Disposition::Misconfigured)]
+    {
         let (state, actions) = after(state, Event::Restart, now);
         assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Close, Action::Dial]));
     }

@@ -1,0 +1,234 @@
+//! Calls through the whole stack, to servers that are slow, away, full or gone.
+
+use trunkline_testkit::Fault;
+use trunkline_testkit::{Script, resource};
+
+use super::*;
+use crate::error::{DialError, DialErrorKind};
+use crate::fakes::{Plan, World, ask, config, echo};
+use crate::handle::Upstream;
+
+fn with(fault: Fault) -> Script {
+    Script { faults: vec![fault], resources: vec![resource("a:b")], ..Script::default() }
+}
+
+fn read() -> Ask {
+    ask(Method::ResourcesRead, r#"{"uri":"a:b"}"#)
+}
+
+/// Calls to the end; notices are counted.
+async fn run(upstream: &Upstream, ask: Ask) -> (usize, Result<Result<Json, Json>, CallError>) {
+    let mut call = match upstream.call(ask).await {
+        Ok(call) => call,
+        Err(error) => return (0, Err(error)),
+    };
+    let mut notices = 0;
+    loop {
+        match call.next().await {
+            CallEvent::Notice(_) => notices += 1,
+            CallEvent::Done(answer) => return (notices, Ok(answer)),
+            CallEvent::Failed(error) => return (notices, Err(error)),
+        }
+    }
+}
+
+async fn failure(upstream: &Upstream, ask: Ask) -> CallError {
+    run(upstream, ask).await.1.expect_err("a failure")
+}
+
+fn refused(kind: DialErrorKind, text: &str) -> Plan {
+    Plan::Fail(DialError::new(kind, text))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_a_server_that_is_starting_and_brings_its_answer() {
+    let world = World::new(Script::default());
+    let (_, answer) = run(world.upstream(), echo()).await;
+    let text = answer.expect("answered").expect("a result");
+    assert!(String::from_utf8_lossy(text.as_bytes()).contains(r#""echo":{"name":"echo","arguments":{"a":1}}"#));
+    assert_eq!(world.upstream().status().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_server_is_an_answer() {
+    let world = World::new(with(Fault::error("tools/call", r#"{"code":-32000,"message":"no","data":{"x":1.0}}"#)));
+    let (_, answer) = run(world.upstream(), echo()).await;
+    let error = answer.expect("answered").expect_err("an error");
+    assert_eq!(error, Json::literal(r#"{"code":-32000,"message":"no","data":{"x":1.0}}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_costs_the_idle_limit_and_is_told_to_stop() {
+    let world = World::new(with(Fault::silent("tools/call")));
+    world.is("ready").await;
+    let begun = Instant::now();
+    let error = failure(world.upstream(), echo()).await;
+    assert_eq!((error.kind, error.outcome), (CallErrorKind::Timeout, Outcome::Unknown));
+    assert_eq!(begun.elapsed().as_secs(), 270);
+    assert!(error.text.contains("270 s without a sign of life"), "{}", error.text);
+    world.server().saw("notifications/cancelled", 1).await;
+    assert_eq!(world.upstream().status().state, "ready", "one timeout ends no connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_keeps_a_call_alive() {
+    let world = World::new(with(Fault::progress("tools/call", 5, Duration::from_secs(200))));
+    let begun = Instant::now();
+    let (notices, answer) = run(world.upstream(), Ask { progress: true, ..echo() }).await;
+    assert!(answer.expect("answered").is_ok());
+    assert_eq!((notices, begun.elapsed().as_secs()), (5, 1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_does_not_keep_a_call_alive_for_ever() {
+    let world = World::new(with(Fault::progress("tools/call", 100, Duration::from_secs(200))));
+    let begun = Instant::now();
+    let (_, answer) = run(world.upstream(), Ask { progress: true, ..echo() }).await;
+    assert_eq!(answer.expect_err("too long").kind, CallErrorKind::Timeout);
+    assert_eq!(begun.elapsed().as_secs(), 3600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_call_that_was_sent_is_never_sent_again() {
+    let world = World::new(with(Fault::exit("tools/call")));
+    let error = failure(world.upstream(), echo()).await;
+    assert_eq!((error.kind, error.outcome, error.retryable), (CallErrorKind::OutcomeUnknown, Outcome::Unknown, false));
+    assert!(error.text.contains("check before you call it again"), "{}", error.text);
+    assert_eq!(world.server().seen_of("tools/call").len(), 1);
+    assert_eq!(world.pipes.dials(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_sent_again_on_the_next_connection() {
+    let dying = with(Fault::exit("resources/read"));
+    let world = World::planned(config(), [Plan::Serve(dying)], with(Fault::silent("tools/call")));
+    let (_, answer) = run(world.upstream(), read()).await;
+    assert!(answer.expect("answered").is_ok());
+    assert_eq!(world.pipes.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_kills_every_server_is_given_up() {
+    let world = World::new(with(Fault::exit("resources/read")));
+    let error = failure(world.upstream(), read()).await;
+    assert_eq!((error.kind, error.retryable), (CallErrorKind::OutcomeUnknown, true));
+    assert_eq!(world.pipes.dials(), 3, "two more attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_calls_of_a_dying_server_end() {
+    let world = World::new(with(Fault::silent("tools/call")));
+    let server = world.ready().await;
+    let calls = (0..30).map(|_| failure(world.upstream(), echo()));
+    let (errors, ()) = tokio::join!(futures_util::future::join_all(calls), async {
+        server.saw("tools/call", 30).await;
+        server.exit().await;
+    });
+    assert!(errors.iter().all(|error| error.kind == CallErrorKind::OutcomeUnknown));
+    assert_eq!(errors.len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_tells_the_server_and_gives_back_its_place() {
+    let world = World::new(with(Fault::silent("tools/call")));
+    let server = world.ready().await;
+    let mut call = world.upstream().call(echo()).await.expect("sent");
+    assert_eq!(world.upstream().status().in_flight, 1);
+    tokio::select! {
+        event = call.next() => panic!("{event:?}"),
+        _ = server.saw("tools/call", 1) => {}
+    }
+    drop(call);
+    assert_eq!(world.upstream().status().in_flight, 0);
+    server.saw("notifications/cancelled", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_places_and_queue_calls_are_refused_at_once() {
+    let mut tight = config();
+    tight.tuning.in_flight_max = 2;
+    tight.tuning.queue_max = 1;
+    let world = World::planned(tight, [], with(Fault::silent("tools/call")));
+    world.is("ready").await;
+    let _held =
+        [world.upstream().call(echo()).await.expect("sent"), world.upstream().call(echo()).await.expect("sent")];
+    let begun = Instant::now();
+    let (queued, refused) = tokio::join!(failure(world.upstream(), echo()), async {
+        tokio::task::yield_now().await;
+        let refused = failure(world.upstream(), echo()).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        refused
+    });
+    for error in [&queued, &refused] {
+        assert_eq!((error.kind, error.outcome), (CallErrorKind::Overloaded, Outcome::NotSent), "{}", error.text);
+    }
+    assert_eq!(begun.elapsed().as_secs(), 5, "the queue is left after 5 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_will_not_be_back_in_time_is_not_waited_for() {
+    let plan = [refused(DialErrorKind::Auth, "401 from its address; set `GIT_TOKEN`")];
+    let world = World::planned(config(), plan, Script::default());
+    world.is("needs_auth").await;
+    let begun = Instant::now();
+    let error = failure(world.upstream(), echo()).await;
+    assert_eq!((error.kind, error.outcome), (CallErrorKind::AuthRequired, Outcome::NotSent));
+    assert!(error.text.starts_with("server `git` refuses the credential") && error.text.contains("GIT_TOKEN"));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_makes_a_server_that_backs_off_try_at_once() {
+    let plan = (0..8).map(|_| refused(DialErrorKind::Connect, "connection refused"));
+    let world = World::planned(config(), plan, Script::default());
+    while world.pipes.dials() < 8 {
+        world.is("backoff").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.is("backoff").await;
+    let begun = Instant::now();
+    let (_, answer) = run(world.upstream(), echo()).await;
+    assert!(answer.expect("answered").is_ok());
+    assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_to_a_server_that_stays_away_says_why_and_when() {
+    let plan = (0..100).map(|_| refused(DialErrorKind::Connect, "connection refused"));
+    let world = World::planned(config(), plan, Script::default());
+    let begun = Instant::now();
+    let error = failure(world.upstream(), echo()).await;
+    assert_eq!((error.kind, error.outcome, error.retryable), (CallErrorKind::Unavailable, Outcome::NotSent, true));
+    assert!(error.text.starts_with("server `git` is reconnecting"), "{}", error.text);
+    assert!(error.text.ends_with("connection refused"), "{}", error.text);
+    assert!(begun.elapsed() <= READY_WAIT);
+    assert!(world.pipes.dials() <= 12, "{} attempts in 10 s", world.pipes.dials());
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_timeouts_in_a_row_cast_doubt() {
+    let mut quick = config();
+    quick.tuning.tool_timeout = Duration::from_secs(5);
+    let world = World::planned(quick, [], with(Fault::silent("tools/call")));
+    let server = world.ready().await;
+    for _ in 0..3 {
+        failure(world.upstream(), echo()).await;
+    }
+    server.saw("ping", 1).await;
+    world.is("ready").await;
+    assert_eq!(world.passed(), ["starting", "handshake", "ready", "suspect", "ready"][1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_are_made_again_on_a_new_connection() {
+    let world = World::new(with(Fault::exit("tools/call")));
+    world.is("ready").await;
+    world.upstream().subscribe("a:b").await.expect("answered").expect("a result");
+    world.upstream().subscribe("a:c").await.expect("answered").expect("a result");
+    world.upstream().unsubscribe("a:c").await.expect("answered").expect("a result");
+    failure(world.upstream(), echo()).await;
+    world.is("backoff").await;
+    let server = world.ready().await;
+    server.saw("resources/subscribe", 1).await;
+    assert_eq!(server.seen_of("resources/subscribe").len(), 1);
+}

@@ -1,0 +1,189 @@
+//! What the tests of this crate share: servers on in-memory pipes behind the whole stack, from the supervisor to
+//! the lines of the stdio transport, so that the clock can be paused.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use trunkline_config::{Connect, Limits, Server, Stdio};
+use trunkline_telemetry::{Journal, Metrics};
+use trunkline_testkit::Script;
+use trunkline_testkit::pipes;
+use trunkline_testkit::{Handle, serve};
+use trunkline_wire::{Budget, Json, Method, Object, Revision, ServerName};
+
+use crate::call::{Ask, CallerFacts};
+use crate::environment::{Environment, GuardProgram, ServerNotice};
+use crate::error::DialError;
+use crate::fleet::Fleet;
+use crate::handle::Upstream;
+use crate::handshake;
+use crate::link::Link;
+use crate::supervisor::Dialer;
+use crate::transport::{Dialed, stdio};
+
+/// Largest message that these servers may send.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// How the next dial goes.
+pub(crate) enum Plan {
+    Serve(Script),
+    Fail(DialError),
+    Panic,
+}
+
+/// Opens pipes to scripted servers: as planned, then always to the same script.
+pub(crate) struct Pipes {
+    plan: Mutex<VecDeque<Plan>>,
+    script: Script,
+    servers: Mutex<Vec<Handle>>,
+    dials: tokio::sync::watch::Sender<usize>,
+}
+
+/// One server under a supervisor.
+pub(crate) struct World {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) pipes: Arc<Pipes>,
+    pub(crate) environment: Environment,
+    /// Held, so that notices have somewhere to go.
+    _notices: mpsc::Receiver<ServerNotice>,
+}
+
+pub(crate) fn name() -> ServerName {
+    ServerName::new("git").expect("a name")
+}
+
+pub(crate) fn environment() -> (Environment, mpsc::Receiver<ServerNotice>) {
+    let (notices, received) = mpsc::channel(16);
+    let environment = Environment {
+        metrics: Metrics::new(),
+        journal: Arc::new(Journal::default()),
+        budget: Budget::new(1 << 28),
+        limits: Limits { upstream_message_bytes: MESSAGE_BYTES_MAX, ..Limits::default() },
+        notices,
+        guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
+        inherited: Vec::new(),
+    };
+    (environment, received)
+}
+
+/// A configuration as of a child that is never spawned.
+pub(crate) fn config() -> Server {
+    Server::new(Connect::Stdio(Stdio::new("server", [])))
+}
+
+/// Connects to a scripted server and shakes hands.
+pub(crate) async fn connect(script: Script, environment: &Environment) -> (Dialed, Handle) {
+    let (here, there) = pipes(65_536);
+    let server = serve(script, there);
+    let (transport, mut shared) = stdio::over(&name(), here.reader, here.writer, environment);
+    let sent = transport.send(handshake::initialize(1, Revision::NEWEST_LEGACY)).await.expect("sent");
+    let handshake = handshake::finish(&*transport, &mut shared, sent, 1).await.expect("a handshake");
+    (Dialed { transport, shared, handshake, next_id: 2 }, server)
+}
+
+/// A link without supervisor.
+pub(crate) async fn link(script: Script) -> (Arc<Link>, Handle, mpsc::Receiver<ServerNotice>) {
+    let (environment, notices) = environment();
+    let (dialed, server) = connect(script, &environment).await;
+    (Link::open(&name(), dialed, &environment), server, notices)
+}
+
+impl World {
+    pub(crate) fn new(script: Script) -> Self {
+        Self::planned(config(), [], script)
+    }
+
+    pub(crate) fn planned(config: Server, plan: impl IntoIterator<Item = Plan>, script: Script) -> Self {
+        let (environment, _notices) = environment();
+        let pipes = Arc::new(Pipes {
+            plan: Mutex::new(plan.into_iter().collect()),
+            script,
+            servers: Mutex::default(),
+            dials: tokio::sync::watch::Sender::new(0),
+        });
+        let fleet = Fleet::start_with(&[(name(), config)], environment.clone(), pipes.clone());
+        Self { fleet, pipes, environment, _notices }
+    }
+
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.fleet.all()[0]
+    }
+
+    /// Waits for a state.
+    pub(crate) async fn is(&self, state: &str) {
+        let mut states = self.upstream().states();
+        let waited = tokio::time::timeout(Duration::from_secs(4000), states.wait_for(|view| view.state == state)).await;
+        let now = self.upstream().status();
+        assert!(waited.is_ok(), "never {state}, but {} ({:?})", now.state, now.reason);
+    }
+
+    /// Waits until the server is ready; returns the test's hold on it.
+    pub(crate) async fn ready(&self) -> Handle {
+        self.is("ready").await;
+        self.server()
+    }
+
+    /// The server of the newest connection.
+    pub(crate) fn server(&self) -> Handle {
+        self.pipes.servers().last().expect("a connection").clone()
+    }
+
+    /// States passed through, oldest first.
+    pub(crate) fn passed(&self) -> Vec<&'static str> {
+        self.environment.journal.history(&name()).into_iter().map(|transition| transition.to).collect()
+    }
+}
+
+impl Pipes {
+    pub(crate) fn dials(&self) -> usize {
+        *self.dials.borrow()
+    }
+
+    /// Waits for the dial of this number to begin.
+    pub(crate) async fn dialed(&self, count: usize) {
+        let mut dials = self.dials.subscribe();
+        dials.wait_for(|dials| *dials >= count).await.expect("the pipes outlive it");
+    }
+
+    fn servers(&self) -> std::sync::MutexGuard<'_, Vec<Handle>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dialer for Pipes {
+    fn dial<'a>(
+        &'a self,
+        _name: &'a ServerName,
+        _server: &'a Server,
+        _first_start: bool,
+        environment: &'a Environment,
+    ) -> BoxFuture<'a, Result<Dialed, DialError>> {
+        Box::pin(async move {
+            self.dials.send_modify(|dials| *dials += 1);
+            let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let script = match plan {
+                Some(Plan::Fail(error)) => return Err(error),
+                Some(Plan::Panic) => panic!("as the test wants"),
+                Some(Plan::Serve(script)) => script,
+                None => self.script.clone(),
+            };
+            let (dialed, server) = connect(script, environment).await;
+            self.servers().push(server);
+            Ok(dialed)
+        })
+    }
+}
+
+/// A request with these parameters.
+pub(crate) fn ask(method: Method, params: &str) -> Ask {
+    let params = Object::parse(&Json::parse(params.to_owned()).expect("JSON")).expect("an object");
+    Ask { method, params, progress: false, caller: CallerFacts::default() }
+}
+
+/// A call of the tool `echo`.
+pub(crate) fn echo() -> Ask {
+    ask(Method::ToolsCall, r#"{"name":"echo","arguments":{"a":1}}"#)
+}

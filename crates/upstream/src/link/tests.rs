@@ -1,0 +1,165 @@
+//! Links to servers that answer oddly, late, twice, or not at all.
+
+use trunkline_testkit::Fault;
+use trunkline_testkit::{Script, resource};
+
+use super::*;
+use crate::fakes::{MESSAGE_BYTES_MAX, link};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn call() -> Object {
+    [("name", Json::from("echo"))].into_iter().collect()
+}
+
+fn with(fault: Fault) -> Script {
+    Script { faults: vec![fault], ..Script::default() }
+}
+
+async fn asked(link: &Arc<Link>) -> Result<Result<Json, Json>, Broken> {
+    link.request(Method::ToolsCall, &call(), LIMIT).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_found_by_its_id_in_every_spelling() {
+    let (link, ..) = link(with(Fault::id_as_string("tools/call"))).await;
+    assert!(asked(&link).await.expect("answered").is_ok());
+    assert!(!link.is_busy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_writes_garbage_is_understood_all_the_same() {
+    let (link, ..) = link(with(Fault::garbage("tools/call", b"Loading...\n{\"half\":\n\n"))).await;
+    assert!(asked(&link).await.expect("answered").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_costs_its_request_and_not_the_connection() {
+    let (link, ..) = link(with(Fault::large("tools/call", 2 * MESSAGE_BYTES_MAX).times(1))).await;
+    assert_eq!(asked(&link).await.expect_err("given up").fault, FaultPoint::Unreadable);
+    assert!(asked(&link).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_nobody_changes_nothing() {
+    let (link, ..) = link(with(Fault::wrong_id("tools/call").times(1))).await;
+    assert_eq!(asked(&link).await.expect_err("not answered").text, "no answer to tools/call within 5 s");
+    assert!(asked(&link).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_answer_is_dropped() {
+    let (link, ..) = link(with(Fault::reply_twice("tools/call"))).await;
+    assert!(asked(&link).await.is_ok());
+    assert!(asked(&link).await.is_ok());
+    assert!(!link.is_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_the_cancellation_is_dropped() {
+    let (link, server, _notices) = link(with(Fault::reply_after_cancel("tools/call").times(1))).await;
+    assert!(asked(&link).await.is_err());
+    server.saw("notifications/cancelled", 1).await;
+    assert!(asked(&link).await.is_ok());
+    assert!(!link.is_busy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_request_tells_the_server_which() {
+    let (link, server, _notices) = link(with(Fault::silent("tools/call"))).await;
+    let request = asked(&link);
+    tokio::select! {
+        _ = request => panic!("no answer was to come"),
+        _ = server.saw("tools/call", 1) => {}
+    }
+    let Message::Notification(told) = server.saw("notifications/cancelled", 1).await else { panic!("a notification") };
+    assert_eq!(told.params().expect("an object").get("requestId"), Some(&Json::from(2)));
+    assert!(!link.is_busy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dies_fails_all_that_waits() {
+    let script = with(Fault::silent("tools/call"));
+    let (link, server, _notices) = link(script).await;
+    let waiting: Vec<_> = (0..30).map(|_| asked(&link)).collect();
+    let (ends, ()) = tokio::join!(futures_util::future::join_all(waiting), async {
+        server.saw("tools/call", 30).await;
+        server.exit().await;
+    });
+    assert_eq!(ends.len(), 30);
+    assert!(ends.into_iter().all(|end| end.is_err_and(|broken| broken.fault == FaultPoint::LostUnanswered)));
+    assert!(link.is_down());
+    let late = asked(&link).await.expect_err("it is down");
+    assert_eq!(late.fault, FaultPoint::NothingSent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_questions_of_a_server_are_answered_at_once() {
+    let questions = [
+        ("ping", "{}"),
+        ("roots/list", "not found"),
+        ("sampling/createMessage", "sampling not supported"),
+        ("elicitation/create", "not found"),
+        ("vendor/ask", "not found"),
+    ];
+    for (question, answer) in questions {
+        let (link, ..) = link(with(Fault::ask("tools/call", question, "{}"))).await;
+        let result = asked(&link).await.expect("answered").expect("a result");
+        let text = String::from_utf8_lossy(result.as_bytes()).into_owned();
+        assert!(text.contains(answer), "{question}: {text}");
+        assert_eq!(text.contains("-32601"), question != "ping", "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_and_logs_go_where_they_belong() {
+    let script = Script {
+        faults: vec![Fault::progress("tools/call", 3, Duration::from_secs(1)), Fault::log("resources/read")],
+        resources: vec![resource("a:b")],
+        ..Script::default()
+    };
+    let (link, server, mut notices) = link(script).await;
+    let mut flight = Flight::register(&link, &Method::ToolsCall).expect("a link");
+    flight.send(&call(), true).await.expect("sent");
+    let mut steps = 0;
+    let end = loop {
+        match flight.next().await {
+            Mail::Notice(notice) => {
+                assert_eq!(notice.method, Method::Progress);
+                steps += 1;
+            }
+            Mail::End(end) => break end,
+        }
+    };
+    assert!(matches!(end, End::Answer(Ok(_))));
+    assert_eq!(steps, 3);
+
+    let read: Object = [("uri", Json::from("a:b"))].into_iter().collect();
+    link.request(Method::ResourcesRead, &read, LIMIT).await.expect("answered").expect("a result");
+    let notice = notices.recv().await.expect("a notice");
+    assert!(matches!(notice, ServerNotice::LogMessage { level: Some(LogLevel::Info), .. }), "{notice:?}");
+    server.notify("notifications/resources/updated", r#"{"uri":"a:b","x":1}"#).await;
+    let notice = notices.recv().await.expect("a notice");
+    assert!(matches!(&notice, ServerNotice::ResourceUpdated { uri, .. } if uri == "a:b"), "{notice:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_that_nobody_takes_stop_nothing() {
+    let (link, server, _notices) = link(Script::default()).await;
+    for _ in 0..40 {
+        server.notify("notifications/resources/updated", r#"{"uri":"a:b"}"#).await;
+    }
+    assert!(asked(&link).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_params_of_a_request_reach_the_server_as_they_are() {
+    let (link, server, _notices) = link(Script::default()).await;
+    let text = r#"{"name":"echo","arguments":{"z":1.0,"a":18446744073709551616},"_meta":{"v/x":1}}"#;
+    let params = Object::parse(&Json::literal(text)).expect("an object");
+    let mut flight = Flight::register(&link, &Method::ToolsCall).expect("a link");
+    flight.send(&params, true).await.expect("sent");
+    let Message::Request(seen) = server.saw("tools/call", 1).await else { panic!("a request") };
+    let expected = text.replace(r#"{"v/x":1}"#, r#"{"v/x":1,"progressToken":2}"#);
+    assert_eq!(seen.params.expect("params").as_bytes(), expected.as_bytes());
+}
