@@ -9,17 +9,17 @@ use std::time::Duration;
 /// First step of the quick ladder.
 const QUICK_BASE: Duration = Duration::from_millis(500);
 /// Last step of the quick ladder.
-const QUICK_CAP: Duration = Duration::from_secs(60);
+const QUICK_CAP: Duration = Duration::from_mins(1);
 /// First step of the slow ladder.
-const SLOW_BASE: Duration = Duration::from_secs(60);
+const SLOW_BASE: Duration = Duration::from_mins(1);
 /// Last step of the slow ladder.
-const SLOW_CAP: Duration = Duration::from_secs(15 * 60);
+const SLOW_CAP: Duration = Duration::from_mins(15);
 /// First step of the crash loop's ladder.
-const CRASH_BASE: Duration = Duration::from_secs(60);
+const CRASH_BASE: Duration = Duration::from_mins(1);
 /// Last step of the crash loop's ladder.
-const CRASH_CAP: Duration = Duration::from_secs(300);
+const CRASH_CAP: Duration = Duration::from_mins(5);
 /// Longest `Retry-After` that is honoured.
-const TOLD_CAP: Duration = Duration::from_secs(300);
+const TOLD_CAP: Duration = Duration::from_mins(5);
 
 /// A random number in `[0, 1)`, drawn by whoever calls.
 #[derive(Debug, Clone, Copy, PartialEq)]

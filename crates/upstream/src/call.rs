@@ -68,10 +68,13 @@ enum Stage {
     /// Sent, and waiting for what comes.
     Flying(Box<Errand>, Flight, Place),
     /// Being sent again. Kept here, so that dropping [`Call::next`] loses nothing.
-    Resending(BoxFuture<'static, (Box<Errand>, Result<(Flight, Place), CallError>)>),
+    Resending(BoxFuture<'static, Resent>),
     /// Ended.
     Over,
 }
+
+/// What became of sending a request again.
+type Resent = (Box<Errand>, Result<(Flight, Place), CallError>);
 
 /// What a request needs from its first attempt to its last.
 struct Errand {
@@ -160,7 +163,7 @@ impl Errand {
     }
 
     /// Goes on after an attempt that failed while the answer was awaited.
-    async fn again(mut self: Box<Self>, failed: Failed) -> (Box<Self>, Result<(Flight, Place), CallError>) {
+    async fn again(mut self: Box<Self>, failed: Failed) -> Resent {
         let sent = match self.before_again(failed).await {
             Ok(()) => self.send().await,
             Err(error) => Err(error),

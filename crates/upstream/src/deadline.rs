@@ -60,7 +60,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         let begun = Instant::now();
         let deadline = Deadline::new(Class::Read, &Tuning::default(), begun);
-        assert_eq!(deadline.at(heard), begun + Duration::from_secs(60));
-        assert_eq!(deadline.at(begun + Duration::from_secs(50)), begun + Duration::from_secs(60));
+        assert_eq!(deadline.at(heard), begun + Duration::from_mins(1));
+        assert_eq!(deadline.at(begun + Duration::from_secs(50)), begun + Duration::from_mins(1));
     }
 }

@@ -47,8 +47,8 @@ pub(crate) struct World {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) environment: Environment,
-    /// Held, so that notices have somewhere to go.
-    _notices: mpsc::Receiver<ServerNotice>,
+    #[expect(dead_code, reason = "held, so that notices have somewhere to go")]
+    notices: mpsc::Receiver<ServerNotice>,
 }
 
 pub(crate) fn name() -> ServerName {
@@ -97,15 +97,16 @@ impl World {
     }
 
     pub(crate) fn planned(config: Server, plan: impl IntoIterator<Item = Plan>, script: Script) -> Self {
-        let (environment, _notices) = environment();
+        let (environment, notices) = environment();
         let pipes = Arc::new(Pipes {
             plan: Mutex::new(plan.into_iter().collect()),
             script,
             servers: Mutex::default(),
             dials: tokio::sync::watch::Sender::new(0),
         });
-        let fleet = Fleet::start_with(&[(name(), config)], environment.clone(), pipes.clone());
-        Self { fleet, pipes, environment, _notices }
+        let dialer: Arc<dyn Dialer> = pipes.clone();
+        let fleet = Fleet::start_with(&[(name(), config)], &environment, &dialer);
+        Self { fleet, pipes, environment, notices }
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {

@@ -29,14 +29,16 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts a supervisor for each enabled server. Returns at once; nothing is connected yet.
+    #[expect(clippy::needless_pass_by_value, reason = "the fleet is where the environment ends up")]
     pub fn start(servers: &[(ServerName, Server)], environment: Environment) -> Arc<Self> {
-        Self::start_with(servers, environment, Arc::new(Ladder))
+        let ladder: Arc<dyn Dialer> = Arc::new(Ladder);
+        Self::start_with(servers, &environment, &ladder)
     }
 
     pub(crate) fn start_with(
         servers: &[(ServerName, Server)],
-        environment: Environment,
-        dialer: Arc<dyn Dialer>,
+        environment: &Environment,
+        dialer: &Arc<dyn Dialer>,
     ) -> Arc<Self> {
         let offers_changed = watch::Sender::new(0);
         let stop = CancellationToken::new();

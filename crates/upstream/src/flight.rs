@@ -135,7 +135,7 @@ impl Flight {
     /// Two faults concern more than this request: the whole connection is of no use any more.
     fn consider(&self, fault: FaultPoint, text: &str) {
         if matches!(fault, FaultPoint::SessionGone | FaultPoint::NeedsAuth) {
-            self.link.give_up(Broken { fault, text: text.to_owned(), request: None });
+            self.link.give_up(&Broken { fault, text: text.to_owned(), request: None });
         }
     }
 }

@@ -22,13 +22,13 @@ pub(crate) const PROBE_MISSES: u32 = 3;
 pub(crate) const TIMEOUTS_IN_A_ROW: u32 = 3;
 
 /// Time ready after which all retry counters start anew.
-pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
 /// Exits of a child within [`CRASH_WINDOW`] that make a crash loop.
 pub(crate) const CRASHES: usize = 5;
 
 /// See [`CRASHES`].
-pub(crate) const CRASH_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const CRASH_WINDOW: Duration = Duration::from_mins(1);
 
 /// Longest time that closing one connection may take: stdin, TERM and KILL of a child take 5 s (reliability 9).
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
@@ -37,7 +37,7 @@ pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
 pub(crate) const DIAL_SLACK: Duration = Duration::from_secs(15);
 
 /// Longest first start: a launcher may download packages.
-pub(crate) const FIRST_START: Duration = Duration::from_secs(120);
+pub(crate) const FIRST_START: Duration = Duration::from_mins(2);
 
 /// Wait between a supervisor's panic and its restart.
 pub(crate) const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ pub(crate) const REFRESH_QUIET: Duration = Duration::from_millis(300);
 pub(crate) const REFRESH_SPACING: Duration = Duration::from_secs(2);
 
 /// When a list that could not be had is asked for again.
-pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(60);
+pub(crate) const REFRESH_RETRY: Duration = Duration::from_mins(1);
 
 /// Quiet time before a changed log level is sent (mcp-protocol 6.5).
 pub(crate) const LEVEL_QUIET: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_telemetry::{ServerMetrics, spawn};
+use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
 use trunkline_wire::{
     Budget, Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, ServerName, code,
 };
@@ -30,7 +30,7 @@ use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
 use crate::pending::Pending;
 use crate::signals::Signals;
-use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, Transport};
+use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Transport};
 
 /// A connection with the handshake done. Shared by its tasks, the supervisor and the calls.
 pub(crate) struct Link {
@@ -52,7 +52,7 @@ pub(crate) struct Link {
     metrics: ServerMetrics,
     budget: Budget,
     notices: mpsc::Sender<ServerNotice>,
-    environment_metrics: trunkline_telemetry::Metrics,
+    all_metrics: Metrics,
 }
 
 impl Link {
@@ -75,7 +75,7 @@ impl Link {
             heard_ms: AtomicU64::new(0),
             tasks: CancellationToken::new(),
             metrics: environment.metrics.server(server),
-            environment_metrics: environment.metrics.clone(),
+            all_metrics: environment.metrics.clone(),
             budget: environment.budget.clone(),
             notices: environment.notices.clone(),
         });
@@ -132,7 +132,7 @@ impl Link {
     ///
     /// Where answers have streams of their own, a lost session or a refused credential leaves those that run
     /// alone: they end by themselves. Only the first reason counts.
-    pub(crate) fn give_up(&self, broken: Broken) {
+    pub(crate) fn give_up(&self, broken: &Broken) {
         let spare = self.answers_apart && matches!(broken.fault, FaultPoint::SessionGone | FaultPoint::NeedsAuth);
         let first = self.down.send_if_modified(|down| {
             let first = down.is_none();
@@ -158,7 +158,7 @@ impl Link {
     pub(crate) fn abandon(&self) {
         // A connection that was already given up for a reason that spares running calls keeps sparing them.
         if !self.is_down() {
-            self.give_up(Broken {
+            self.give_up(&Broken {
                 fault: FaultPoint::LostUnanswered,
                 text: "the connection was closed by the gateway".to_owned(),
                 request: None,
@@ -182,8 +182,8 @@ impl Link {
         limit: Duration,
     ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
-            let mut flight = Flight::register(self, &method).map_err(|error| self.broken(error))?;
-            flight.send(params, false).await.map_err(|error| self.broken(error))?;
+            let mut flight = Flight::register(self, &method).map_err(broken)?;
+            flight.send(params, false).await.map_err(broken)?;
             loop {
                 match flight.next().await {
                     Mail::Notice(_) => {}
@@ -265,6 +265,7 @@ impl Link {
     }
 
     fn noticed(&self, notification: Notification, on: Option<u64>) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what we do not act on is ignored, whatever it is")]
         match notification.method {
             Method::Progress => self.to_mailbox(progress_of(&notification), notification),
             Method::LogMessage if on.is_some() => self.to_mailbox(on, notification),
@@ -283,55 +284,27 @@ impl Link {
             Method::ToolsListChanged => self.lists_changed(Kinds::TOOLS),
             Method::PromptsListChanged => self.lists_changed(Kinds::PROMPTS),
             Method::ResourcesListChanged => self.lists_changed(Kinds::RESOURCES.with(Kinds::TEMPLATES)),
-            // Unknown notifications are ignored in silence (mcp-protocol 2.5). The rest are not for a client, or
-            // take back a question that was answered at once.
-            Method::Initialize
-            | Method::Discover
-            | Method::Ping
-            | Method::ToolsList
-            | Method::ToolsCall
-            | Method::PromptsList
-            | Method::PromptsGet
-            | Method::ResourcesList
-            | Method::ResourcesTemplatesList
-            | Method::ResourcesRead
-            | Method::ResourcesSubscribe
-            | Method::ResourcesUnsubscribe
-            | Method::SubscriptionsListen
-            | Method::CompletionComplete
-            | Method::LoggingSetLevel
-            | Method::RootsList
-            | Method::SamplingCreateMessage
-            | Method::ElicitationCreate
-            | Method::TasksGet
-            | Method::TasksResult
-            | Method::TasksList
-            | Method::TasksCancel
-            | Method::TasksUpdate
-            | Method::Initialized
-            | Method::Cancelled
-            | Method::RootsListChanged
-            | Method::ElicitationComplete
-            | Method::TasksStatus
-            | Method::SubscriptionsAcknowledged
-            | Method::Other(_) => {}
+            // Unknown ones are ignored in silence (mcp-protocol 2.5); the known rest is not for a client, or takes back
+            // a question that was answered at once.
+            _ => {}
         }
     }
 
     /// Answers a server's own request. Nothing but `ping` was declared at the handshake, so all else is a method
     /// that we do not have (mcp-protocol 5.8).
     fn asked(&self, request: Request) {
-        let response = match request.method {
-            Method::Ping => Response::result(request.id, Json::literal("{}")),
-            ref method => {
-                let text = match method {
-                    Method::SamplingCreateMessage => "sampling not supported".to_owned(),
-                    other => format!("method not found: {}", other.label()),
-                };
-                Response::error(Some(request.id), RpcError::new(code::METHOD_NOT_FOUND, text).to_json())
-            }
+        let method = request.method;
+        let response = if method == Method::Ping {
+            Response::result(request.id, Json::literal("{}"))
+        } else {
+            let text = if method == Method::SamplingCreateMessage {
+                "sampling not supported".to_owned()
+            } else {
+                format!("method not found: {}", method.label())
+            };
+            Response::error(Some(request.id), RpcError::new(code::METHOD_NOT_FOUND, text).to_json())
         };
-        self.post(Outgoing { text: response.encode(), request: None, method: request.method });
+        self.post(Outgoing { text: response.encode(), request: None, method });
     }
 
     fn to_mailbox(&self, id: Option<u64>, notification: Notification) {
@@ -344,7 +317,7 @@ impl Link {
 
     fn lists_changed(&self, kinds: Kinds) {
         if self.changes.raise(kinds.bits()) {
-            self.environment_metrics.list_changed_coalesced(&self.server);
+            self.all_metrics.list_changed_coalesced(&self.server);
         }
     }
 
@@ -366,13 +339,13 @@ impl Link {
         self.metrics.notice_dropped();
     }
 
-    fn broken(&self, error: crate::transport::SendError) -> Broken {
-        Broken { fault: error.fault, text: error.text, request: None }
-    }
-
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn broken(error: SendError) -> Broken {
+    Broken { fault: error.fault, text: error.text, request: None }
 }
 
 /// Reads the shared stream to its end.
@@ -388,7 +361,7 @@ async fn read(link: Arc<Link>, mut shared: MessageStream) {
             }
         }
     };
-    link.give_up(end);
+    link.give_up(&end);
 }
 
 /// Sends what has no caller to wait for it, a few at a time. What fails is dropped (reliability 5).

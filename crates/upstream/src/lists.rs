@@ -89,23 +89,23 @@ impl Lists {
     /// A list that was not declared is empty. `limit` holds for one page.
     pub(crate) async fn fetch(link: &Arc<Link>, wanted: Kinds, last: &Self, limit: Duration) -> Self {
         let Capabilities { tools, prompts, resources, .. } = link.capabilities;
-        let list = |kind: Kind, declared: bool, last: &List| {
-            let last = last.clone();
+        let one = |kind: Kind, declared: bool, before: &List| {
+            let before = before.clone();
             async move {
                 if !declared {
                     return List::default();
                 }
                 if !wanted.has(kind.bit) {
-                    return last;
+                    return before;
                 }
-                fetch(link, kind, last, limit).await
+                fetch(link, kind, before, limit).await
             }
         };
         let (tools, prompts, resources, templates) = futures_util::join!(
-            list(TOOLS, tools, &last.tools),
-            list(PROMPTS, prompts, &last.prompts),
-            list(RESOURCES, resources, &last.resources),
-            list(TEMPLATES, resources, &last.templates),
+            one(TOOLS, tools, &last.tools),
+            one(PROMPTS, prompts, &last.prompts),
+            one(RESOURCES, resources, &last.resources),
+            one(TEMPLATES, resources, &last.templates),
         );
         Self { tools, prompts, resources, templates }
     }
