@@ -128,6 +128,11 @@ impl DialError {
         Self { kind, text: text.into(), retry_after: None }
     }
 
+    /// The same, with the server's own word on when to try again.
+    pub(crate) fn retry_after(self, wait: Option<Duration>) -> Self {
+        Self { retry_after: wait, ..self }
+    }
+
     /// What follows from it. A status of the 4xx family at connect is a fault of the configuration, but
     /// for those that say "later".
     pub(crate) fn disposition(&self) -> Disposition {
