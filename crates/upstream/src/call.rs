@@ -13,8 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-use trunkline_telemetry::ServerMetrics;
-use trunkline_wire::{Class, Json, Method, Notification, Object, Outcome};
+use trunkline_wire::{Class, Json, Method, Notification, Object, Outcome, key};
 
 use crate::deadline::Deadline;
 use crate::error::{CallError, CallErrorKind};
@@ -148,7 +147,7 @@ impl Call {
 impl Errand {
     fn new(shared: Arc<Shared>, ask: Ask) -> Self {
         let begun = Instant::now();
-        let bill = Bill { metrics: shared.metrics.clone(), method: ask.method.clone(), begun, outcome: "cancelled" };
+        let bill = Bill { shared: shared.clone(), method: ask.method.clone(), begun, outcome: "cancelled" };
         Self { class: ask.method.class(), shared, ask, bill, begun, deadline: None, resends: 0, quiet: true }
     }
 
@@ -191,11 +190,22 @@ impl Errand {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(failed(error))),
         };
-        match timeout_at(deadline.at(now), flight.send(&self.ask.params, self.ask.progress)).await {
+        let params = self.params(flight.id());
+        match timeout_at(deadline.at(now), flight.send(params)).await {
             Ok(Ok(())) => Ok(Ok((flight, place))),
             Ok(Err(error)) => Ok(Err(failed(error))),
             Err(_elapsed) => Err(self.timed_out(deadline)),
         }
+    }
+
+    /// The request's `params`. Its progress token is its id: unique on the connection, and one table serves both.
+    fn params(&mut self, id: u64) -> Json {
+        if self.ask.progress {
+            let mut meta = self.ask.params.get_object("_meta").unwrap_or_default();
+            meta.set(key::PROGRESS_TOKEN, Json::from(id));
+            self.ask.params.set("_meta", meta.to_json());
+        }
+        self.ask.params.to_json()
     }
 
     /// Waits for what comes back. `Err`: the attempt failed, and the table decides.
@@ -259,7 +269,7 @@ impl Errand {
         let shared = &self.shared;
         let tuning = &shared.server.tuning;
         if let Ok(permit) = shared.places.clone().try_acquire_owned() {
-            return Ok(Place::new(permit, &shared.metrics));
+            return Ok(Place::new(permit, shared));
         }
         let full = |why: String| {
             let text = format!("server `{}` has {} requests to work on and {why}", shared.name, tuning.in_flight_max);
@@ -269,7 +279,7 @@ impl Errand {
             return Err(full(format!("{} more waiting; try again later", tuning.queue_max)));
         };
         match timeout_at(Instant::now() + tuning.queue_wait, shared.places.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Place::new(permit, &shared.metrics)),
+            Ok(Ok(permit)) => Ok(Place::new(permit, shared)),
             Ok(Err(_)) | Err(_) => {
                 Err(full(format!("none was done within {} s; try again later", tuning.queue_wait.as_secs_f64())))
             }
@@ -417,19 +427,19 @@ fn usable(view: &StateView) -> Option<Arc<Link>> {
 /// One of a server's places, given back on drop.
 struct Place {
     _permit: OwnedSemaphorePermit,
-    metrics: ServerMetrics,
+    shared: Arc<Shared>,
 }
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit, metrics: &ServerMetrics) -> Self {
-        metrics.inflight(1);
-        Self { _permit: permit, metrics: metrics.clone() }
+    fn new(permit: OwnedSemaphorePermit, shared: &Arc<Shared>) -> Self {
+        shared.metrics.inflight(1);
+        Self { _permit: permit, shared: shared.clone() }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.metrics.inflight(-1);
+        self.shared.metrics.inflight(-1);
     }
 }
 
@@ -454,7 +464,7 @@ impl Drop for Queued<'_> {
 
 /// Counts a request once, when it is over in whatever way.
 struct Bill {
-    metrics: ServerMetrics,
+    shared: Arc<Shared>,
     method: Method,
     begun: Instant,
     outcome: &'static str,
@@ -462,7 +472,7 @@ struct Bill {
 
 impl Drop for Bill {
     fn drop(&mut self) {
-        self.metrics.request(&self.method, self.outcome, self.begun.elapsed().as_secs_f64());
+        self.shared.metrics.request(&self.method, self.outcome, self.begun.elapsed().as_secs_f64());
     }
 }
 

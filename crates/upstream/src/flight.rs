@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
-use trunkline_wire::{Id, Json, Method, Object, Request, key};
+use trunkline_wire::{Id, Json, Method, Request};
 
 use crate::link::Link;
 use crate::mailbox::{End, Mail, Mailbox};
@@ -35,9 +35,15 @@ impl Flight {
         Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, working: false })
     }
 
+    /// Its id, which is its progress token as well.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Sends the request and waits until it is known where the answer will come from.
-    pub(crate) async fn send(&mut self, params: &Object, progress: bool) -> Result<(), SendError> {
-        let out = Outgoing { text: self.text(params, progress), request: Some(self.id), method: self.method.clone() };
+    pub(crate) async fn send(&mut self, params: Json) -> Result<(), SendError> {
+        let request = Request { id: Id::from(self.id), method: self.method.clone(), params: Some(params) };
+        let out = Outgoing { text: request.encode(), request: Some(self.id), method: self.method.clone() };
         self.working = true;
         let sent = tokio::select! {
             biased;
@@ -109,21 +115,6 @@ impl Flight {
     /// When something of this request came last.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.mailbox.heard()
-    }
-
-    /// The request's text. Its progress token is its id: unique on the connection, and one table serves both.
-    fn text(&self, params: &Object, progress: bool) -> bytes::Bytes {
-        let id = Id::from(self.id);
-        let params = if progress {
-            let mut params = params.clone();
-            let mut meta = params.get_object("_meta").unwrap_or_default();
-            meta.set(key::PROGRESS_TOKEN, Json::from(self.id));
-            params.set("_meta", meta.to_json());
-            params.to_json()
-        } else {
-            params.to_json()
-        };
-        Request { id, method: self.method.clone(), params: Some(params) }.encode()
     }
 
     fn end_without_answer(&self, fault: FaultPoint, text: String) {

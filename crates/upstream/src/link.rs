@@ -183,7 +183,7 @@ impl Link {
     ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
             let mut flight = Flight::register(self, &method).map_err(broken)?;
-            flight.send(params, false).await.map_err(broken)?;
+            flight.send(params.to_json()).await.map_err(broken)?;
             loop {
                 match flight.next().await {
                     Mail::Notice(_) => {}

@@ -107,7 +107,8 @@ impl StateView {
         let what = match self.phase {
             Phase::Ready { .. } => return None,
             Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
-            Phase::Draining { .. } | Phase::Stopped => return Some(format!("server `{server}` is being stopped")),
+            Phase::Draining { .. } => return Some(format!("server `{server}` is being stopped")),
+            Phase::Stopped => return Some(format!("server `{server}` is stopped")),
             Phase::Starting if self.cause.is_some() => "is reconnecting",
             Phase::Starting => "is starting",
             Phase::Handshake => return Some(format!("server `{server}` is starting: its lists are being fetched")),

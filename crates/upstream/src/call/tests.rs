@@ -2,6 +2,7 @@
 
 use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, resource};
+use trunkline_wire::Message;
 
 use super::*;
 use crate::error::{DialError, DialErrorKind};
@@ -231,4 +232,19 @@ async fn subscriptions_are_made_again_on_a_new_connection() {
     let server = world.ready().await;
     server.saw("resources/subscribe", 1).await;
     assert_eq!(server.seen_of("resources/subscribe").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_params_of_a_request_reach_the_server_as_they_are() {
+    let world = World::new(Script::default());
+    let text = r#"{"name":"echo","arguments":{"z":1.0,"a":18446744073709551616},"_meta":{"v/x":1}}"#;
+    run(world.upstream(), Ask { progress: true, ..ask(Method::ToolsCall, text) })
+        .await
+        .1
+        .expect("answered")
+        .expect("fine");
+    let Message::Request(seen) = world.server().saw("tools/call", 1).await else { panic!("a request") };
+    let token = String::from_utf8_lossy(seen.id.json().as_bytes()).into_owned();
+    let expected = text.replace(r#"{"v/x":1}"#, &format!(r#"{{"v/x":1,"progressToken":{token}}}"#));
+    assert_eq!(seen.params.expect("params").as_bytes(), expected.as_bytes());
 }
