@@ -129,7 +129,8 @@ async fn one(mut client: Client, end: Instant, body: Bytes, answer_min: usize) -
         let sent = Instant::now();
         let (_, answer) = client.post(body.clone()).await?;
         if answer.len() < answer_min {
-            return Err(format!("short answer: {}", String::from_utf8_lossy(&answer)).into());
+            let start = String::from_utf8_lossy(&answer[..answer.len().min(300)]);
+            return Err(format!("an answer of {} bytes: {start}", answer.len()).into());
         }
         latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
     }

@@ -189,7 +189,7 @@ async fn lists(options: &Options, report: &mut Report) -> Result<(), Failure> {
         Contender { label: "trunkline, 10 servers", address: daemon.address, tool: "", pid: Some(daemon.pid()) },
     ];
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
-    let rows = take_turns(options, &contenders, 8, 100_000, |_| body.clone()).await?;
+    let rows = take_turns(options, &contenders, 8, 80_000, |_| body.clone()).await?;
     report.section("tools/list, 1000 tools, 8 clients".into(), rows);
     Ok(())
 }
