@@ -237,6 +237,9 @@ impl Errand {
     }
 
     /// Waits until the server is ready, at most [`READY_WAIT`], and not at all where that is known to be in vain.
+    ///
+    /// A server that backs off is asked for one attempt at once. If that fails, the planned one is waited for
+    /// only if it is near: a server that has been away for long costs its callers 2 s and not ten.
     async fn ready(&mut self) -> Result<Arc<Link>, CallError> {
         if let Some(link) = usable(&self.shared.states.borrow()) {
             return Ok(link);
@@ -246,16 +249,18 @@ impl Errand {
             .deadline
             .map_or(waiting_since + READY_WAIT, |deadline| deadline.at(waiting_since).min(waiting_since + READY_WAIT));
         let mut states = self.shared.states.subscribe();
+        let first_seen = states.borrow().since;
         loop {
             let view = states.borrow_and_update().clone();
             if let Some(link) = usable(&view) {
                 self.shared.metrics.ready_wait(waiting_since.elapsed().as_secs_f64());
                 return Ok(link);
             }
-            if view.next_chance(Instant::now()).is_none_or(|chance| chance > until) {
+            let may_demand = view.since == first_seen;
+            if view.next_chance(may_demand, Instant::now()).is_none_or(|chance| chance > until) {
                 return Err(self.away(&view));
             }
-            if view.demand_from.is_some() {
+            if may_demand && view.demand_from.is_some() {
                 self.shared.marks.raise(mark::DEMAND);
             }
             if timeout_at(until, states.changed()).await.is_err() {

@@ -85,10 +85,12 @@ impl StateView {
     }
 
     /// When there may be a connection again, as far as is known: at once, at the next attempt, or not by itself.
-    pub(crate) fn next_chance(&self, now: Instant) -> Option<Instant> {
+    /// `may_demand`: the caller may bring that attempt forward.
+    pub(crate) fn next_chance(&self, may_demand: bool, now: Instant) -> Option<Instant> {
         match self.phase {
             Phase::Starting | Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. } => Some(now),
-            Phase::Backoff { .. } | Phase::Open { .. } => self.demand_from.or(self.next_attempt),
+            Phase::Backoff { .. } if may_demand => self.demand_from.or(self.next_attempt),
+            Phase::Backoff { .. } | Phase::Open { .. } => self.next_attempt,
             Phase::NeedsAuth { .. }
             | Phase::Misconfigured { .. }
             | Phase::Disabled

@@ -59,7 +59,7 @@ struct Supervisor {
     dial_wanted: bool,
     dialing: Slot<Result<Dialed, DialError>>,
     fetching: Slot<Lists>,
-    probing: Slot<bool>,
+    probing: Slot<Result<(), String>>,
     closing: Slot<()>,
     /// Telling a connection what clients want.
     telling: Slot<()>,
@@ -73,7 +73,7 @@ enum Woken {
     Down(Arc<Broken>),
     Dialed(Result<Dialed, DialError>),
     Fetched(Lists),
-    Probed(bool),
+    Probed(Result<(), String>),
     Told,
     Changed(Kinds),
     Timer,
@@ -121,7 +121,7 @@ impl Supervisor {
             marks = self.shared.marks.taken() => Woken::Marks(marks),
             dialed = finished(&mut self.dialing) => Woken::Dialed(dialed),
             lists = finished(&mut self.fetching) => Woken::Fetched(lists),
-            answered = finished(&mut self.probing) => Woken::Probed(answered),
+            probed = finished(&mut self.probing) => Woken::Probed(probed),
             () = finished(&mut self.telling) => Woken::Told,
             kinds = changed(link) => Woken::Changed(kinds),
             () = at(due) => Woken::Timer,
@@ -138,9 +138,9 @@ impl Supervisor {
             Woken::Dialed(Ok(dialed)) => self.connected(dialed),
             Woken::Dialed(Err(error)) => self.not_connected(&error),
             Woken::Fetched(lists) => self.fetched(lists, now),
-            Woken::Probed(true) => self.apply(Event::ProbeAnswered, "probe_answered"),
-            Woken::Probed(false) => {
-                self.cause = Some(format!("no answer to `ping` within {} s", PROBE_TIMEOUT.as_secs()).into());
+            Woken::Probed(Ok(())) => self.apply(Event::ProbeAnswered, "probe_answered"),
+            Woken::Probed(Err(why)) => {
+                self.cause = Some(why.into());
                 self.apply(Event::ProbeMissed, "probe_missed");
             }
             Woken::Told => {}
@@ -326,8 +326,10 @@ impl Supervisor {
         let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
         self.probing = Some(Box::pin(async move {
             let begun = Instant::now();
-            let answered = link.request(Method::Ping, &Object::new(), PROBE_TIMEOUT).await.is_ok();
-            answered || link.heard() > begun
+            match link.request(Method::Ping, &Object::new(), PROBE_TIMEOUT).await {
+                Err(broken) if link.heard() <= begun => Err(broken.text),
+                Ok(_) | Err(_) => Ok(()),
+            }
         }));
     }
 

@@ -207,6 +207,23 @@ async fn a_call_to_a_server_that_stays_away_says_why_and_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_been_away_for_long_costs_a_call_one_attempt() {
+    let plan = (0..1000).map(|_| refused(DialErrorKind::Connect, "connection refused"));
+    let world = World::planned(config(), plan, Script::default());
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    loop {
+        let (begun, dials) = (Instant::now(), world.pipes.dials());
+        failure(world.upstream(), echo()).await;
+        assert!(begun.elapsed() <= READY_WAIT);
+        // The planned attempt was not near: luck decides, so this is asked until it was so.
+        if world.pipes.dials() == dials + 1 && begun.elapsed() <= Duration::from_secs(2) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn three_timeouts_in_a_row_cast_doubt() {
     let mut quick = config();
     quick.tuning.tool_timeout = Duration::from_secs(5);
