@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// Names that no revision defines are kept as text, so that they can be answered and logged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each variant is the wire name in `NAMES`, defined by mcp-protocol 1.4")]
+#[expect(missing_docs, reason = "each variant is the wire name in `TABLE`, defined by mcp-protocol 1.4")]
 pub enum Method {
     Initialize,
     Discover,
@@ -78,42 +78,45 @@ pub enum Class {
     Effect,
 }
 
-const NAMES: &[(Method, &str)] = &[
-    (Method::Initialize, "initialize"),
-    (Method::Discover, "server/discover"),
-    (Method::Ping, "ping"),
-    (Method::ToolsList, "tools/list"),
-    (Method::ToolsCall, "tools/call"),
-    (Method::PromptsList, "prompts/list"),
-    (Method::PromptsGet, "prompts/get"),
-    (Method::ResourcesList, "resources/list"),
-    (Method::ResourcesTemplatesList, "resources/templates/list"),
-    (Method::ResourcesRead, "resources/read"),
-    (Method::ResourcesSubscribe, "resources/subscribe"),
-    (Method::ResourcesUnsubscribe, "resources/unsubscribe"),
-    (Method::SubscriptionsListen, "subscriptions/listen"),
-    (Method::CompletionComplete, "completion/complete"),
-    (Method::LoggingSetLevel, "logging/setLevel"),
-    (Method::RootsList, "roots/list"),
-    (Method::SamplingCreateMessage, "sampling/createMessage"),
-    (Method::ElicitationCreate, "elicitation/create"),
-    (Method::TasksGet, "tasks/get"),
-    (Method::TasksResult, "tasks/result"),
-    (Method::TasksList, "tasks/list"),
-    (Method::TasksCancel, "tasks/cancel"),
-    (Method::TasksUpdate, "tasks/update"),
-    (Method::Initialized, "notifications/initialized"),
-    (Method::Cancelled, "notifications/cancelled"),
-    (Method::Progress, "notifications/progress"),
-    (Method::LogMessage, "notifications/message"),
-    (Method::ToolsListChanged, "notifications/tools/list_changed"),
-    (Method::PromptsListChanged, "notifications/prompts/list_changed"),
-    (Method::ResourcesListChanged, "notifications/resources/list_changed"),
-    (Method::ResourcesUpdated, "notifications/resources/updated"),
-    (Method::RootsListChanged, "notifications/roots/list_changed"),
-    (Method::ElicitationComplete, "notifications/elicitation/complete"),
-    (Method::TasksStatus, "notifications/tasks/status"),
-    (Method::SubscriptionsAcknowledged, "notifications/subscriptions/acknowledged"),
+/// One row a method: what it is called, who answers it when a client asks, and how it may be treated when its fate is
+/// uncertain.
+#[rustfmt::skip]
+const TABLE: &[(Method, &str, Owner, Class)] = &[
+    (Method::Initialize,                "initialize",                              Owner::Gateway,   Class::Handshake),
+    (Method::Discover,                  "server/discover",                         Owner::Gateway,   Class::Probe),
+    (Method::Ping,                      "ping",                                    Owner::Gateway,   Class::Probe),
+    (Method::ToolsList,                 "tools/list",                              Owner::Catalogue, Class::List),
+    (Method::ToolsCall,                 "tools/call",                              Owner::ByName,    Class::Effect),
+    (Method::PromptsList,               "prompts/list",                            Owner::Catalogue, Class::List),
+    (Method::PromptsGet,                "prompts/get",                             Owner::ByName,    Class::Read),
+    (Method::ResourcesList,             "resources/list",                          Owner::Catalogue, Class::List),
+    (Method::ResourcesTemplatesList,    "resources/templates/list",                Owner::Catalogue, Class::List),
+    (Method::ResourcesRead,             "resources/read",                          Owner::ByUri,     Class::Read),
+    (Method::ResourcesSubscribe,        "resources/subscribe",                     Owner::ByUri,     Class::State),
+    (Method::ResourcesUnsubscribe,      "resources/unsubscribe",                   Owner::ByUri,     Class::State),
+    (Method::SubscriptionsListen,       "subscriptions/listen",                    Owner::Gateway,   Class::Effect),
+    (Method::CompletionComplete,        "completion/complete",                     Owner::ByName,    Class::Read),
+    (Method::LoggingSetLevel,           "logging/setLevel",                        Owner::Gateway,   Class::State),
+    (Method::RootsList,                 "roots/list",                              Owner::Nobody,    Class::Effect),
+    (Method::SamplingCreateMessage,     "sampling/createMessage",                  Owner::Nobody,    Class::Effect),
+    (Method::ElicitationCreate,         "elicitation/create",                      Owner::Nobody,    Class::Effect),
+    (Method::TasksGet,                  "tasks/get",                               Owner::Nobody,    Class::Effect),
+    (Method::TasksResult,               "tasks/result",                            Owner::Nobody,    Class::Effect),
+    (Method::TasksList,                 "tasks/list",                              Owner::Nobody,    Class::Effect),
+    (Method::TasksCancel,               "tasks/cancel",                            Owner::Nobody,    Class::Effect),
+    (Method::TasksUpdate,               "tasks/update",                            Owner::Nobody,    Class::Effect),
+    (Method::Initialized,               "notifications/initialized",               Owner::Nobody,    Class::Effect),
+    (Method::Cancelled,                 "notifications/cancelled",                 Owner::Nobody,    Class::Effect),
+    (Method::Progress,                  "notifications/progress",                  Owner::Nobody,    Class::Effect),
+    (Method::LogMessage,                "notifications/message",                   Owner::Nobody,    Class::Effect),
+    (Method::ToolsListChanged,          "notifications/tools/list_changed",        Owner::Nobody,    Class::Effect),
+    (Method::PromptsListChanged,        "notifications/prompts/list_changed",      Owner::Nobody,    Class::Effect),
+    (Method::ResourcesListChanged,      "notifications/resources/list_changed",    Owner::Nobody,    Class::Effect),
+    (Method::ResourcesUpdated,          "notifications/resources/updated",         Owner::Nobody,    Class::Effect),
+    (Method::RootsListChanged,          "notifications/roots/list_changed",        Owner::Nobody,    Class::Effect),
+    (Method::ElicitationComplete,       "notifications/elicitation/complete",      Owner::Nobody,    Class::Effect),
+    (Method::TasksStatus,               "notifications/tasks/status",              Owner::Nobody,    Class::Effect),
+    (Method::SubscriptionsAcknowledged, "notifications/subscriptions/acknowledged",Owner::Nobody,    Class::Effect),
 ];
 
 impl Method {
@@ -122,91 +125,33 @@ impl Method {
         if let Self::Other(name) = self {
             return name;
         }
-        let row = NAMES.iter().find(|(method, _)| method == self);
-        row.expect("every variant but Other has a row in NAMES").1
+        self.row().expect("every variant but Other has a row").1
     }
 
     /// The name where it labels a metric or a log line: known names only, so that labels stay bounded (S-37).
-    pub fn label(&self) -> &str {
-        if matches!(self, Self::Other(_)) { "other" } else { self.as_str() }
+    pub fn label(&self) -> &'static str {
+        self.row().map_or("other", |row| row.1)
     }
 
     /// Who answers this request of a client.
     pub fn owner(&self) -> Owner {
-        match self {
-            Self::Initialize | Self::Discover | Self::Ping | Self::LoggingSetLevel | Self::SubscriptionsListen => {
-                Owner::Gateway
-            }
-            Self::ToolsList | Self::PromptsList | Self::ResourcesList | Self::ResourcesTemplatesList => {
-                Owner::Catalogue
-            }
-            Self::ToolsCall | Self::PromptsGet | Self::CompletionComplete => Owner::ByName,
-            Self::ResourcesRead | Self::ResourcesSubscribe | Self::ResourcesUnsubscribe => Owner::ByUri,
-            Self::RootsList
-            | Self::SamplingCreateMessage
-            | Self::ElicitationCreate
-            | Self::TasksGet
-            | Self::TasksResult
-            | Self::TasksList
-            | Self::TasksCancel
-            | Self::TasksUpdate
-            | Self::Initialized
-            | Self::Cancelled
-            | Self::Progress
-            | Self::LogMessage
-            | Self::ToolsListChanged
-            | Self::PromptsListChanged
-            | Self::ResourcesListChanged
-            | Self::ResourcesUpdated
-            | Self::RootsListChanged
-            | Self::ElicitationComplete
-            | Self::TasksStatus
-            | Self::SubscriptionsAcknowledged
-            | Self::Other(_) => Owner::Nobody,
-        }
+        self.row().map_or(Owner::Nobody, |row| row.2)
     }
 
     /// The row of the retry table that this request falls under (reliability 5).
     pub fn class(&self) -> Class {
-        match self {
-            Self::Initialize => Class::Handshake,
-            Self::Discover | Self::Ping => Class::Probe,
-            Self::ToolsList | Self::PromptsList | Self::ResourcesList | Self::ResourcesTemplatesList => Class::List,
-            Self::ResourcesRead | Self::PromptsGet | Self::CompletionComplete => Class::Read,
-            Self::LoggingSetLevel | Self::ResourcesSubscribe | Self::ResourcesUnsubscribe => Class::State,
-            Self::ToolsCall
-            | Self::SubscriptionsListen
-            | Self::RootsList
-            | Self::SamplingCreateMessage
-            | Self::ElicitationCreate
-            | Self::TasksGet
-            | Self::TasksResult
-            | Self::TasksList
-            | Self::TasksCancel
-            | Self::TasksUpdate
-            | Self::Initialized
-            | Self::Cancelled
-            | Self::Progress
-            | Self::LogMessage
-            | Self::ToolsListChanged
-            | Self::PromptsListChanged
-            | Self::ResourcesListChanged
-            | Self::ResourcesUpdated
-            | Self::RootsListChanged
-            | Self::ElicitationComplete
-            | Self::TasksStatus
-            | Self::SubscriptionsAcknowledged
-            | Self::Other(_) => Class::Effect,
-        }
+        self.row().map_or(Class::Effect, |row| row.3)
+    }
+
+    fn row(&self) -> Option<&'static (Self, &'static str, Owner, Class)> {
+        TABLE.iter().find(|row| row.0 == *self)
     }
 }
 
 impl From<&str> for Method {
     fn from(name: &str) -> Self {
-        NAMES
-            .iter()
-            .find_map(|(method, known)| (*known == name).then(|| method.clone()))
-            .unwrap_or_else(|| Self::Other(name.into()))
+        let row = TABLE.iter().find(|row| row.1 == name);
+        row.map_or_else(|| Self::Other(name.into()), |row| row.0.clone())
     }
 }
 
@@ -222,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back() {
-        for (method, name) in NAMES {
+        for (method, name, ..) in TABLE {
             assert_eq!(&Method::from(*name), method);
             assert_eq!(method.as_str(), *name);
         }
