@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 use trunkline_upstream::{Ask, CallEvent, CallerFacts, Upstream};
 use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Request, Revision};
 
@@ -44,7 +45,8 @@ pub(crate) struct Listener {
     pub outbox: Arc<Outbox>,
 }
 
-/// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome, where the gateway knows it without asking anybody.
+/// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome,
+/// where the gateway knows it without asking anybody.
 pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
@@ -85,13 +87,18 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     let client = listener.as_ref().map(|listener| listener.session.label());
     let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: CallerFacts { client } };
     let mut relay = Relay { upstream: &upstream, listener, progress: token.map(Progress::new) };
-    let ended = relay.run(ask).await;
+    // One span a call, never its contents (reliability 10).
+    let name = tool.as_ref().map(ExposedName::as_str);
+    let span = tracing::debug_span!("call", server = %upstream.name(), method = method.label(), tool = name);
+    let began = Instant::now();
+    let ended = relay.run(ask).instrument(span.clone()).await;
+    let outcome = match &ended {
+        Ok(Ok(_)) => "ok",
+        Ok(Err(_)) => "error",
+        Err(_) => "fault",
+    };
+    tracing::debug!(parent: &span, outcome, micros = began.elapsed().as_micros(), "ended");
     if let Some(tool) = &tool {
-        let outcome = match &ended {
-            Ok(Ok(_)) => "ok",
-            Ok(Err(_)) => "error",
-            Err(_) => "fault",
-        };
         hub.metrics().tool_call(upstream.name(), tool.as_str(), outcome);
     }
     match ended {

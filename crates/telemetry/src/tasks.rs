@@ -14,7 +14,8 @@ use tracing::Instrument;
 /// are literals, so it stays small.
 static PANICS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
-/// Starts `future` as the task `name`, in a span of that name.
+/// Starts `future` as the task `name`, in a span of that name (at debug level: most lines name their server, and a
+/// span costs something at each poll).
 ///
 /// A panic is logged and counted (`trunkline_task_panics_total`); the handle then resolves to an error, so
 /// that the owner can act.
@@ -27,7 +28,7 @@ where
         future.await;
     };
     #[expect(clippy::disallowed_methods, reason = "this is the helper that all others must use")]
-    tokio::spawn(watched.instrument(tracing::info_span!("task", task = name)))
+    tokio::spawn(watched.instrument(tracing::debug_span!("task", task = name)))
 }
 
 /// Returns how often each task panicked.
