@@ -33,6 +33,9 @@ pub(crate) const CRASH_WINDOW: Duration = Duration::from_mins(1);
 /// Longest time that closing one connection may take: stdin, TERM and KILL of a child take 5 s (reliability 9).
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
 
+/// The part of it that a server gets to go by itself, once its stdin is closed; TERM follows (reliability 9.6).
+pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
 /// Time that a dial gets beyond its own limits before it is given up: it must never hang.
 pub(crate) const DIAL_SLACK: Duration = Duration::from_secs(15);
 

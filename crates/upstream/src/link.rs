@@ -25,7 +25,7 @@ use trunkline_wire::{
 use crate::environment::{Environment, LogLevel, ServerNotice};
 use crate::flight::Flight;
 use crate::handshake::Handshake;
-use crate::limits::{COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH};
+use crate::limits::{CLOSE_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
 use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
 use crate::pending::Pending;
@@ -167,11 +167,11 @@ impl Link {
         self.tasks.cancel();
     }
 
-    /// Abandons the connection and takes leave of the server within `grace`.
-    pub(crate) async fn close(&self, grace: Duration) {
+    /// Abandons the connection and takes leave of the server, within `CLOSE_GRACE` in all.
+    pub(crate) async fn close(&self) {
         self.abandon();
         // The transport keeps its own time; this is the last resort against one that does not.
-        let _ = tokio::time::timeout(grace.saturating_mul(2), self.transport.close(grace)).await;
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.transport.close(LEAVE_GRACE)).await;
     }
 
     /// Asks something on the gateway's own behalf and waits at most `limit` for the answer.

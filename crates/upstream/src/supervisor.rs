@@ -19,7 +19,7 @@ use crate::backoff::Luck;
 use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{CLOSE_GRACE, DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
+use crate::limits::{DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
 use crate::link::Link;
 use crate::lists::Lists;
 use crate::offer::Kinds;
@@ -293,7 +293,7 @@ impl Supervisor {
                 earlier.await;
             }
             if let Some(link) = link {
-                link.close(CLOSE_GRACE).await;
+                link.close().await;
             }
         }));
     }
