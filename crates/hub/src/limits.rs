@@ -39,6 +39,9 @@ pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_mins(5);
 /// Least time between two progress events of one call: ten per second (mcp-protocol 2.7).
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
+/// How many of one call may go at once before that holds: a few quick steps are told one by one.
+pub(crate) const PROGRESS_BURST: u32 = 10;
+
 /// Quiet time before a list change is announced.
 pub(crate) const ANNOUNCE_QUIET: Duration = Duration::from_millis(300);
 

@@ -1,27 +1,28 @@
 //! Progress of one call on its way to the client (mcp-protocol 2.7).
 //!
-//! The client's own token comes back with it. At most ten events a second leave; the newest waits for its turn
-//! and goes out before the answer, values that do not grow never do.
+//! The client's own token comes back with it. A burst of ten leaves at once, then at most ten a second; the newest
+//! waits for its turn and goes out before the answer, values that do not grow never do.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 use trunkline_wire::{Json, Method, Notification, Object, key};
 
-use crate::limits::PROGRESS_EVERY;
+use crate::limits::{PROGRESS_BURST, PROGRESS_EVERY};
 
 /// Holds back what would come too often.
 #[derive(Debug)]
 pub(crate) struct Progress {
     token: Json,
     last: f64,
-    next: Option<Instant>,
+    /// What was sent is paid for until then, at one per `PROGRESS_EVERY`; a burst's worth may be owed.
+    paid: Option<Instant>,
     held: Option<Object>,
 }
 
 impl Progress {
     /// Progress for the client's token.
     pub(crate) fn new(token: Json) -> Self {
-        Self { token, last: f64::NEG_INFINITY, next: None, held: None }
+        Self { token, last: f64::NEG_INFINITY, paid: None, held: None }
     }
 
     /// Takes a notice of the server. Returns what is to be sent now.
@@ -32,28 +33,32 @@ impl Progress {
             return None;
         }
         self.last = value;
-        if self.next.is_some_and(|next| now < next) {
+        if self.next().is_some_and(|next| now < next) {
             self.held = Some(params);
             return None;
         }
-        self.next = Some(now + PROGRESS_EVERY);
         self.held = None;
-        Some(self.message(params))
+        Some(self.send(params, now))
     }
 
     /// When something held back may go.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.held.as_ref().and(self.next)
+        self.held.as_ref().and_then(|_| self.next())
     }
 
     /// Takes out what is held back: its time has come, or the answer has.
     pub(crate) fn flush(&mut self, now: Instant) -> Option<Bytes> {
         let params = self.held.take()?;
-        self.next = Some(now + PROGRESS_EVERY);
-        Some(self.message(params))
+        Some(self.send(params, now))
     }
 
-    fn message(&self, mut params: Object) -> Bytes {
+    /// When the next may go.
+    fn next(&self) -> Option<Instant> {
+        self.paid.and_then(|paid| paid.checked_sub(PROGRESS_EVERY * (PROGRESS_BURST - 1)))
+    }
+
+    fn send(&mut self, mut params: Object, now: Instant) -> Bytes {
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + PROGRESS_EVERY);
         params.set(key::PROGRESS_TOKEN, self.token.clone());
         Notification { method: Method::Progress, params: Some(params.to_json()) }.encode()
     }
@@ -75,21 +80,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_newest_value_goes_out_and_what_does_not_grow_never_does() {
+    async fn a_burst_goes_at_once_then_the_newest_waits_and_what_does_not_grow_never_goes() {
         let mut progress = Progress::new(Json::from("mine"));
         let start = Instant::now();
         assert_eq!(
             text(progress.take(&notice("1"), start)),
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":1,"total":10,"x":1}}"#
         );
+        for value in 2..=PROGRESS_BURST {
+            assert!(progress.take(&notice(&value.to_string()), start).is_some());
+        }
         assert_eq!(progress.due(), None);
-        for value in ["2", "3.5", "3.0", "3.5"] {
+        for value in ["12", "13.5", "13.0", "13.5"] {
             assert_eq!(progress.take(&notice(value), start), None);
         }
-        assert_eq!(progress.due(), Some(start + PROGRESS_EVERY));
-        assert!(text(progress.flush(start + PROGRESS_EVERY)).contains(r#""progress":3.5"#));
-        assert_eq!(progress.flush(start), None);
-        let later = start + Duration::from_secs(1);
-        assert!(text(progress.take(&notice("4"), later)).contains(r#""progress":4"#));
+        let due = progress.due().expect("one is held");
+        assert_eq!(due, start + PROGRESS_EVERY);
+        assert!(text(progress.flush(due)).contains(r#""progress":13.5"#));
+        assert_eq!(progress.flush(due), None);
+        assert_eq!(progress.take(&notice("14"), due), None, "the burst is spent");
+        assert!(progress.take(&notice("15"), due + PROGRESS_EVERY).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_second_earns_the_burst_anew() {
+        let mut progress = Progress::new(Json::from(1));
+        let start = Instant::now();
+        let sent = |progress: &mut Progress, from: u32, now| {
+            (from..from + 20).filter(|value| progress.take(&notice(&value.to_string()), now).is_some()).count()
+        };
+        assert_eq!(sent(&mut progress, 0, start), 10);
+        assert_eq!(sent(&mut progress, 20, start + Duration::from_secs(5)), 10);
     }
 }
