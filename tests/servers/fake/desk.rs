@@ -5,6 +5,7 @@
 //! * `received`: one JSON object a line for every message or HTTP request that came in.
 //! * `effects`: one nonce a line for every run of the tool `effect`.
 //! * `cancelled`: one line for every `notifications/cancelled`.
+//! * `ends`: `stdin closed`, and with `--stubborn` every `TERM` (stdio).
 //! * `fault`: written by the test; the name of the fault in force while the file exists.
 //! * `forget`: written by the test; the HTTP server forgets all sessions before the next POST.
 

@@ -28,7 +28,7 @@ pub(crate) async fn serve(server: Arc<Server>) -> ExitCode {
     }
     tokio::time::sleep(server.options.slow_start).await;
     if server.options.stubborn {
-        ignore_term();
+        note_term(&server);
     }
 
     let output = Output::new();
@@ -43,6 +43,7 @@ pub(crate) async fn serve(server: Arc<Server>) -> ExitCode {
         let server = server.clone();
         move || {
             read(&server, &session, &lines, &output);
+            server.desk.note("ends", "stdin closed");
             server.forget(&session);
         }
     });
@@ -55,9 +56,15 @@ pub(crate) async fn serve(server: Arc<Server>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn ignore_term() {
+/// From now on TERM is written down, and that is all.
+fn note_term(server: &Arc<Server>) {
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a handler");
-    tokio::spawn(async move { while term.recv().await.is_some() {} });
+    let server = server.clone();
+    tokio::spawn(async move {
+        while term.recv().await.is_some() {
+            server.desk.note("ends", "TERM");
+        }
+    });
 }
 
 fn read(server: &Arc<Server>, session: &Arc<Session>, lines: &mpsc::Sender<String>, output: &Output) {

