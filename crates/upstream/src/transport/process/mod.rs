@@ -99,13 +99,23 @@ pub(crate) enum Exit {
     Unknown,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Life {
-    Starting,
-    Running(u32),
-    Failed(String),
+/// What is known of a tree. Facts are only ever added: whoever looks late, after a child that ended at once, still
+/// sees that it began.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    /// The command's process id, or why it could not be run.
+    begun: Option<Result<u32, String>>,
+    /// How the command ended.
+    exit: Option<Exit>,
+    /// Nobody is left.
+    gone: bool,
+}
+
+/// A line of the guard's.
+enum Report {
+    Begun(Result<u32, String>),
     Exited(Exit),
-    Gone(Exit),
+    Gone,
 }
 
 /// This daemon's part of every marker. Random, so that no other daemon's children are ever taken for ours.
@@ -133,19 +143,17 @@ pub(crate) async fn start(
     let Spawned { guard, life, stdin, stdout, stderr } = spawned.await.map_err(io::Error::other)??;
 
     let (stop, stopped) = watch::channel(None);
-    let (living, life_seen) = watch::channel(Life::Starting);
+    let (living, life_seen) = watch::channel(Life::default());
     let owner = Owner { guard, living, stopped, mark, metrics: metrics.clone() };
     trunkline_telemetry::spawn("child", owner.run(life));
 
     let mut tree = Tree { pid: 0, stop, life: life_seen };
-    let begun = timeout(START_LIMIT, tree.life.wait_for(|life| *life != Life::Starting)).await;
+    let begun = timeout(START_LIMIT, tree.life.wait_for(|life| life.begun.is_some() || life.gone)).await;
     let begun = begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it did not report in time"))?;
-    match begun.map(|life| life.clone()) {
-        Ok(Life::Running(pid)) => tree.pid = pid,
-        Ok(Life::Failed(why)) => return Err(StartError::Command(why)),
-        Ok(Life::Starting | Life::Exited(_) | Life::Gone(_)) | Err(_) => {
-            return Err(io::Error::other("it ended before it ran the command").into());
-        }
+    match begun.ok().and_then(|life| life.begun.clone()) {
+        Some(Ok(pid)) => tree.pid = pid,
+        Some(Err(why)) => return Err(StartError::Command(why)),
+        None => return Err(io::Error::other("it ended before it ran the command").into()),
     }
     Ok(Started { tree, stdin, stdout, stderr })
 }
@@ -158,24 +166,19 @@ impl Tree {
 
     /// Resolves when the command itself has ended.
     pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + 'static {
-        self.life_until(|life| matches!(life, Life::Exited(_) | Life::Gone(_)))
+        self.life_until(|life| life.exit.is_some() || life.gone)
     }
 
     /// Ends the tree: `grace` to heed the end of stdin, TERM, one and a half times `grace`, KILL. Resolves when
     /// nobody is left. Dropping the future changes nothing.
     pub(crate) fn stop(&self, grace: Duration) -> impl Future<Output = Exit> + Send + 'static {
         self.stop.send_replace(Some(grace));
-        self.life_until(|life| matches!(life, Life::Gone(_)))
+        self.life_until(|life| life.gone)
     }
 
     fn life_until(&self, holds: fn(&Life) -> bool) -> impl Future<Output = Exit> + Send + 'static {
         let mut life = self.life.clone();
-        async move {
-            match life.wait_for(holds).await.as_deref() {
-                Ok(Life::Exited(exit) | Life::Gone(exit)) => *exit,
-                Ok(Life::Starting | Life::Running(_) | Life::Failed(_)) | Err(_) => Exit::Unknown,
-            }
-        }
+        async move { life.wait_for(holds).await.ok().and_then(|life| life.exit).unwrap_or(Exit::Unknown) }
     }
 }
 
@@ -250,7 +253,7 @@ struct Owner {
 impl Owner {
     async fn run(mut self, life: UnixStream) {
         self.metrics.children(1);
-        let exit = self.follow(life).await;
+        self.follow(life).await;
         // The socket is closed by now, so even a guard that missed every word is on its way out.
         if timeout(GUARD_EXIT_LIMIT, self.guard.wait()).await.is_err() {
             let _ = self.guard.kill().await;
@@ -265,30 +268,27 @@ impl Owner {
             Err(error) => tracing::error!(mark = self.mark, %error, "sweep failed"),
         }
         self.metrics.children(-1);
-        self.living.send_replace(Life::Gone(exit));
+        self.living.send_modify(|life| life.gone = true);
     }
 
     /// Follows the guard's reports to the last, and passes on the word to stop.
-    async fn follow(&mut self, life: UnixStream) -> Exit {
+    async fn follow(&mut self, life: UnixStream) {
         let (reports, mut words) = life.into_split();
         let mut reports = BufReader::new(reports).lines();
-        let mut exit = Exit::Unknown;
         let mut deadline = None;
         loop {
             tokio::select! {
                 report = reports.next_line() => match report {
                     Ok(Some(report)) => match read_report(&report) {
-                        Some(Life::Gone(_)) => return exit,
-                        Some(now) => {
-                            if let Life::Exited(seen) = now {
-                                exit = seen;
-                                deadline.get_or_insert_with(|| stop_deadline(STOP_GRACE));
-                            }
-                            self.living.send_replace(now);
+                        Some(Report::Begun(begun)) => self.living.send_modify(|life| life.begun = Some(begun)),
+                        Some(Report::Exited(exit)) => {
+                            deadline.get_or_insert_with(|| stop_deadline(STOP_GRACE));
+                            self.living.send_modify(|life| life.exit = Some(exit));
                         }
+                        Some(Report::Gone) => return,
                         None => tracing::warn!(report, "report of a guard not understood"),
                     },
-                    Ok(None) | Err(_) => return exit,
+                    Ok(None) | Err(_) => return,
                 },
                 grace = next_word(&mut self.stopped), if deadline.is_none() => {
                     deadline = Some(stop_deadline(grace));
@@ -298,7 +298,7 @@ impl Owner {
                 () = until(deadline) => {
                     tracing::warn!(mark = self.mark, "guard did not end its tree in time");
                     let _ = self.guard.start_kill();
-                    return exit;
+                    return;
                 }
             }
         }
@@ -321,17 +321,17 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-fn read_report(line: &str) -> Option<Life> {
+fn read_report(line: &str) -> Option<Report> {
     let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
     Some(match what {
-        "started" => Life::Running(rest.parse().ok()?),
-        "failed" => Life::Failed(rest.to_owned()),
-        "exited" => Life::Exited(match rest.split_once(' ')? {
+        "started" => Report::Begun(Ok(rest.parse().ok()?)),
+        "failed" => Report::Begun(Err(rest.to_owned())),
+        "exited" => Report::Exited(match rest.split_once(' ')? {
             ("code", number) => Exit::Code(number.parse().ok()?),
             ("signal", number) => Exit::Signal(number.parse().ok()?),
             _ => return None,
         }),
-        "gone" => Life::Gone(Exit::Unknown),
+        "gone" => Report::Gone,
         _ => return None,
     })
 }
