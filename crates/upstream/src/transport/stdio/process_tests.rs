@@ -150,6 +150,7 @@ async fn a_tree_that_ignores_everything_is_gone_after_close() {
     );
     let (transport, _stream) = run(&script, &environment).await;
     while !is_running(&format!("sleep\0{seconds}")) {
+        assert!(daemon.try_wait().expect("it ran").is_none(), "it lives until it is killed");
         sleep(Duration::from_millis(10)).await;
     }
     transport.close(Duration::from_millis(200)).await;
@@ -184,6 +185,7 @@ async fn a_killed_guard_takes_its_tree_along() {
     let (transport, mut stream) = run(&script, &environment).await;
     let pid = transport.facts().pid.expect("a child");
     while !is_running(&format!("sleep\0{seconds}")) {
+        assert!(daemon.try_wait().expect("it ran").is_none(), "it lives until it is killed");
         sleep(Duration::from_millis(10)).await;
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -217,6 +219,7 @@ async fn a_killed_daemon_leaves_nobody() {
         .spawn()
         .expect("it runs");
     while !is_running(&format!("sleep\0{seconds}")) {
+        assert!(daemon.try_wait().expect("it ran").is_none(), "it lives until it is killed");
         sleep(Duration::from_millis(10)).await;
     }
     daemon.kill().expect("it ran");
