@@ -12,6 +12,9 @@ use crate::link::Link;
 use crate::offer::Complaint;
 use crate::state::{Phase, State};
 
+/// A wait that a caller would rather cut short.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+
 /// The state a server is in, as its supervisor published it.
 #[derive(Clone)]
 pub struct StateView {
@@ -103,7 +106,12 @@ impl StateView {
     pub(crate) fn sentence(&self, server: &ServerName, now: Instant) -> Option<String> {
         let cause = self.cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
         let next = match self.next_attempt {
-            Some(at) => format!(", next attempt in {}", seconds(at.saturating_duration_since(now))),
+            Some(at) => {
+                let wait = at.saturating_duration_since(now);
+                // Whoever reads of a long wait must know that it need not be waited for.
+                let sooner = self.demand_from.is_some() && wait > LONG_WAIT;
+                format!(", next attempt in {}{}", seconds(wait), if sooner { ", or with the next call" } else { "" })
+            }
             None => String::new(),
         };
         let what = match self.phase {
@@ -112,7 +120,7 @@ impl StateView {
             Phase::Draining { .. } => return Some(format!("server `{server}` is being stopped")),
             Phase::Stopped => return Some(format!("server `{server}` is stopped")),
             Phase::Starting if self.cause.is_some() => "is reconnecting",
-            Phase::Starting => "is starting",
+            Phase::Starting => return Some(format!("server `{server}` is starting: it has not answered yet")),
             Phase::Handshake => return Some(format!("server `{server}` is starting: its lists are being fetched")),
             Phase::Suspect { .. } => {
                 return Some(format!("server `{server}` is connected but does not answer; it is being probed"));
@@ -145,19 +153,32 @@ mod tests {
     use crate::error::Disposition;
     use crate::state::{Event, Failure, step};
 
-    fn sentence(disposition: Disposition) -> String {
+    fn failed(disposition: Disposition) -> StateView {
         let now = Instant::now();
         let failed = Event::DialFailed(Failure { disposition, ..Failure::SILENT });
         let (state, _) = step(State::starting(now), failed, now, Luck(0.5));
+        StateView::new(&state, now, Some("no route".into()), None)
+    }
+
+    fn sentence(view: &StateView) -> String {
         let server = ServerName::new("git").expect("a name");
-        StateView::new(&state, now, Some("no route".into()), None).sentence(&server, now).expect("it is away")
+        view.sentence(&server, Instant::now()).expect("it is away")
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_away_says_why_and_what_comes_next() {
-        let backoff = sentence(Disposition::Backoff);
+        let backoff = sentence(&failed(Disposition::Backoff));
         assert_eq!(backoff, "server `git` is reconnecting, next attempt in 1 s: no route");
-        let auth = sentence(Disposition::NeedsAuth);
+        let auth = sentence(&failed(Disposition::NeedsAuth));
         assert_eq!(auth, "server `git` refuses the credential, next attempt in 60 s: no route");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_is_told_with_what_cuts_it_short() {
+        let far = Some(Instant::now() + Duration::from_secs(48));
+        let backoff = StateView { next_attempt: far, ..failed(Disposition::Backoff) };
+        let told = sentence(&backoff);
+        assert_eq!(told, "server `git` is reconnecting, next attempt in 48 s, or with the next call: no route");
+        let on_its_word = StateView { demand_from: None, ..backoff };
+        assert_eq!(sentence(&on_its_word), "server `git` is reconnecting, next attempt in 48 s: no route");
     }
 }

@@ -50,6 +50,9 @@ const BAD_LINES_WINDOW: Duration = Duration::from_secs(10);
 /// Of a bad line, or of stderr, in an error text.
 const SHOWN_CHARS: usize = 300;
 
+/// How far back the last words are looked for: past the frames of a stack trace.
+const LAST_WORDS_BYTES: usize = 4096;
+
 /// Runs the server's command.
 ///
 /// Returns as soon as it runs; whether it speaks MCP is the handshake's business. If it exits meanwhile, the stream
@@ -376,10 +379,31 @@ impl Stderr {
     /// The end of it, as the end of a sentence.
     async fn last_words(&self, name: &ServerName, journal: &Journal) -> String {
         let _ = timeout(LAST_WORDS_LIMIT / 2, self.ended.cancelled()).await;
-        let tail = journal.stderr_tail(name, self.written.load(Ordering::Relaxed).min(SHOWN_CHARS));
-        let said = redact::printable(tail.trim(), SHOWN_CHARS);
+        let tail = journal.stderr_tail(name, self.written.load(Ordering::Relaxed).min(LAST_WORDS_BYTES));
+        let said = gist(&tail);
         if said.is_empty() { "; it wrote nothing to stderr".to_owned() } else { format!("; its last words: {said}") }
     }
+}
+
+/// What a person would quote: the last lines, without what is indented under them, as stack frames and quoted source
+/// are, and without lines of brackets. The message stands above the frames in Node, below them in Python.
+fn gist(tail: &str) -> String {
+    let told = |line: &&str| !line.starts_with(char::is_whitespace) && line.contains(char::is_alphanumeric);
+    let mut kept = Vec::new();
+    let mut room = SHOWN_CHARS;
+    for line in tail.lines().rev().filter(told) {
+        let line = redact::printable(line.trim_end(), SHOWN_CHARS);
+        if line.len() > room && !kept.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(line.len());
+        kept.push(line);
+    }
+    if kept.is_empty() {
+        return redact::printable(tail.trim(), SHOWN_CHARS);
+    }
+    kept.reverse();
+    kept.join(" | ")
 }
 
 #[cfg(all(test, target_os = "linux"))]
