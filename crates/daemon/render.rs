@@ -129,12 +129,9 @@ pub(crate) fn status(report: &Report) -> String {
     let away = report.servers.iter().filter_map(|server| server.reason.as_deref().map(|reason| (server, reason)));
     let mut notes: Vec<String> = away
         .map(|(server, reason)| {
-            // The sentence begins with the server's name where the daemon wrote it.
-            if reason.starts_with(&server.name) {
-                field(reason)
-            } else {
-                format!("{}: {}", field(&server.name), field(reason))
-            }
+            // In a tool result the sentence must name the server; here the name stands in front, as in the table.
+            let reason = reason.strip_prefix(&format!("server `{}` ", server.name)).unwrap_or(reason);
+            format!("{}: {}", field(&server.name), field(reason))
         })
         .collect();
     for server in report.servers.iter().filter(|server| !server.complaints.is_empty()) {
@@ -320,7 +317,7 @@ mod tests {
                 {"name": "linear", "state": "ready", "since_seconds": 312.4, "transport": "http", "revision": "2025-06-18",
                  "in_flight": 1, "tools": 22, "complaints": [{"what": "tool `x`", "why": "it has no inputSchema"}]},
                 {"name": "figma", "state": "backoff", "since_seconds": 12, "tools": 4, "stale": true,
-                 "reason": "figma: 503 Service Unavailable from its address; is the app's MCP server switched on? retrying in 8 s"},
+                 "reason": "server `figma` is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address"},
                 {"name": "evil", "state": "misconfigured", "since_seconds": 90_000, "reason": "said \u{1b}[31mred\nline"},
                 {"name": "old", "state": "disabled", "since_seconds": 1},
             ],
@@ -336,7 +333,7 @@ mod tests {
         old     disabled       -          -           0      0          1 s
         * as listed before the connection was lost
 
-        figma: 503 Service Unavailable from its address; is the app's MCP server switched on? retrying in 8 s
+        figma: is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address
         evil: said \u{1b}[31mred\nline
         linear: 1 complaint
             tool `x`: it has no inputSchema

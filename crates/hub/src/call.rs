@@ -54,11 +54,11 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends four methods here")]
     let (upstream, tool, wrapped) = match &request.method {
         Method::ToolsCall => {
-            let (upstream, name) = by_name(&catalog.tools, &mut params, "tool").map_err(invalid)?;
+            let (upstream, name) = by_name(hub, &catalog.tools, &mut params, "tool").map_err(invalid)?;
             (upstream, Some(name), None)
         }
         Method::PromptsGet => {
-            let (upstream, _) = by_name(&catalog.prompts, &mut params, "prompt").map_err(invalid)?;
+            let (upstream, _) = by_name(hub, &catalog.prompts, &mut params, "prompt").map_err(invalid)?;
             (upstream, None, None)
         }
         Method::CompletionComplete => {
@@ -183,11 +183,20 @@ impl Relay<'_> {
 }
 
 /// Looks the member `name` up and puts the server's own name in its place.
-fn by_name(table: &Table, params: &mut Object, noun: &str) -> Result<(Upstream, ExposedName), String> {
+fn by_name(hub: &Hub, table: &Table, params: &mut Object, noun: &str) -> Result<(Upstream, ExposedName), String> {
     let name = params.get_str("name").ok_or("`name` is missing or no string")?;
-    let entry = table.get(&name).ok_or_else(|| format!("unknown {noun}: {}", shown(&name)))?;
+    let entry = table.get(&name).ok_or_else(|| unknown(hub, noun, &name))?;
     params.set("name", entry.original_json.clone());
     Ok((entry.upstream.clone(), entry.name.clone()))
+}
+
+/// Says that there is no such name, and if its server is away, which may be the reason, what is the matter with that.
+/// The server is wanted, as by a call; but the prefix is read for no more than that: no call is ever routed by it.
+fn unknown(hub: &Hub, noun: &str, name: &str) -> String {
+    let is_of = |it: &&Upstream| name.strip_prefix(&it.name().namespace()).is_some_and(|rest| rest.starts_with("__"));
+    let away = hub.fleet().all().iter().filter(is_of).find_map(|it| it.status().reason.inspect(|_| it.want()));
+    let away = away.map_or_else(String::new, |reason| format!("; {reason}"));
+    format!("unknown {noun}: {}{away}", shown(name))
 }
 
 /// Looks the reference of a completion up and makes it the server's own (mcp-protocol 5.6).
@@ -196,7 +205,7 @@ fn by_reference(hub: &Hub, params: &mut Object) -> Result<Upstream, String> {
     let upstream = match reference.get_str("type").as_deref() {
         Some("ref/prompt") => {
             reference.remove("title");
-            by_name(&hub.catalog().prompts, &mut reference, "prompt")?.0
+            by_name(hub, &hub.catalog().prompts, &mut reference, "prompt")?.0
         }
         Some("ref/resource") => {
             let uri = reference.get_str("uri").ok_or("`ref.uri` is missing or no string")?;

@@ -109,3 +109,11 @@ async fn the_command_line_hears_of_an_unknown_tool_too() {
     let error = hub.call_direct("x__y", None).await.expect_err("no such tool");
     assert!(std::str::from_utf8(error.as_bytes()).expect("text").contains("unknown tool"));
 }
+
+#[tokio::test]
+async fn an_unknown_tool_of_a_server_that_is_away_is_explained() {
+    let hub = hub(&[("git", server()), ("gi", server())], &Config::default());
+    let error = hub.call_direct("git__log", None).await.expect_err("no such tool");
+    let text = std::str::from_utf8(error.as_bytes()).expect("text");
+    assert!(text.contains("unknown tool: git__log; server `git` is disabled"), "{text}");
+}

@@ -414,7 +414,7 @@ impl Errand {
                     Class::Effect => "; it may have acted: check before you call it again",
                     Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State => "",
                 };
-                let text = format!("server `{name}` was sent {method} and gave no answer: {text}{advice}");
+                let text = format!("server `{name}` was sent {method} and gave no result: {text}{advice}");
                 (CallErrorKind::OutcomeUnknown, Outcome::Unknown, text)
             }
         };

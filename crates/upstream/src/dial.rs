@@ -206,7 +206,8 @@ impl Ladder<'_> {
             Seen::CaFile => DialError::new(DialErrorKind::Config, failure.text),
             Seen::Status(status) => self.status_sentence(status, &failure.text, &address),
             Seen::Other => {
-                DialError::new(DialErrorKind::Handshake, format!("the server at {address} {}", failure.text))
+                let check = format!("check that `url` in [mcp_servers.{}] is its MCP address", self.name);
+                DialError::new(DialErrorKind::Handshake, format!("the server at {address} {}; {check}", failure.text))
             }
         };
         error.retry_after(failure.retry_after)
@@ -219,7 +220,7 @@ impl Ladder<'_> {
         let text = match status.as_u16() {
             401 | 403 => return DialError::new(DialErrorKind::Auth, self.auth_sentence(status, address)),
             503 if Address::new(self.http.url.clone()).is_some_and(|address| address.is_loopback()) => {
-                format!("{status} from its address ({address}); is the desktop app's MCP server switched on?")
+                format!("{status} from its address ({address}){said}; is the desktop app's MCP server switched on?")
             }
             429 | 500..=599 => format!("{status} from its address ({address}){said}"),
             300..=399 => format!("its address ({address}) {seen}"),

@@ -169,6 +169,12 @@ impl Upstream {
         Call::begin(self.0.clone(), ask).await
     }
 
+    /// Wants a server that waits for its next attempt: it is made now, if the last one is not too fresh.
+    /// Calls do so by themselves.
+    pub fn want(&self) {
+        self.0.marks.raise(mark::DEMAND);
+    }
+
     /// Closes the connection and opens a new one at once, whatever the state. Does nothing if it is disabled.
     pub fn restart(&self) {
         self.0.marks.raise(mark::RESTART);
