@@ -75,7 +75,7 @@ fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
         })
         .collect();
     let text = [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]}"].concat();
-    reply::message(StatusCode::OK, text.into())
+    reply::message(StatusCode::OK, Bytes::from(text))
 }
 
 /// Calls a tool: `{"result": …}` or `{"error": {"code", "message", "data"}}`, both as the server or the hub put it.

@@ -1,4 +1,4 @@
-//! [`Body`]: what a response carries, either one piece or a stream of pieces.
+//! [`Body`]: what a response carries, either one text or a stream of pieces.
 //!
 //! One concrete type instead of a boxed trait object, so that the common answer, one piece of JSON, costs
 //! no allocation of its own. A body also tells its connection when the response is over: see [`Phase`].
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
+use trunkline_wire::Text;
 
 /// A response body.
 pub(crate) struct Body {
@@ -21,7 +22,7 @@ pub(crate) struct Body {
 }
 
 enum Content {
-    Whole(Option<Bytes>),
+    Whole(std::array::IntoIter<Bytes, 3>),
     Stream(BoxStream<'static, Bytes>),
 }
 
@@ -74,13 +75,12 @@ impl Drop for Busy {
 impl Body {
     /// No content.
     pub(crate) fn empty() -> Self {
-        Self { content: Content::Whole(None), busy: None }
+        Self::whole(Text::default())
     }
 
-    /// One piece, with a known length.
-    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), busy: None }
+    /// One text, with a known length. Its pieces go out in one write, and no piece is copied.
+    pub(crate) fn whole(text: impl Into<Text>) -> Self {
+        Self { content: Content::Whole(text.into().into_pieces().into_iter()), busy: None }
     }
 
     /// Pieces as they come.
@@ -101,7 +101,9 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.content {
-            Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Whole(pieces) => {
+                Poll::Ready(pieces.find(|piece| !piece.is_empty()).map(|piece| Ok(Frame::data(piece))))
+            }
             Content::Stream(pieces) => {
                 pieces.poll_next_unpin(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -109,13 +111,18 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Whole(None))
+        matches!(&self.content, Content::Whole(pieces) if left(pieces) == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Whole(pieces) => SizeHint::with_exact(left(pieces)),
             Content::Stream(_) => SizeHint::default(),
         }
     }
+}
+
+/// Bytes still to come.
+fn left(pieces: &std::array::IntoIter<Bytes, 3>) -> u64 {
+    pieces.as_slice().iter().map(|piece| piece.len() as u64).sum()
 }

@@ -23,7 +23,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::sleep;
 use trunkline_hub::{EventStream, Refusal, Reply, Session, Wants};
 use trunkline_wire::{
-    Era, Fault, FaultCode, Id, Malformed, Message, Method, Outcome, Request as Call, Revision, RpcError, code, key,
+    Era, Fault, FaultCode, Id, Malformed, Message, Method, Outcome, Request as Call, Revision, RpcError, Text, code,
+    key,
 };
 
 use crate::Edge;
@@ -147,7 +148,7 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
         return refused(&Refusal::ShuttingDown, &call.id);
     }
     match edge.hub.open(call) {
-        Ok((session, response)) => in_session(one(head.wants, response.encode()), &session),
+        Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
         Err(refusal) => refused(&refusal, &call.id),
     }
 }
@@ -175,7 +176,7 @@ async fn in_flight(edge: &Arc<Edge>, wants: Wants, session: &Arc<Session>, call:
     let reply = tokio::select! {
         biased;
         reply = edge.hub.handle(session, Message::Request(call), wants) => reply,
-        () = stopped(edge.clone()) => Reply::One(reply::cut_short(id.clone())),
+        () = stopped(edge.clone()) => Reply::One(reply::cut_short(id.clone()).into()),
     };
     match reply {
         Reply::One(text) => one(wants, text),
@@ -241,9 +242,9 @@ async fn batch(edge: &Arc<Edge>, head: &Head, members: Vec<Result<Message, Malfo
         bare(StatusCode::ACCEPTED)
     } else if head.wants.json {
         let array = [&b"["[..], &answers.join(&b","[..]), b"]"].concat();
-        reply::message(StatusCode::OK, array.into())
+        reply::message(StatusCode::OK, Bytes::from(array))
     } else {
-        reply::as_events(answers)
+        reply::as_events(answers.into_iter().map(Text::from).collect())
     };
     in_session(response, &session)
 }
@@ -259,7 +260,7 @@ async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants
         () = stopped(edge.clone()) => Reply::Accepted,
     };
     match reply {
-        Reply::One(text) => text,
+        Reply::One(text) => text.into_bytes(),
         Reply::Events(events) => last_of(events).await.unwrap_or_else(|| reply::cut_short(id)),
         Reply::Refused(refusal) => refusal.response(Some(id)),
         Reply::Accepted => reply::cut_short(id),
@@ -268,7 +269,7 @@ async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants
 
 /// The answer is what ends a call's stream.
 async fn last_of(events: EventStream) -> Option<Bytes> {
-    events.fold(None, |_, event| async { Some(event.data) }).await
+    events.fold(None, |_, event| async { Some(event.data.into_bytes()) }).await
 }
 
 fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
@@ -448,8 +449,8 @@ fn error_text(id: Option<Id>, error: &RpcError) -> Bytes {
 }
 
 /// One message as the client can take it.
-fn one(wants: Wants, text: Bytes) -> Response<Body> {
-    if wants.json { reply::message(StatusCode::OK, text) } else { reply::as_events(vec![text]) }
+fn one(wants: Wants, text: impl Into<Text>) -> Response<Body> {
+    if wants.json { reply::message(StatusCode::OK, text) } else { reply::as_events(vec![text.into()]) }
 }
 
 /// Names the session on a response, as SDK servers do on every one.

@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use trunkline_hub::{Event, EventStream};
-use trunkline_wire::{Fault, FaultCode, Id, Outcome, RpcError};
+use trunkline_wire::{Fault, FaultCode, Id, Outcome, RpcError, Text};
 
 use crate::body::Body;
 use crate::limits::{EVENT_COPIED_BYTES, KEEP_ALIVE};
@@ -32,7 +32,7 @@ const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// One line of text for people.
 pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Body> {
-    respond(status, TEXT, Body::whole(format!("{text}\n")))
+    respond(status, TEXT, Body::whole(Bytes::from(format!("{text}\n"))))
 }
 
 /// A status alone.
@@ -48,7 +48,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 }
 
 /// One JSON-RPC message, or any JSON text.
-pub(crate) fn message(status: StatusCode, text: Bytes) -> Response<Body> {
+pub(crate) fn message(status: StatusCode, text: impl Into<Text>) -> Response<Body> {
     respond(status, JSON, Body::whole(text))
 }
 
@@ -59,11 +59,11 @@ pub(crate) fn error(status: StatusCode, id: Option<Id>, error: &RpcError) -> Res
 
 /// Text in a format of its own, such as that of metrics.
 pub(crate) fn text_as(content_type: &'static str, text: String) -> Response<Body> {
-    respond(StatusCode::OK, HeaderValue::from_static(content_type), Body::whole(text))
+    respond(StatusCode::OK, HeaderValue::from_static(content_type), Body::whole(Bytes::from(text)))
 }
 
 /// The whole messages of `texts` as a stream of one event each.
-pub(crate) fn as_events(texts: Vec<Bytes>) -> Response<Body> {
+pub(crate) fn as_events(texts: Vec<Text>) -> Response<Body> {
     let pieces: Vec<Bytes> =
         texts.into_iter().flat_map(|data| write(Event { id: None, data, retry_ms: None })).collect();
     events(futures_util::stream::iter(pieces).boxed())
@@ -86,7 +86,7 @@ pub(crate) fn until_answered<H: Send + 'static>(
     last: impl FnOnce() -> Bytes + Send + 'static,
     held: H,
 ) -> BoxStream<'static, Bytes> {
-    let last = move || Some(Event { id: None, data: last(), retry_ms: None });
+    let last = move || Some(Event { id: None, data: last().into(), retry_ms: None });
     written(events, stopped, last, held).boxed()
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn until_stopped(
     retry: Duration,
 ) -> BoxStream<'static, Bytes> {
     let retry_ms = u64::try_from(retry.as_millis()).ok();
-    written(events, stopped, move || Some(Event { id: None, data: Bytes::new(), retry_ms }), ()).boxed()
+    written(events, stopped, move || Some(Event { id: None, data: Text::default(), retry_ms }), ()).boxed()
 }
 
 fn written<H: Send + 'static>(
@@ -143,7 +143,7 @@ fn written<H: Send + 'static>(
     }
 }
 
-/// Writes one event, in one piece if it is small and in three around the payload if it is not.
+/// Writes one event: in one piece if it is small, around the pieces of its message if it is not.
 fn write(event: Event) -> impl Iterator<Item = Bytes> + Send {
     let Event { id, data, retry_ms } = event;
     let copied = data.len() <= EVENT_COPIED_BYTES;
@@ -160,13 +160,16 @@ fn write(event: Event) -> impl Iterator<Item = Bytes> + Send {
         head.put_slice(b"data: ");
     }
     let (body, tail) = if copied {
-        head.put_slice(&data);
+        for piece in data.into_pieces() {
+            head.put_slice(&piece);
+        }
         head.put_slice(if bare_retry { b"\n" } else { b"\n\n" });
-        (None, None)
+        (Text::default(), Bytes::new())
     } else {
-        (Some(data), Some(Bytes::from_static(b"\n\n")))
+        (data, Bytes::from_static(b"\n\n"))
     };
-    [Some(head.freeze()), body, tail].into_iter().flatten()
+    let pieces = [head.freeze()].into_iter().chain(body.into_pieces()).chain([tail]);
+    pieces.filter(|piece| !piece.is_empty())
 }
 
 fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
@@ -226,7 +229,7 @@ mod tests {
     }
 
     fn event(id: Option<&str>, data: &str, retry_ms: Option<u64>) -> Event {
-        Event { id: id.map(Into::into), data: Bytes::copy_from_slice(data.as_bytes()), retry_ms }
+        Event { id: id.map(Into::into), data: Bytes::copy_from_slice(data.as_bytes()).into(), retry_ms }
     }
 
     #[test]

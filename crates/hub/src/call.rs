@@ -278,7 +278,7 @@ mod tests {
         let context = std::task::Context::from_waker(futures_util::task::noop_waker_ref());
         let mut sent = Vec::new();
         while let std::task::Poll::Ready(Some(event)) = outbox.poll_event(&mut reader, &context) {
-            sent.push(String::from_utf8(event.data.to_vec()).expect("text"));
+            sent.push(String::from_utf8(event.data.into_bytes().to_vec()).expect("text"));
         }
         assert_eq!(
             sent,

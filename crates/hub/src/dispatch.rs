@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, select_all};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 use trunkline_upstream::Upstream;
-use trunkline_wire::{Id, Json, Message, Method, Notification, Owner, Request, Response, RpcError, code};
+use trunkline_wire::{Id, Json, Message, Method, Notification, Owner, Request, Response, RpcError, Text, code};
 
 use crate::call::{self, Listener};
 use crate::catalog::{Catalog, List};
@@ -39,7 +39,7 @@ pub(crate) async fn message(hub: &Arc<Hub>, session: &Arc<Session>, message: Mes
 async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants: Wants) -> Reply {
     match request.method.owner() {
         Owner::Gateway => own(hub, session, &request),
-        Owner::Nobody => Reply::One(unknown_method(&request)),
+        Owner::Nobody => Reply::One(unknown_method(&request).into()),
         _ if hub.draining.load(Ordering::Relaxed) => {
             let outcome = hub.dress(&request.method, &refusal::shutting_down());
             Reply::One(answer(request.id, outcome))
@@ -120,7 +120,7 @@ fn own(hub: &Hub, session: &Session, request: &Request) -> Reply {
         Method::Ping => Ok(Json::literal("{}")),
         Method::Initialize => return Reply::Refused(Refusal::SecondInitialize),
         Method::LoggingSetLevel => set_level(hub, session, request),
-        _ => return Reply::One(unknown_method(request)),
+        _ => return Reply::One(unknown_method(request).into()),
     };
     Reply::One(answer(request.id.clone(), outcome))
 }
@@ -178,6 +178,6 @@ fn unknown_method(request: &Request) -> Bytes {
     Response::error(Some(request.id.clone()), error.to_json()).encode()
 }
 
-fn answer(id: Id, outcome: Result<Json, Json>) -> Bytes {
-    Response { id: Some(id), outcome }.encode()
+fn answer(id: Id, outcome: Result<Json, Json>) -> Text {
+    Response { id: Some(id), outcome }.text()
 }

@@ -33,7 +33,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -42,7 +41,7 @@ use tokio::time::Instant;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{Fleet, ServerNotice};
-use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, ServerName};
+use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
 pub use refusal::Refusal;
@@ -71,8 +70,8 @@ pub struct Wants {
 pub enum Reply {
     /// A notification or response was taken.
     Accepted,
-    /// A whole JSON-RPC message on one line.
-    One(Bytes),
+    /// A whole JSON-RPC message.
+    One(Text),
     /// Notices, then the answer, which is the last event.
     Events(EventStream),
     /// Refused as a whole.
@@ -184,7 +183,7 @@ impl Hub {
             return Ok(events.boxed());
         }
         // Never an empty stream: the client would wait for the answer for ever.
-        let gone = Event { id: None, data: refusal::replay_gone(event.request), retry_ms: None };
+        let gone = Event { id: None, data: refusal::replay_gone(event.request).into(), retry_ms: None };
         Ok(stream::iter([gone]).boxed())
     }
 

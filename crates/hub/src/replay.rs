@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use tokio::time::Instant;
-use trunkline_wire::{Budget, Charge, Id, Json};
+use trunkline_wire::{Budget, Charge, Id, Json, Text};
 
 use crate::limits::{REPLAY_STREAM_BYTES_MAX, REPLAY_STREAM_EVENTS_MAX};
 use crate::refusal;
@@ -29,7 +29,7 @@ pub struct Event {
     /// The event's id, where the stream can be resumed.
     pub id: Option<Box<str>>,
     /// One JSON-RPC message on one line; empty for the priming event.
-    pub data: Bytes,
+    pub data: Text,
     /// When a client may reconnect, in milliseconds.
     pub retry_ms: Option<u64>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Outbox {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum First {
     /// Only the answer: a single body will do.
-    Answer(Bytes),
+    Answer(Text),
     /// A notice: the reply is a stream.
     Notice,
 }
@@ -86,7 +86,7 @@ struct State {
 #[derive(Debug)]
 struct Kept {
     number: u64,
-    data: Bytes,
+    data: Text,
     _charges: Vec<Charge>,
 }
 
@@ -123,14 +123,14 @@ impl Outbox {
             state.last += 1;
             state.notice_bytes += data.len();
             let number = state.last;
-            state.notices.push_back(Kept { number, data, _charges: charges });
+            state.notices.push_back(Kept { number, data: data.into(), _charges: charges });
             state.waker.take()
         };
         wake(waker);
     }
 
     /// Puts the answer in, the last event. A second answer is ignored.
-    pub(crate) fn answer(&self, data: Bytes) {
+    pub(crate) fn answer(&self, data: Text) {
         let waker = {
             let mut state = self.lock();
             if state.answer.is_some() {
@@ -169,7 +169,7 @@ impl Outbox {
 
     /// The event without data that some clients want first (mcp-protocol 3.10).
     pub(crate) fn priming(&self) -> Event {
-        Event { id: self.lock().event_id(0), data: Bytes::new(), retry_ms: None }
+        Event { id: self.lock().event_id(0), data: Text::default(), retry_ms: None }
     }
 
     /// Lets a new reader go on after the event `after`; the reader before it ends.
@@ -223,7 +223,7 @@ impl Outbox {
 
     /// What of the answer can be kept: all of it, or, when every purse is empty and nobody reads, a word that it
     /// is gone.
-    fn keepable(&self, state: &State, data: Bytes) -> (Bytes, Vec<Charge>) {
+    fn keepable(&self, state: &State, data: Text) -> (Text, Vec<Charge>) {
         if state.id_head.is_none() {
             return (data, Vec::new());
         }
@@ -231,7 +231,7 @@ impl Outbox {
         match self.purse.take(data.len()).or_else(whole) {
             Some(charges) => (data, charges),
             None if state.read => (data, Vec::new()),
-            None => (refusal::replay_gone(self.request.clone()), Vec::new()),
+            None => (refusal::replay_gone(self.request.clone()).into(), Vec::new()),
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
             out.push(format!(
                 "{} {}",
                 event.id.as_deref().unwrap_or("-"),
-                std::str::from_utf8(&event.data).expect("text")
+                std::str::from_utf8(&event.data.into_bytes()).expect("text")
             ));
         }
         out

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Instant;
-use trunkline_wire::{Budget, Charge, Id, Revision, ServerName};
+use trunkline_wire::{Budget, Charge, Id, Revision, ServerName, Text};
 
 use crate::catalog::List;
 use crate::client::Facts;
@@ -153,7 +153,7 @@ impl Session {
     }
 
     /// Puts the answer to a request in its outbox and takes the request off the list.
-    pub(crate) fn finish(&self, outbox: &Arc<Outbox>, answer: Bytes) {
+    pub(crate) fn finish(&self, outbox: &Arc<Outbox>, answer: Text) {
         {
             let mut state = self.lock();
             let key = outbox.request().key();
@@ -173,7 +173,7 @@ impl Session {
         if let Some(running) = running {
             // The answer may have come just now; then that is the answer.
             if running.stop() {
-                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()));
+                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()).into());
             }
         }
     }
@@ -338,7 +338,7 @@ impl Session {
         };
         for running in old.running.into_values() {
             if running.stop() {
-                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()));
+                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()).into());
             }
         }
         for waker in old.gets.into_iter().filter_map(|get| get.waker) {
@@ -437,7 +437,7 @@ impl Stream for GetEvents {
         if at + 1 == state.gets.len()
             && let Some(data) = state.pending.next()
         {
-            return Poll::Ready(Some(Event { id: None, data, retry_ms: None }));
+            return Poll::Ready(Some(Event { id: None, data: data.into(), retry_ms: None }));
         }
         state.gets[at].waker = Some(context.waker().clone());
         Poll::Pending

@@ -13,7 +13,7 @@ const BOTH: Wants = Wants { json: true, sse: true };
 async fn ask(hub: &Arc<Hub>, session: &Arc<Session>, text: &str) -> serde_json::Value {
     let reply = hub.handle(session, message(text), BOTH).await;
     let Reply::One(text) = reply else { panic!("one answer is expected, not {reply:?}") };
-    serde_json::from_slice(&text).expect("JSON")
+    serde_json::from_slice(&text.into_bytes()).expect("JSON")
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! nobody knows, numbers beyond 2^53 and unusual key order arrive unchanged.
 //!
 //! Reading order: [`Json`] is one value as text; [`Object`] a shallow view that keeps order; [`Message`] the
-//! envelope; [`Method`] the one table of what each method is; [`Fault`] every error body we emit.
+//! envelope, [`Text`] what goes out of it; [`Method`] the one table of what each method is; [`Fault`] every error body we emit.
 //!
 //! Absences that hold: no I/O, no clock, no randomness, no task, no decoded mirror of a payload.
 
@@ -19,6 +19,7 @@ mod method;
 mod names;
 mod object;
 mod revision;
+mod text;
 
 pub mod limits;
 pub mod sse;
@@ -33,3 +34,4 @@ pub use method::{Class, Method, Owner};
 pub use names::{ExposedName, NameError, ServerName};
 pub use object::Object;
 pub use revision::{Era, Revision};
+pub use text::Text;

@@ -11,6 +11,7 @@ use crate::json::{Json, Malformed, check_depth, on_one_line};
 use crate::limits::BATCH_MAX;
 use crate::method::Method;
 use crate::object::Object;
+use crate::text::Text;
 
 /// One JSON-RPC message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,20 +176,24 @@ impl Response {
         Self { id, outcome: Err(error) }
     }
 
-    /// Returns the response's text, on one line.
+    /// Returns the response's text, on one line and in one piece.
     pub fn encode(&self) -> Bytes {
+        self.text().into_bytes()
+    }
+
+    /// Returns the response's text, on one line, with a large payload shared.
+    pub fn text(&self) -> Text {
         let (key, body) = match &self.outcome {
             Ok(result) => (&b",\"result\":"[..], result),
             Err(error) => (&b",\"error\":"[..], error),
         };
         let id = self.id.as_ref().map_or(&b"null"[..], |id| id.json().as_bytes());
-        let mut out = BytesMut::with_capacity(40 + id.len() + body.as_bytes().len());
+        let room = if Text::copies(body.as_bytes().len()) { body.as_bytes().len() } else { 0 };
+        let mut out = BytesMut::with_capacity(40 + id.len() + room);
         out.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
         out.put_slice(id);
         out.put_slice(key);
-        out.put_slice(body.as_bytes());
-        out.put_u8(b'}');
-        on_one_line(&out.freeze())
+        Text::around(out, body, b"}")
     }
 }
 

@@ -44,6 +44,9 @@ struct Options {
     /// Writes the table to this file as well.
     #[arg(long)]
     write: Option<PathBuf>,
+    /// Measures only the sections whose name has this in it: small, large, lists, memory.
+    #[arg(long)]
+    only: Option<String>,
     /// Hidden: be the bare proxy in front of this address.
     #[arg(long, hide = true)]
     proxy_to: Option<SocketAddr>,
@@ -73,10 +76,19 @@ fn main() -> Result<(), Failure> {
 
 async fn measure(options: &Options) -> Result<Report, Failure> {
     let mut report = Report::default();
-    small_calls(options, &mut report).await?;
-    large_results(options, &mut report).await?;
-    lists(options, &mut report).await?;
-    start_and_memory(options, &mut report).await?;
+    let wanted = |section: &str| options.only.as_ref().is_none_or(|only| section.contains(only.as_str()));
+    if wanted("small") {
+        small_calls(options, &mut report).await?;
+    }
+    if wanted("large") {
+        large_results(options, &mut report).await?;
+    }
+    if wanted("lists") {
+        lists(options, &mut report).await?;
+    }
+    if wanted("memory") {
+        start_and_memory(options, &mut report).await?;
+    }
     Ok(report)
 }
 

@@ -103,7 +103,9 @@ async fn a_slow_answer_meets_no_clock() {
 
 #[tokio::test(start_paused = true)]
 async fn r27_a_reader_that_takes_nothing_is_cut_after_30_seconds() {
-    let mut client = connect(&edge(config()), 1024, |_| async { Response::new(Body::whole(vec![b'x'; 1 << 20])) });
+    let mut client = connect(&edge(config()), 1024, |_| async {
+        Response::new(Body::whole(bytes::Bytes::from(vec![b'x'; 1 << 20])))
+    });
     client.write_all(GET.as_bytes()).await.expect("open");
     for _ in 0..3 {
         // Slow, but it reads: no reason to cut it.

@@ -40,6 +40,11 @@ pub(crate) use unix::own_program;
 /// Time a child gets to heed the end of its stdin; TERM and its wait of one and a half times as long follow.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// What the pipe of a child's stdout holds. With the usual 64 KiB a result of 1 MiB costs sixteen rounds of waking
+/// each other. Not more: a user's pipes share 64 MiB (`pipe-user-pages-soft`), beyond which everybody's shrink.
+#[cfg(target_os = "linux")]
+const STDOUT_PIPE_BYTES: usize = 256 * 1024;
+
 /// For the guard to report that the command runs. It takes milliseconds; the rest is for a machine that swaps.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -219,6 +224,9 @@ struct Spawned {
 fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Result<Spawned> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let ((stdin_read, stdin), (stdout, stdout_write), (stderr, stderr_write)) = (io::pipe()?, io::pipe()?, io::pipe()?);
+    // A wish: the kernel may refuse, and then a large answer comes in smaller pieces.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, STDOUT_PIPE_BYTES);
     let mut guard = tokio::process::Command::new(&program.path);
     guard.arg0("trunkline").args(&program.args).arg("watch");
     guard.env_clear().envs(command.env.iter().map(|(key, value)| (key, value))).env(MARK, mark);
