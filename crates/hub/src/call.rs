@@ -5,9 +5,10 @@
 //! where a rule wants to look into one, a byte search says first whether there can be anything to find.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 use trunkline_upstream::{Ask, CallEvent, CallerFacts, Upstream};
 use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Request, Revision};
@@ -22,6 +23,9 @@ use crate::replay::Outbox;
 use crate::resources::{self, Place};
 use crate::session::Session;
 
+/// How long after a server became ready its list may still be missing from the catalogue.
+const LIST_LAG: Duration = Duration::from_secs(1);
+
 /// A request that knows where it goes.
 #[derive(Debug)]
 pub(crate) struct Errand {
@@ -30,7 +34,8 @@ pub(crate) struct Errand {
     params: Object,
     /// The client's progress token.
     token: Option<Json>,
-    /// The tool, as clients call it: for the metrics.
+    /// The tool, as clients call it. `None` for other methods, and for a tool that is to be looked up once its
+    /// server has listed it.
     tool: Option<ExposedName>,
     /// What stands in front of the URI the client asked for, if it was wrapped.
     wrapped: Option<Box<str>>,
@@ -53,10 +58,13 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
     let catalog = hub.catalog();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends four methods here")]
     let (upstream, tool, wrapped) = match &request.method {
-        Method::ToolsCall => {
-            let (upstream, name) = by_name(hub, &catalog.tools, &mut params, "tool").map_err(invalid)?;
-            (upstream, Some(name), None)
-        }
+        Method::ToolsCall => match by_name(hub, &catalog.tools, &mut params, "tool") {
+            Ok((upstream, name)) => (upstream, Some(name), None),
+            Err(text) => match unlisted(hub, &catalog.tools, &params) {
+                Some(upstream) => (upstream, None, None),
+                None => return Err(invalid(text)),
+            },
+        },
         Method::PromptsGet => {
             let (upstream, _) = by_name(hub, &catalog.prompts, &mut params, "prompt").map_err(invalid)?;
             (upstream, None, None)
@@ -83,7 +91,13 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
-    let Errand { upstream, method, params, token, tool, wrapped } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, wrapped } = errand;
+    if method == Method::ToolsCall && tool.is_none() {
+        match listed(hub, &upstream, &mut params).await {
+            Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
+            Err(outcome) => return outcome,
+        }
+    }
     let client = listener.as_ref().map(|listener| listener.session.label());
     let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: CallerFacts { client } };
     let mut relay = Relay { upstream: &upstream, listener, progress: token.map(Progress::new) };
@@ -191,12 +205,45 @@ fn by_name(hub: &Hub, table: &Table, params: &mut Object, noun: &str) -> Result<
 }
 
 /// Says that there is no such name, and if its server is away, which may be the reason, what is the matter with that.
-/// The server is wanted, as by a call; but the prefix is read for no more than that: no call is ever routed by it.
 fn unknown(hub: &Hub, noun: &str, name: &str) -> String {
-    let is_of = |it: &&Upstream| name.strip_prefix(&it.name().namespace()).is_some_and(|rest| rest.starts_with("__"));
-    let away = hub.fleet().all().iter().filter(is_of).find_map(|it| it.status().reason.inspect(|_| it.want()));
+    let is_of = |it: &&Upstream| has_prefix_of(name, it);
+    let away = hub.fleet().all().iter().filter(is_of).find_map(|it| it.status().reason);
     let away = away.map_or_else(String::new, |reason| format!("; {reason}"));
     format!("unknown {noun}: {}{away}", shown(name))
+}
+
+/// Whether this name would be one of the server's. For texts and waits alone: no call is ever routed by a prefix.
+fn has_prefix_of(name: &str, upstream: &Upstream) -> bool {
+    name.strip_prefix(&upstream.name().namespace()).is_some_and(|rest| rest.starts_with("__"))
+}
+
+/// The server that may list the tool as soon as it lists anything: clients know its tools from before the daemon was
+/// started, and do not list again (clients 1.2).
+fn unlisted(hub: &Hub, tools: &Table, params: &Object) -> Option<Upstream> {
+    let name = params.get_str("name")?;
+    let is_it = |it: &&Upstream| it.config().enabled && has_prefix_of(&name, it) && !tools.has_any_of(it.name());
+    hub.fleet().all().iter().find(is_it).cloned()
+}
+
+/// Waits for that server, as a call does, and then for its list to be in the catalogue.
+async fn listed(
+    hub: &Hub,
+    upstream: &Upstream,
+    params: &mut Object,
+) -> Result<(Upstream, ExposedName), Result<Json, Json>> {
+    let mut catalogs = hub.catalogs();
+    upstream.ready().await.map_err(|error| hub.dress(&Method::ToolsCall, &error.fault()))?;
+    let until = Instant::now() + LIST_LAG;
+    loop {
+        let catalog = Arc::clone(&catalogs.borrow_and_update());
+        match by_name(hub, &catalog.tools, params, "tool") {
+            Ok(found) => return Ok(found),
+            Err(text) if !matches!(timeout_at(until, catalogs.changed()).await, Ok(Ok(()))) => {
+                return Err(Err(refusal::invalid_params(text)));
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Looks the reference of a completion up and makes it the server's own (mcp-protocol 5.6).

@@ -110,6 +110,17 @@ async fn the_command_line_hears_of_an_unknown_tool_too() {
     assert!(std::str::from_utf8(error.as_bytes()).expect("text").contains("unknown tool"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_no_list_has_shown_yet_is_waited_for() {
+    let program = trunkline_config::Stdio::new("no-such-program", []);
+    let absent = trunkline_config::Server::new(trunkline_config::Connect::Stdio(program));
+    let hub = hub(&[("git", absent)], &Config::default());
+    let result = hub.call_direct("git__log", None).await.expect("a result that the model can read");
+    let text = std::str::from_utf8(result.as_bytes()).expect("text");
+    assert!(text.contains("server `git`") && text.contains("no-such-program"), "{text}");
+    assert!(text.contains("\"isError\":true"), "{text}");
+}
+
 #[tokio::test]
 async fn an_unknown_tool_of_a_server_that_is_away_is_explained() {
     let hub = hub(&[("git", server()), ("gi", server())], &Config::default());

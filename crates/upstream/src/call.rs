@@ -236,37 +236,11 @@ impl Errand {
         }
     }
 
-    /// Waits until the server is ready, at most [`READY_WAIT`], and not at all where that is known to be in vain.
-    ///
-    /// A server that backs off is asked for one attempt at once. If that fails, the planned one is waited for
-    /// only if it is near: a server that has been away for long costs its callers 2 s and not ten.
+    /// Waits until the server is ready, within the deadline.
     async fn ready(&mut self) -> Result<Arc<Link>, CallError> {
-        if let Some(link) = usable(&self.shared.states.borrow()) {
-            return Ok(link);
-        }
-        let waiting_since = Instant::now();
-        let until = self
-            .deadline
-            .map_or(waiting_since + READY_WAIT, |deadline| deadline.at(waiting_since).min(waiting_since + READY_WAIT));
-        let mut states = self.shared.states.subscribe();
-        let first_seen = states.borrow().since;
-        loop {
-            let view = states.borrow_and_update().clone();
-            if let Some(link) = usable(&view) {
-                self.shared.metrics.ready_wait(waiting_since.elapsed().as_secs_f64());
-                return Ok(link);
-            }
-            let may_demand = view.since == first_seen;
-            if view.next_chance(may_demand, Instant::now()).is_none_or(|chance| chance > until) {
-                return Err(self.away(&view));
-            }
-            if may_demand && view.demand_from.is_some() {
-                self.shared.marks.raise(mark::DEMAND);
-            }
-            if timeout_at(until, states.changed()).await.is_err() {
-                return Err(self.away(&states.borrow()));
-            }
-        }
+        let now = Instant::now();
+        let most = now + READY_WAIT;
+        self.shared.ready(self.deadline.map_or(most, |deadline| deadline.at(now).min(most))).await
     }
 
     /// Takes a place at the server: at once, or from a bounded queue in the order of asking.
@@ -360,30 +334,6 @@ impl Errand {
         }
     }
 
-    /// The server is not there, and will not be in time.
-    fn away(&self, view: &StateView) -> CallError {
-        let now = Instant::now();
-        let shared = &self.shared;
-        let text = view.sentence(&shared.name, now);
-        let text = text.unwrap_or_else(|| format!("server `{}` lost its connection", shared.name));
-        let kind = match view.phase {
-            Phase::NeedsAuth { .. } => CallErrorKind::AuthRequired,
-            Phase::Draining { .. } | Phase::Stopped => CallErrorKind::ShuttingDown,
-            Phase::Disabled
-            | Phase::Starting
-            | Phase::Handshake
-            | Phase::Ready { .. }
-            | Phase::Suspect { .. }
-            | Phase::Backoff { .. }
-            | Phase::Open { .. }
-            | Phase::Misconfigured { .. } => CallErrorKind::Unavailable,
-        };
-        CallError {
-            retry_after: view.next_attempt.map(|at| at.saturating_duration_since(now)),
-            ..shared.error(kind, Outcome::NotSent, text)
-        }
-    }
-
     /// What the caller is told about an attempt that is not made again.
     fn failed(&self, failed: Failed) -> CallError {
         let Failed { fault, text, retry_after } = failed;
@@ -421,6 +371,61 @@ impl Errand {
         let error = self.shared.error(kind, outcome, text);
         let safe = self.class != Class::Effect && kind == CallErrorKind::OutcomeUnknown;
         CallError { retryable: error.retryable || safe, retry_after, ..error }
+    }
+}
+
+impl Shared {
+    /// Waits until the server is ready, not beyond `until`, and not at all where that is known to be in vain.
+    ///
+    /// A server that backs off is asked for one attempt at once. If that fails, the planned one is waited for
+    /// only if it is near: a server that has been away for long costs its callers 2 s and not ten.
+    pub(crate) async fn ready(&self, until: Instant) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = usable(&self.states.borrow()) {
+            return Ok(link);
+        }
+        let waiting_since = Instant::now();
+        let mut states = self.states.subscribe();
+        let first_seen = states.borrow().since;
+        loop {
+            let view = states.borrow_and_update().clone();
+            if let Some(link) = usable(&view) {
+                self.metrics.ready_wait(waiting_since.elapsed().as_secs_f64());
+                return Ok(link);
+            }
+            let may_demand = view.since == first_seen;
+            if view.next_chance(may_demand, Instant::now()).is_none_or(|chance| chance > until) {
+                return Err(self.away(&view));
+            }
+            if may_demand && view.demand_from.is_some() {
+                self.marks.raise(mark::DEMAND);
+            }
+            if timeout_at(until, states.changed()).await.is_err() {
+                return Err(self.away(&states.borrow()));
+            }
+        }
+    }
+
+    /// The server is not there, and will not be in time.
+    fn away(&self, view: &StateView) -> CallError {
+        let now = Instant::now();
+        let text = view.sentence(&self.name, now);
+        let text = text.unwrap_or_else(|| format!("server `{}` lost its connection", self.name));
+        let kind = match view.phase {
+            Phase::NeedsAuth { .. } => CallErrorKind::AuthRequired,
+            Phase::Draining { .. } | Phase::Stopped => CallErrorKind::ShuttingDown,
+            Phase::Disabled
+            | Phase::Starting
+            | Phase::Handshake
+            | Phase::Ready { .. }
+            | Phase::Suspect { .. }
+            | Phase::Backoff { .. }
+            | Phase::Open { .. }
+            | Phase::Misconfigured { .. } => CallErrorKind::Unavailable,
+        };
+        CallError {
+            retry_after: view.next_attempt.map(|at| at.saturating_duration_since(now)),
+            ..self.error(kind, Outcome::NotSent, text)
+        }
     }
 }
 

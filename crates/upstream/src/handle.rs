@@ -17,7 +17,7 @@ use trunkline_wire::{Json, Method, Object, Outcome, ServerName};
 use crate::call::{Ask, Call, CallEvent, CallerFacts};
 use crate::environment::{Environment, LogLevel};
 use crate::error::{CallError, CallErrorKind};
-use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::limits::{READY_WAIT, SUBSCRIPTIONS_MAX};
 use crate::offer::Offer;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
@@ -169,10 +169,13 @@ impl Upstream {
         Call::begin(self.0.clone(), ask).await
     }
 
-    /// Wants a server that waits for its next attempt: it is made now, if the last one is not too fresh.
-    /// Calls do so by themselves.
-    pub fn want(&self) {
-        self.0.marks.raise(mark::DEMAND);
+    /// Waits until it is ready, as a call would: within the same bounds, and with the same effect on its next
+    /// attempt.
+    ///
+    /// # Errors
+    /// It did not become ready, and nothing was sent.
+    pub async fn ready(&self) -> Result<(), CallError> {
+        self.0.ready(Instant::now() + READY_WAIT).await.map(drop)
     }
 
     /// Closes the connection and opens a new one at once, whatever the state. Does nothing if it is disabled.

@@ -105,6 +105,10 @@ impl Table {
         self.by_name.get(name).map(|at| &self.entries[*at])
     }
 
+    pub(crate) fn has_any_of(&self, server: &ServerName) -> bool {
+        self.entries.iter().any(|entry| entry.server() == server)
+    }
+
     pub(crate) fn bodies(&self) -> impl Iterator<Item = &Json> {
         self.entries.iter().map(|entry| &entry.body)
     }
