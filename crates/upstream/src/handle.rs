@@ -192,26 +192,25 @@ impl Upstream {
         }
     }
 
-    /// Subscribes to a resource, and again on each new connection. Returns the server's answer.
+    /// Subscribes to a resource. Returns the server's answer; if it is a yes, the subscription is made again on each
+    /// new connection.
     ///
     /// # Errors
-    /// As [`Upstream::call`]; the subscription is made up for on the next connection then.
+    /// As [`Upstream::call`]; the subscription is not remembered then.
     pub async fn subscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
         let room = {
-            let subscriptions = &mut self.0.wishes().subscriptions;
-            let room = subscriptions.len() < SUBSCRIPTIONS_MAX || subscriptions.contains(uri);
-            if room {
-                subscriptions.insert(uri.to_owned());
-            }
-            room
+            let subscriptions = &self.0.wishes().subscriptions;
+            subscriptions.len() < SUBSCRIPTIONS_MAX || subscriptions.contains(uri)
         };
         if !room {
             let text = format!("server `{}` has {SUBSCRIPTIONS_MAX} subscriptions already", self.0.name);
             return Err(self.0.error(CallErrorKind::Overloaded, Outcome::NotSent, text));
         }
+        // Remembered only now: a refused one must not come back with the next connection, nor a failed one, of which
+        // its client was told, take one of the places for ever.
         let answer = self.ask(Method::ResourcesSubscribe, uri).await;
-        if let Ok(Err(_)) = &answer {
-            self.0.wishes().subscriptions.remove(uri);
+        if let Ok(Ok(_)) = &answer {
+            self.0.wishes().subscriptions.insert(uri.to_owned());
         }
         answer
     }

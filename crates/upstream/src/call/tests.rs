@@ -265,3 +265,17 @@ async fn the_params_of_a_request_reach_the_server_as_they_are() {
     let expected = text.replace(r#"{"v/x":1}"#, &format!(r#"{{"v/x":1,"progressToken":{token}}}"#));
     assert_eq!(seen.params.expect("params").as_bytes(), expected.as_bytes());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_failed_does_not_come_back_with_the_next_connection() {
+    let world = World::planned(config(), [Plan::Serve(with(Fault::silent("resources/subscribe")))], Script::default());
+    world.is("ready").await;
+    let error = world.upstream().subscribe("a:b").await.expect_err("no answer");
+    assert_eq!(error.kind, CallErrorKind::Timeout);
+    world.upstream().restart();
+    world.pipes.dialed(2).await;
+    let server = world.ready().await;
+    world.upstream().subscribe("a:c").await.expect("answered").expect("a result");
+    let seen = server.seen_of("resources/subscribe");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+}
