@@ -2,7 +2,7 @@
 //!
 //! Three ladders: the quick one for what may pass by itself, the slow one for what a person must change
 //! the crash loop's for a child that keeps exiting. What a server says itself (`Retry-After`)
-//! takes the place of the quick one.
+//! takes the place of the quick one. And the short pause before a request that failed is sent again.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const SLOW_CAP: Duration = Duration::from_mins(15);
 const CRASH_BASE: Duration = Duration::from_mins(1);
 /// Last step of the crash loop's ladder.
 const CRASH_CAP: Duration = Duration::from_mins(5);
+/// First pause before a request is sent again (reliability 5).
+const RESEND_BASE: Duration = Duration::from_millis(100);
 /// Longest `Retry-After` that is honoured.
 const TOLD_CAP: Duration = Duration::from_mins(5);
 
@@ -40,6 +42,11 @@ pub(crate) fn slow(failures: u32) -> Duration {
 /// 60 s, doubling with each return to 300 s.
 pub(crate) fn crash_loop(returns: u32) -> Duration {
     doubled(CRASH_BASE, returns, CRASH_CAP)
+}
+
+/// Before a request is sent again for the `resends`-th time: 100 ms, more each time, and up to twice that.
+pub(crate) fn resend(resends: u32, luck: Luck) -> Duration {
+    RESEND_BASE.mul_f64(f64::from(resends) * (1.0 + luck.0))
 }
 
 /// What the server asked for, at most 300 s, and up to a fifth more.

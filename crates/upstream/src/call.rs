@@ -15,11 +15,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use trunkline_wire::{Class, Json, Method, Notification, Object, Outcome, key};
 
+use crate::backoff::{self, Luck};
 use crate::deadline::Deadline;
 use crate::error::{CallError, CallErrorKind};
 use crate::flight::Flight;
 use crate::handle::{Shared, mark};
-use crate::limits::{READY_WAIT, RETRY_AFTER_MAX, RETRY_BASE, TIMEOUTS_IN_A_ROW};
+use crate::limits::{READY_WAIT, RETRY_AFTER_MAX, TIMEOUTS_IN_A_ROW};
 use crate::link::Link;
 use crate::mailbox::{End, Mail};
 use crate::retry;
@@ -278,7 +279,7 @@ impl Errand {
             Some(wait) => wait,
             // The new handshake is wait enough.
             None if failed.fault == FaultPoint::SessionGone => Duration::ZERO,
-            None => RETRY_BASE.mul_f64(f64::from(1 + self.resends) * (1.0 + fastrand::f64())),
+            None => backoff::resend(1 + self.resends, Luck(fastrand::f64())),
         };
         let end = self.deadline.map(|deadline| deadline.at(Instant::now()));
         if end.is_some_and(|end| Instant::now() + pause >= end) {

@@ -20,6 +20,7 @@ use trunkline_wire::{Revision, ServerName};
 use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind};
 use crate::handshake::{self, Handshake, Missed};
+use crate::limits::{FIRST_START, LATER_START, LEAVE_GRACE};
 use crate::transport::body::Bounds;
 use crate::transport::client::Address;
 use crate::transport::failure::{Failure, Seen};
@@ -27,15 +28,6 @@ use crate::transport::http::HttpTransport;
 use crate::transport::peer::Peer;
 use crate::transport::sse::SseTransport;
 use crate::transport::{Dialed, MessageStream, SendError, Sent, Transport, stdio};
-
-/// A child's first start may download what it runs.
-const FIRST_START: Duration = Duration::from_mins(2);
-
-/// Later starts, and the handshake over HTTP (reliability 6).
-const LATER_START: Duration = Duration::from_secs(30);
-
-/// How long a connection that is not wanted after all may take to close.
-const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// The id of `initialize`. The ids of the connection go on from there.
 const FIRST_ID: u64 = 1;
@@ -90,7 +82,7 @@ async fn child(
             Err(_elapsed) => break too_slow_child(name, limit, environment),
         }
     };
-    transport.close(CLOSE_GRACE).await;
+    transport.close(LEAVE_GRACE).await;
     Err(error)
 }
 
@@ -272,7 +264,7 @@ async fn settle(transport: Arc<dyn Transport>, mut shared: MessageStream, sent: 
     match handshake::finish(&*transport, &mut shared, sent, FIRST_ID).await {
         Ok(handshake) => Ok(Dialed { transport, shared, handshake, next_id: FIRST_ID + 1 }),
         Err(missed) => {
-            transport.close(CLOSE_GRACE).await;
+            transport.close(LEAVE_GRACE).await;
             Err(missed)
         }
     }

@@ -12,17 +12,17 @@ use trunkline_telemetry::{Journal, Metrics};
 use trunkline_testkit::Script;
 use trunkline_testkit::pipes;
 use trunkline_testkit::{Handle, serve};
-use trunkline_wire::{Budget, Json, Method, Object, Revision, ServerName};
+use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Response, Revision, ServerName};
 
 use crate::call::{Ask, CallerFacts};
 use crate::environment::{Environment, GuardProgram, ServerNotice};
 use crate::error::DialError;
 use crate::fleet::Fleet;
 use crate::handle::Upstream;
-use crate::handshake;
+use crate::handshake::{self, Handshake};
 use crate::link::Link;
 use crate::supervisor::Dialer;
-use crate::transport::{Dialed, stdio};
+use crate::transport::{Dialed, Facts, FaultPoint, Outgoing, SendError, Sent, Transport, stdio};
 
 /// Largest message that these servers may send.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -89,6 +89,50 @@ pub(crate) async fn link(script: Script) -> (Arc<Link>, Handle, mpsc::Receiver<S
     let (environment, notices) = environment();
     let (dialed, server) = connect(script, &environment).await;
     (Link::open(&name(), dialed, &environment), server, notices)
+}
+
+/// A transport that answers as told, one entry a request, and knows how it was closed.
+#[derive(Default)]
+pub(crate) struct Canned {
+    answers: Mutex<VecDeque<Result<&'static str, FaultPoint>>>,
+    pub(crate) grace: Mutex<Option<Duration>>,
+}
+
+impl Transport for Canned {
+    fn send(&self, out: Outgoing) -> BoxFuture<'_, Result<Sent, SendError>> {
+        let Some(id) = out.request else { return Box::pin(std::future::ready(Ok(Sent::OnSharedStream))) };
+        let next = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().expect("an answer");
+        Box::pin(std::future::ready(match next {
+            Ok(result) => Ok(Sent::Reply(Message::Response(Response::result(Id::from(id), Json::literal(result))))),
+            Err(fault) => Err(SendError { fault, text: "as told".to_owned(), retry_after: None }),
+        }))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = Some(grace);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kind: "http", pid: None, get_stream: None }
+    }
+}
+
+/// A link with these capabilities over a transport that answers as told.
+pub(crate) fn canned(
+    capabilities: &'static str,
+    answers: impl IntoIterator<Item = Result<&'static str, FaultPoint>>,
+) -> (Arc<Link>, Arc<Canned>) {
+    let transport = Arc::new(Canned { answers: Mutex::new(answers.into_iter().collect()), ..Canned::default() });
+    let handshake = Handshake {
+        revision: Revision::NEWEST_LEGACY,
+        identity: None,
+        capabilities: Object::parse(&Json::literal(capabilities)).expect("an object"),
+        instructions: None,
+    };
+    let shared = Box::pin(futures_util::stream::pending());
+    let dialed = Dialed { transport: transport.clone(), shared, handshake, next_id: 2 };
+    (Link::open(&name(), dialed, &environment().0), transport)
 }
 
 impl World {

@@ -42,6 +42,9 @@ pub(crate) const DIAL_SLACK: Duration = Duration::from_secs(15);
 /// Longest first start: a launcher may download packages.
 pub(crate) const FIRST_START: Duration = Duration::from_mins(2);
 
+/// Longest later start, and the handshake over HTTP (reliability 6).
+pub(crate) const LATER_START: Duration = Duration::from_secs(30);
+
 /// Wait between a supervisor's panic and its restart.
 pub(crate) const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
 
@@ -92,9 +95,6 @@ pub(crate) const LEVEL_QUIET: Duration = Duration::from_secs(1);
 
 /// Subscriptions of one server that are restored on each new connection.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1000;
-
-/// First pause before a request is sent again; grows and is jittered (reliability 5).
-pub(crate) const RETRY_BASE: Duration = Duration::from_millis(100);
 
 /// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What to do when a request failed: table 5 of the reliability contract as data. Pure.
 //!
-//! The rule behind the table: whatever may have had an effect is never sent twice. `handle.rs` walks it
-//! within one deadline.
+//! The rule behind the table: whatever may have had an effect is never sent twice. `call.rs` walks it
+//! within one deadline, `lists.rs` for each page of a list.
 
 use trunkline_wire::Class;
 

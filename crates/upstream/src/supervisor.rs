@@ -287,15 +287,15 @@ impl Supervisor {
         self.telling = None;
         self.level_due = None;
         let link = self.link.take();
-        let earlier = self.closing.take();
-        self.closing = Some(Box::pin(async move {
-            if let Some(earlier) = earlier {
-                earlier.await;
-            }
-            if let Some(link) = link {
-                link.close().await;
-            }
-        }));
+        // A dial waits for the close before it, so there is no link while one closes. What closes goes on: were each
+        // restart to wrap it anew, a burst of them would nest without bound.
+        self.closing.get_or_insert_with(|| {
+            Box::pin(async move {
+                if let Some(link) = link {
+                    link.close().await;
+                }
+            })
+        });
     }
 
     /// Starts what is due and possible: a dial once nothing is left of the last connection, a refresh of lists.

@@ -4,7 +4,7 @@ use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, resource};
 
 use super::*;
-use crate::fakes::{MESSAGE_BYTES_MAX, link};
+use crate::fakes::{MESSAGE_BYTES_MAX, canned, link};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -151,4 +151,14 @@ async fn notices_that_nobody_takes_stop_nothing() {
         server.notify("notifications/resources/updated", r#"{"uri":"a:b"}"#).await;
     }
     assert!(asked(&link).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_close_leaves_time_for_every_step_of_a_childs_stop_order() {
+    let (link, transport) = canned("{}", []);
+    link.close().await;
+    let grace = transport.grace.lock().expect("whole").expect("closed");
+    // The end of stdin, TERM for one and a half times as long, then KILL and the sweep: 2 s, 3 s, the rest.
+    assert_eq!(grace, Duration::from_secs(2));
+    assert!(grace * 5 / 2 + Duration::from_secs(2) <= CLOSE_GRACE, "KILL would come after the close was given up");
 }
