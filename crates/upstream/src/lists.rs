@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
 use trunkline_wire::{Json, Method, Object, code};
 
+use crate::backoff::{self, Luck};
 use crate::limits::{
     COMPLAINTS_MAX, DESCRIPTION_BYTES_MAX, ITEMS_MAX, LIST_BYTES_MAX, PAGES_MAX, SCHEMA_BYTES_MAX, TOOLS_MAX,
 };
 use crate::link::Link;
 use crate::offer::{Capabilities, Complaint, Entry, Kinds, Offer};
+use crate::retry;
+use crate::transport::Broken;
 
 /// Longest name quoted in a complaint, in characters.
 const QUOTED_MAX: usize = 80;
@@ -38,8 +42,19 @@ pub(crate) struct Lists {
 struct List {
     entries: Vec<Entry>,
     complaints: Vec<Complaint>,
-    /// It could not be had; the entries are those of an earlier time.
-    failed: bool,
+    had: Had,
+}
+
+/// How reading a list went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Had {
+    /// Read to its end, or not declared.
+    #[default]
+    Whole,
+    /// The server refused it or sent something unusable; the entries are those of an earlier time.
+    Refused,
+    /// No answer came; the entries are those of an earlier time.
+    Unanswered,
 }
 
 /// What tells the four lists apart.
@@ -114,7 +129,24 @@ impl Lists {
     pub(crate) fn failed(&self) -> Kinds {
         let lists = [(TOOLS, &self.tools), (PROMPTS, &self.prompts), (RESOURCES, &self.resources)];
         let lists = lists.into_iter().chain([(TEMPLATES, &self.templates)]);
-        lists.filter(|(_, list)| list.failed).fold(Kinds::default(), |failed, (kind, _)| failed.with(kind.bit))
+        lists
+            .filter(|(_, list)| list.had != Had::Whole)
+            .fold(Kinds::default(), |failed, (kind, _)| failed.with(kind.bit))
+    }
+
+    /// If none of the lists that the server declared was answered: why.
+    pub(crate) fn unanswered(&self, declared: Capabilities) -> Option<&str> {
+        let Capabilities { tools, prompts, resources, .. } = declared;
+        let lists = [
+            (tools, &self.tools),
+            (prompts, &self.prompts),
+            (resources, &self.resources),
+            (resources, &self.templates),
+        ];
+        let mut declared = lists.into_iter().filter(|(declared, _)| *declared).map(|(_, list)| list).peekable();
+        let first = *declared.peek()?;
+        let why = first.complaints.first().map_or("", |complaint| complaint.why.as_str());
+        declared.all(|list| list.had == Had::Unanswered).then_some(why)
     }
 
     /// The offer that they make, with what the handshake said.
@@ -139,30 +171,31 @@ async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> Lis
     let pages = read_pages(link, &mut reading, limit);
     let whole = limit.saturating_mul(PAGES_IN_TIME);
     let read = tokio::time::timeout(whole, pages).await;
-    match read.unwrap_or_else(|_| Err(format!("not complete within {} s", whole.as_secs()))) {
+    match read.unwrap_or_else(|_| Err((Had::Unanswered, format!("not complete within {} s", whole.as_secs())))) {
         Ok(()) => reading.finish(),
-        Err(why) => {
+        Err((had, why)) => {
             let what = (kind.method)().to_string();
-            let had = if last.entries.is_empty() { "" } else { "; the entries it gave before are kept" };
-            let complaint = Complaint { what, why: format!("{why}{had}") };
-            List { entries: last.entries, complaints: vec![complaint], failed: true }
+            let kept = if last.entries.is_empty() { "" } else { "; the entries it gave before are kept" };
+            let complaint = Complaint { what, why: format!("{why}{kept}") };
+            List { entries: last.entries, complaints: vec![complaint], had }
         }
     }
 }
 
-async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) -> Result<(), String> {
+async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) -> Result<(), (Had, String)> {
     let mut cursor: Option<Json> = None;
     let mut seen = HashSet::new();
     for _ in 0..PAGES_MAX {
         let params: Object = cursor.iter().map(|cursor| ("cursor", cursor.clone())).collect();
-        let answer = link.request((reading.kind.method)(), &params, limit).await.map_err(|broken| broken.text)?;
+        let answer = ask(link, (reading.kind.method)(), &params, limit).await;
+        let answer = answer.map_err(|broken| (Had::Unanswered, broken.text))?;
         let result = match answer {
             Ok(result) => result,
             // A list that the server does not have has no entries.
             Err(error) if is_method_not_found(&error) && cursor.is_none() => return Ok(()),
-            Err(error) => return Err(format!("answered with an error: {}", message_of(&error))),
+            Err(error) => return Err((Had::Refused, format!("answered with an error: {}", message_of(&error)))),
         };
-        let Some(next) = reading.page(&result)? else { return Ok(()) };
+        let Some(next) = reading.page(&result).map_err(|why| (Had::Refused, why))? else { return Ok(()) };
         if reading.full {
             return Ok(());
         }
@@ -174,6 +207,24 @@ async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) ->
     }
     reading.complain("the list".to_owned(), format!("more than {PAGES_MAX} pages; the rest is left out"));
     Ok(())
+}
+
+/// Asks for a page, and again where reliability 5 says so. One that took its whole time is not asked for again.
+async fn ask(link: &Arc<Link>, method: Method, params: &Object, limit: Duration) -> Result<Result<Json, Json>, Broken> {
+    let begun = Instant::now();
+    let mut resends = 0;
+    loop {
+        let broken = match link.request(method.clone(), params, limit).await {
+            Ok(answer) => return Ok(answer),
+            Err(broken) => broken,
+        };
+        let may = !link.is_down() && retry::resend(method.class(), broken.fault, resends, true);
+        if !may || begun.elapsed() >= limit {
+            return Err(broken);
+        }
+        resends += 1;
+        sleep(backoff::resend(resends, Luck(fastrand::f64()))).await;
+    }
 }
 
 fn is_method_not_found(error: &Json) -> bool {
@@ -298,13 +349,40 @@ impl Reading {
             let what = (self.kind.method)().to_string();
             self.complaints.push(Complaint { what, why: format!("{} more entries were left out", self.withheld) });
         }
-        List { entries: self.entries, complaints: self.complaints, failed: false }
+        List { entries: self.entries, complaints: self.complaints, had: Had::Whole }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::canned;
+    use crate::transport::FaultPoint;
+
+    async fn fetched(answers: impl IntoIterator<Item = Result<&'static str, FaultPoint>>) -> (Lists, Capabilities) {
+        let (link, _) = canned(r#"{"tools":{},"prompts":{}}"#, answers);
+        let lists = Lists::fetch(&link, Kinds::ALL, &Lists::default(), Duration::from_secs(30)).await;
+        (lists, link.capabilities)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_failed_on_its_way_is_asked_for_again() {
+        let prompts = Ok(r#"{"prompts":[]}"#);
+        let tools = Ok(r#"{"tools":[{"name":"a","inputSchema":{}}]}"#);
+        let (lists, _) =
+            fetched([Err(FaultPoint::ServerFailed), prompts, Err(FaultPoint::LostUnanswered), tools]).await;
+        assert_eq!((lists.failed(), lists.tools.entries.len()), (Kinds::default(), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_server_that_answers_no_list_at_all_is_in_doubt() {
+        let lost = || Err(FaultPoint::NothingSent);
+        let (none, declared) = fetched((0..6).map(|_| lost())).await;
+        assert_eq!(none.unanswered(declared), Some("as told"));
+        let (half, declared) = fetched([lost(), Ok(r#"{"prompts":[]}"#), lost(), lost()]).await;
+        assert_eq!((half.failed(), half.unanswered(declared)), (Kinds::TOOLS, None));
+        assert_eq!(none.unanswered(Capabilities::default()), None);
+    }
 
     fn read(kind: Kind, pages: &[&str]) -> List {
         let mut reading = Reading::new(kind);

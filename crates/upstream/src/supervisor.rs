@@ -213,9 +213,16 @@ impl Supervisor {
         self.apply(Event::DialFailed(failure), reason);
     }
 
-    /// The offer is published before the state, so that whoever waits for "ready" finds it.
+    /// The offer is published before the state, so that whoever waits for "ready" finds it. A server that answers
+    /// the handshake and none of its lists is not ready: "ready, without tools" would tell nobody why.
     fn fetched(&mut self, lists: Lists, now: Instant) {
         let Some(link) = &self.link else { return };
+        if self.state.phase == Phase::Handshake
+            && let Some(why) = lists.unanswered(link.capabilities)
+        {
+            self.cause = Some(format!("its lists could not be had: {why}").into());
+            return self.apply(Event::LinkDown(Failure::SILENT), "no_lists");
+        }
         let offer = lists.offer(link);
         let failed = lists.failed();
         if !failed.is_empty() {

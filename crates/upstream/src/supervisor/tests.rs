@@ -198,3 +198,14 @@ async fn the_wanted_log_level_is_told_to_each_connection() {
     server.saw("logging/setLevel", 1).await;
     assert_eq!(server.seen_of("logging/setLevel").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_no_list_is_not_called_ready() {
+    let world = World::planned(config(), [Plan::Serve(with(Fault::silent("tools/list")))], Script::default());
+    world.is("backoff").await;
+    let reason = world.upstream().status().reason.expect("a reason");
+    assert!(reason.contains("its lists could not be had: no answer to tools/list within"), "{reason}");
+    assert!(!world.upstream().ever_ready());
+    world.is("ready").await;
+    assert_eq!(world.pipes.dials(), 2);
+}
