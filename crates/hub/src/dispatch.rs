@@ -1,5 +1,6 @@
 //! Who answers what (architecture 7).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -91,13 +92,24 @@ pub(crate) async fn work(
     }
 }
 
-/// Work as a [`Running`] wants it: the outcome becomes the answer.
+/// Work as a [`Running`] wants it: the outcome becomes the answer. So does a panic: nobody may be there any more to
+/// see it, and the request would run, and keep its session busy, for ever (R-6).
 fn finished(
     session: Arc<Session>,
     outbox: Arc<Outbox>,
     outcome: impl Future<Output = Result<Json, Json>> + Send + 'static,
 ) -> BoxFuture<'static, ()> {
-    outcome.map(move |outcome| session.finish(&outbox, answer(outbox.request().clone(), outcome))).boxed()
+    let failed = |_| {
+        let error = RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more");
+        Err(error.to_json())
+    };
+    AssertUnwindSafe(outcome)
+        .catch_unwind()
+        .map(move |outcome| {
+            let outcome = outcome.unwrap_or_else(failed);
+            session.finish(&outbox, answer(outbox.request().clone(), outcome));
+        })
+        .boxed()
 }
 
 fn notified(session: &Session, notification: &Notification) {
@@ -180,4 +192,23 @@ fn unknown_method(request: &Request) -> Bytes {
 
 fn answer(id: Id, outcome: Result<Json, Json>) -> Text {
     Response { id: Some(id), outcome }.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes;
+
+    #[tokio::test]
+    async fn a_request_whose_work_panics_is_answered_and_over() {
+        let hub = fakes::hub(&[], &trunkline_config::Config::default());
+        let session = fakes::session(&hub, "2025-06-18");
+        let outcome = async { panic!("as the test wants") };
+        let start = |outbox| finished(Arc::clone(&session), outbox, outcome);
+        let reply = work(&session, Id::from(7), start).await;
+        let Reply::One(text) = reply else { panic!("one message, not {reply:?}") };
+        let text = String::from_utf8(text.into_bytes().to_vec()).expect("text");
+        assert!(text.contains(r#""id":7"#) && text.contains("-32603"), "{text}");
+        assert!(!session.is_busy());
+    }
 }

@@ -30,7 +30,7 @@ mod session;
 mod subscriptions;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -93,6 +93,8 @@ pub struct Hub {
     births: Mutex<Births>,
     interest: Interest,
     seen: Seen,
+    /// Held while the servers are told the wanted log level, so that none hears an older word last.
+    levels: Mutex<()>,
     draining: AtomicBool,
 }
 
@@ -131,6 +133,7 @@ impl Hub {
             births: Mutex::new(births),
             interest: Interest::default(),
             seen: Seen::default(),
+            levels: Mutex::default(),
             draining: AtomicBool::new(false),
         });
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
@@ -239,6 +242,10 @@ impl Hub {
 
     pub(crate) fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    pub(crate) fn levels(&self) -> MutexGuard<'_, ()> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Catalog>> {

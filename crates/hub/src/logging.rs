@@ -35,6 +35,7 @@ pub(crate) fn named(mut params: Object, server: &ServerName) -> Bytes {
 
 /// Asks the servers for the most verbose level that any session wants.
 pub(crate) fn apply(hub: &Hub) {
+    let _turn = hub.levels();
     let mut wanted: Option<LogLevel> = None;
     hub.each_session(|session| {
         let level = session.level();
