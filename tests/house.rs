@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Which of our crates each crate may use: "daemon → edge → hub → upstream → telemetry → wire, levels may be
-/// skipped downward", and everyone above wire and telemetry may use config.
+/// skipped downward", and everyone above telemetry may use config.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("config", &["wire"]),
-    ("telemetry", &["config", "wire"]),
+    ("telemetry", &["wire"]),
     ("upstream", &["telemetry", "config", "wire"]),
     ("hub", &["upstream", "telemetry", "config", "wire"]),
     ("edge", &["hub", "upstream", "telemetry", "config", "wire"]),
