@@ -8,9 +8,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::value::RawValue;
 
 use crate::limits::DEPTH_MAX;
+use crate::scan::{Flaw, Scanner};
 
 /// One valid JSON value as text. Cloning shares the buffer; equality is equality of the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -49,9 +49,8 @@ impl Json {
     /// White space around the value is cut off; inside it stays.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, Malformed> {
         let text = text.into();
-        check_depth(&text)?;
-        let value: &RawValue = serde_json::from_slice(&text).map_err(|error| Malformed::NotJson(error.to_string()))?;
-        Ok(Self(text.slice_ref(value.get().as_bytes())))
+        let value = check(&text)?;
+        Ok(Self(text.slice_ref(value)))
     }
 
     /// Takes a text that is known to be one JSON value, because this program wrote or checked it.
@@ -152,40 +151,30 @@ impl From<u64> for Json {
     }
 }
 
-/// Refuses a text nested deeper than [`DEPTH_MAX`], in one pass and without recursion (S-21).
+/// Checks that `text` is one JSON value, nested no deeper than [`DEPTH_MAX`] (S-21); returns it without the white
+/// space around it.
 ///
-/// Runs before the parser, so that the parser's own recursion never meets a hostile depth. Only quotes,
-/// backslashes and brackets matter; whether they match is the parser's business.
-pub(crate) fn check_depth(text: &[u8]) -> Result<(), Malformed> {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while at < text.len() {
-        match text[at] {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err(Malformed::TooDeep);
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => at = end_of_string(text, at + 1),
-            _ => {}
-        }
-        at += 1;
-    }
-    Ok(())
+/// In one pass, without recursion, so that no parser's own recursion ever meets a hostile depth.
+pub(crate) fn check(text: &[u8]) -> Result<&[u8], Malformed> {
+    check_utf8(text)?;
+    let mut scanner = Scanner::new(text);
+    scanner.value().and_then(|value| scanner.end().map(|()| value)).map_err(|flaw| malformed(flaw, text))
 }
 
-/// Returns the index of the quote that closes the string whose content starts at `at`.
-fn end_of_string(text: &[u8], mut at: usize) -> usize {
-    while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
-        at += found;
-        if text[at] == b'"' {
-            return at;
-        }
-        at += 2;
+pub(crate) fn check_utf8(text: &[u8]) -> Result<(), Malformed> {
+    std::str::from_utf8(text).map(drop).map_err(|error| Malformed::NotJson(error.to_string()))
+}
+
+/// Says what is wrong with a text that the scanner refused.
+pub(crate) fn malformed(flaw: Flaw, text: &[u8]) -> Malformed {
+    match flaw {
+        Flaw::TooDeep => Malformed::TooDeep,
+        Flaw::Syntax => Malformed::NotJson(match serde_json::from_slice::<IgnoredAny>(text) {
+            Err(error) => error.to_string(),
+            // To the grammar alone half a surrogate pair is fine, even in a key.
+            Ok(_) => "a key is no Unicode text".to_owned(),
+        }),
     }
-    text.len()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod method;
 mod names;
 mod object;
 mod revision;
+mod scan;
 mod text;
 
 pub mod limits;

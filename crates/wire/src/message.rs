@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::id::Id;
-use crate::json::{Json, Malformed, check_depth, on_one_line};
+use crate::json::{Json, Malformed, check, on_one_line};
 use crate::limits::BATCH_MAX;
 use crate::method::Method;
 use crate::object::Object;
@@ -56,7 +56,6 @@ pub struct Response {
 impl Message {
     /// Reads one message. Fails on a batch: see [`parse_batch`].
     pub fn parse(text: &Bytes) -> Result<Self, Malformed> {
-        check_depth(text)?;
         Self::from_value(&Json::unchecked(text.slice_ref(text.trim_ascii())))
     }
 
@@ -123,7 +122,7 @@ pub fn parse_batch(text: &Bytes) -> Option<Result<Vec<Result<Message, Malformed>
     if trimmed.first() != Some(&b'[') {
         return None;
     }
-    if let Err(error) = check_depth(text) {
+    if let Err(error) = check(text) {
         return Some(Err(error));
     }
     let members = match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(trimmed) {
