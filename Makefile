@@ -24,8 +24,9 @@ fmt: ## Check the format
 lint: ## Clippy, pedantic, no warnings
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# The documentation is for those who work on the code, private items and all, so links to them are fine.
 doc: ## Build the documentation, no broken links
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 # Advisories need a database from the network; `cargo deny check advisories` is for whoever has it.
 deny: ## Licences, duplicates and sources of the dependencies

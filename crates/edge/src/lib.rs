@@ -8,7 +8,7 @@
 //! Routes and checks are plain functions, not a router with layers: there are seven routes, the ladder can be
 //! read from top to bottom in [`answer`], and a call pays for none of it twice.
 //!
-//! Reading order: [`serve`] (connections), `answer` below, `mcp` (the endpoint), `reply` (JSON or events).
+//! Reading order: [`mod@serve`] (connections), `answer` below, `mcp` (the endpoint), `reply` (JSON or events).
 //!
 //! Absences that hold: no knowledge of servers or names beyond what `hub` says, no payload is decoded, no
 //! client's header reaches a server, no CORS for origins that nobody listed.

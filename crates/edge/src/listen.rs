@@ -20,7 +20,7 @@ use trunkline_config::Listen;
 
 use crate::limits::{BACKLOG, BIND_PATIENCE, BIND_PAUSE};
 
-/// Bound and listening; connections wait in the kernel until [`crate::serve`] takes them.
+/// Bound and listening; connections wait in the kernel until [`crate::serve()`] takes them.
 #[derive(Debug)]
 pub struct Listeners {
     tcp: Vec<TcpListener>,
