@@ -5,7 +5,8 @@
 //! nobody knows, numbers beyond 2^53 and unusual key order arrive unchanged.
 //!
 //! Reading order: [`Json`] is one value as text; [`Object`] a shallow view that keeps order; [`Message`] the
-//! envelope, [`Text`] what goes out of it; [`Method`] the one table of what each method is; [`Fault`] every error body we emit.
+//! envelope, [`Text`] what goes out of it; [`Method`] the one table of what each method is; [`Fault`] every error body we emit;
+//! [`headers`] what modern HTTP repeats outside the body.
 //!
 //! Absences that hold: no I/O, no clock, no randomness, no task, no decoded mirror of a payload.
 
@@ -22,6 +23,7 @@ mod revision;
 mod scan;
 mod text;
 
+pub mod headers;
 pub mod limits;
 pub mod sse;
 

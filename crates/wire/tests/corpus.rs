@@ -1,5 +1,7 @@
 //! Replays the corpora of `tests/fuzz` on the stable toolchain.
 
+#[path = "../../../tests/fuzz/properties/headers.rs"]
+mod headers;
 #[path = "../../../tests/fuzz/properties/message.rs"]
 mod message;
 #[path = "../../../tests/fuzz/properties/object.rs"]
@@ -24,6 +26,11 @@ fn replay(corpus: &str, property: fn(&[u8])) {
             assert!(held.is_ok(), "broken by the first {end} bytes of {}", file.display());
         }
     }
+}
+
+#[test]
+fn headers_are_written_as_they_are_checked() {
+    replay("headers", headers::check);
 }
 
 #[test]
