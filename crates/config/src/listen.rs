@@ -20,6 +20,8 @@ pub struct Listen {
     pub names: Vec<String>,
     /// Origins of browser pages that may connect. Empty means none but the gateway's own (S-3).
     pub origins: Vec<String>,
+    /// Whether the HTTP+SSE pair of 2024-11-05, `GET /sse` and `POST /messages`, is served beside `/mcp`.
+    pub legacy_sse: bool,
 }
 
 impl Listen {
@@ -88,6 +90,7 @@ impl Default for Listen {
             hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             names: Vec::new(),
             origins: Vec::new(),
+            legacy_sse: true,
         }
     }
 }

@@ -8,7 +8,8 @@
 //! Routes and checks are plain functions, not a router with layers: there are seven routes, the ladder can be
 //! read from top to bottom in [`answer`], and a call pays for none of it twice.
 //!
-//! Reading order: [`mod@serve`] (connections), `answer` below, `mcp` (the endpoint), `reply` (JSON or events).
+//! Reading order: [`mod@serve`] (connections), `answer` below, `mcp` (the endpoint), `sse_pair` (the older one),
+//! `reply` (JSON or events).
 //!
 //! Absences that hold: no knowledge of servers or names beyond what `hub` says, no payload is decoded, no
 //! client's header reaches a server, no CORS for origins that nobody listed.
@@ -30,6 +31,8 @@ mod cors;
 mod incoming;
 
 mod mcp;
+
+mod sse_pair;
 
 mod reply;
 
@@ -64,6 +67,7 @@ use crate::guard::Guard;
 use crate::limits::TARGET_BYTES_MAX;
 use crate::peer::{Peer, Peers};
 use crate::reply::plain;
+use crate::sse_pair::Pairs;
 
 /// What the door opens onto.
 #[derive(Clone)]
@@ -95,6 +99,8 @@ pub(crate) struct Edge {
     addresses: Vec<SocketAddr>,
     /// Calls that clients wait for, in the whole gateway (reliability 7).
     in_flight: Arc<Semaphore>,
+    /// Sessions of the HTTP+SSE transport.
+    pairs: Pairs,
     started: Instant,
     soft: CancellationToken,
     hard: CancellationToken,
@@ -119,6 +125,7 @@ impl Edge {
             peers,
             addresses,
             in_flight,
+            pairs: Pairs::default(),
             started,
             soft,
             hard,
@@ -154,7 +161,8 @@ where
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
         return reject(edge, StatusCode::URI_TOO_LONG, "target", "the target is longer than 2 KiB");
     }
-    let Some(route) = Route::of(request.uri().path()) else {
+    let route = Route::of(request.uri().path()).filter(|route| edge.config.listen.legacy_sse || !route.is_pair());
+    let Some(route) = route else {
         let text = "nothing is here; MCP is at /mcp, and health at /health, /health/live, /health/ready and /metrics";
         return plain(StatusCode::NOT_FOUND, text);
     };
@@ -165,13 +173,15 @@ where
         let text = format!("{} is not offered here; {} is", request.method(), route.verbs());
         return reply::with_allow(plain(StatusCode::METHOD_NOT_ALLOWED, &text), route.verbs());
     }
-    if route == Route::Mcp && peer == Peer::Stranger {
+    if route.speaks_mcp() && peer == Peer::Stranger {
         let text = "this gateway answers only processes of the user who runs it";
         return reject(edge, StatusCode::FORBIDDEN, "peer", text);
     }
     let origin = edge.guard.listed_origin(request.headers()).cloned();
     let response = match route {
         Route::Mcp => mcp::answer(edge, request).await,
+        Route::Sse => sse_pair::open(edge, request.headers()),
+        Route::Messages => Box::pin(sse_pair::post(edge, request)).await,
         Route::Health => health::report(edge, peer == Peer::Permitted),
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
@@ -192,6 +202,8 @@ fn reject(edge: &Edge, status: StatusCode, reason: &'static str, text: &str) -> 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Mcp,
+    Sse,
+    Messages,
     Health,
     Live,
     Ready,
@@ -206,6 +218,8 @@ impl Route {
         match path {
             // With the slash too: some clients and people add it, and a redirect would lose the POST.
             "/mcp" | "/mcp/" => Some(Self::Mcp),
+            "/sse" | "/sse/" => Some(Self::Sse),
+            sse_pair::MESSAGES => Some(Self::Messages),
             "/health" => Some(Self::Health),
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
@@ -214,9 +228,21 @@ impl Route {
         }
     }
 
+    /// Whether it is a half of the HTTP+SSE pair, which can be switched off.
+    fn is_pair(self) -> bool {
+        matches!(self, Self::Sse | Self::Messages)
+    }
+
+    /// Whether servers are reached through it: then it is for the owner alone.
+    fn speaks_mcp(self) -> bool {
+        matches!(self, Self::Mcp | Self::Sse | Self::Messages)
+    }
+
     fn offers(self, method: &Method) -> bool {
         match self {
             Self::Mcp => matches!(*method, Method::POST | Method::GET | Method::DELETE),
+            Self::Sse => *method == Method::GET,
+            Self::Messages => *method == Method::POST,
             Self::Health | Self::Live | Self::Ready | Self::Metrics => matches!(*method, Method::GET | Method::HEAD),
         }
     }
@@ -224,6 +250,8 @@ impl Route {
     fn verbs(self) -> &'static str {
         match self {
             Self::Mcp => "POST, GET, DELETE",
+            Self::Sse => "GET",
+            Self::Messages => "POST",
             Self::Health | Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
         }
     }

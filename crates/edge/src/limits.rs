@@ -53,6 +53,13 @@ pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(250);
 /// Idle streams end spread over this time at shutdown, so that their clients do not return as one.
 pub(crate) const STREAM_END_SPREAD: Duration = Duration::from_secs(1);
 
+/// Messages that wait for the reader of an HTTP+SSE stream. Beyond it the calls that have more to say wait, each in
+/// its own place of `limits.in_flight`; what has no such place is refused.
+pub(crate) const PAIR_QUEUE_MAX: usize = 64;
+
+/// How long the calls of an HTTP+SSE session go on after its stream was lost: what is all but done gets done.
+pub(crate) const PAIR_GRACE: Duration = Duration::from_secs(2);
+
 /// What a standalone stream tells its client to wait before it reconnects after a planned stop.
 pub(crate) const STREAM_RETRY: Duration = Duration::from_secs(1);
 

@@ -156,7 +156,7 @@ mod tests {
 
     fn loopback(port: u16) -> Listen {
         let hosts = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        Listen { port, hosts, names: Vec::new(), origins: Vec::new() }
+        Listen { port, hosts, ..Listen::default() }
     }
 
     #[tokio::test]

@@ -191,7 +191,7 @@ async fn in_flight(edge: &Arc<Edge>, wants: Wants, session: &Arc<Session>, call:
 
 /// Resolves when the daemon cannot wait any longer: a moment after the hard stop, so that the hub's own
 /// final answers, which know more, get through first.
-async fn stopped(edge: Arc<Edge>) {
+pub(crate) async fn stopped(edge: Arc<Edge>) {
     edge.hard.cancelled().await;
     sleep(LAST_WORDS / 2).await;
 }
@@ -295,16 +295,16 @@ fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
             let hard = edge.hard.clone();
             reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
         }
-        Ok(events) => reply::events(reply::until_stopped(events, idle_end(edge, &session), STREAM_RETRY)),
+        Ok(events) => reply::events(reply::until_stopped(events, idle_end(edge, session.id()), STREAM_RETRY)),
         Err(refusal) => plain(status(&refusal), &refusal.to_string()),
     };
     in_session(response, &session)
 }
 
 /// Resolves some time in the second after the soft stop, at a moment that differs from session to session.
-fn idle_end(edge: &Edge, session: &Session) -> impl Future<Output = ()> + Send + 'static {
+pub(crate) fn idle_end(edge: &Edge, session: &str) -> impl Future<Output = ()> + Send + use<> {
     let soft = edge.soft.clone();
-    let part = session.id().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
+    let part = session.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     async move {
         soft.cancelled().await;
         sleep(STREAM_END_SPREAD / 100 * part).await;
@@ -381,7 +381,7 @@ fn is_modern(head: &Head, call: &Call) -> bool {
 }
 
 /// The revision that a request claims in its `_meta`, whatever it is.
-fn claim(call: &Call) -> Option<trunkline_wire::Json> {
+pub(crate) fn claim(call: &Call) -> Option<trunkline_wire::Json> {
     let meta = call.params().ok()?.get_object("_meta")?;
     meta.get(key::PROTOCOL_VERSION).cloned()
 }
@@ -395,17 +395,17 @@ fn legacy(revision: &HeaderValue) -> Option<Revision> {
 }
 
 /// The id of a body that is no valid message, if it can be read all the same (mcp-protocol 2.1).
-fn readable_id(bytes: &Bytes) -> Option<Id> {
+pub(crate) fn readable_id(bytes: &Bytes) -> Option<Id> {
     let value = trunkline_wire::Json::parse(bytes.clone()).ok()?;
     let mut members = trunkline_wire::Object::parse(&value).ok()?;
     Id::new(members.remove("id")?).ok()
 }
 
-fn bad_body(malformed: &Malformed, id: Option<Id>) -> Response<Body> {
+pub(crate) fn bad_body(malformed: &Malformed, id: Option<Id>) -> Response<Body> {
     reply::error(StatusCode::BAD_REQUEST, id, &RpcError::new(malformed.code(), malformed.to_string()))
 }
 
-fn not_here(text: &str) -> Response<Body> {
+pub(crate) fn not_here(text: &str) -> Response<Body> {
     reply::error(StatusCode::BAD_REQUEST, None, &RpcError::new(code::INVALID_REQUEST, text))
 }
 
@@ -433,7 +433,7 @@ fn overloaded(edge: &Edge, id: Id) -> Response<Body> {
     reply::with_retry_after(response, STREAM_RETRY)
 }
 
-fn too_busy() -> Fault {
+pub(crate) fn too_busy() -> Fault {
     Fault {
         code: FaultCode::Overloaded,
         server: None,
@@ -444,7 +444,7 @@ fn too_busy() -> Fault {
     }
 }
 
-fn error_text(id: Option<Id>, error: &RpcError) -> Bytes {
+pub(crate) fn error_text(id: Option<Id>, error: &RpcError) -> Bytes {
     trunkline_wire::Response::error(id, error.to_json()).encode()
 }
 

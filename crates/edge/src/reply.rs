@@ -2,7 +2,8 @@
 //!
 //! An event is the message's own text on one line; `id` and `retry` come from the gateway alone (S-18). The
 //! framing is written by hand, because it is four lines and a payload of many megabytes should be sent as it
-//! lies. `event: message` is left out: it is what a nameless event is called.
+//! lies. `event: message` is left out: it is what a nameless event is called. Only the HTTP+SSE transport, whose
+//! oldest clients look for it, has it.
 //!
 //! A call's stream does not end before its answer: the hub's part of the stream ends with it, and if the
 //! daemon must go first, the answer written here says so.
@@ -87,7 +88,19 @@ pub(crate) fn until_answered<H: Send + 'static>(
     held: H,
 ) -> BoxStream<'static, Bytes> {
     let last = move || Some(Event { id: None, data: last().into(), retry_ms: None });
-    written(events, stopped, last, held).boxed()
+    written(events, stopped, last, write, held).boxed()
+}
+
+/// One event of the HTTP+SSE transport, whose clients are told what each is.
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) data: Text,
+}
+
+/// Writes named events until they end.
+pub(crate) fn until_ended(events: BoxStream<'static, Named>) -> BoxStream<'static, Bytes> {
+    let write = |Named { name, data }| write_as(Some(name), Event { id: None, data, retry_ms: None });
+    written(events, std::future::pending(), || None, write, ()).boxed()
 }
 
 /// Writes the events of a stream that has no end of its own until `stopped`, then tells the client when to
@@ -98,17 +111,23 @@ pub(crate) fn until_stopped(
     retry: Duration,
 ) -> BoxStream<'static, Bytes> {
     let retry_ms = u64::try_from(retry.as_millis()).ok();
-    written(events, stopped, move || Some(Event { id: None, data: Text::default(), retry_ms }), ()).boxed()
+    written(events, stopped, move || Some(Event { id: None, data: Text::default(), retry_ms }), write, ()).boxed()
 }
 
-fn written<H: Send + 'static>(
-    mut events: EventStream,
+fn written<E, P, H>(
+    mut events: BoxStream<'static, E>,
     stopped: impl Future<Output = ()> + Send + 'static,
-    last: impl FnOnce() -> Option<Event> + Send + 'static,
+    last: impl FnOnce() -> Option<E> + Send + 'static,
+    write: impl Fn(E) -> P + Send + 'static,
     held: H,
-) -> impl Stream<Item = Bytes> + Send + 'static {
-    enum Step {
-        Event(Option<Event>),
+) -> impl Stream<Item = Bytes> + Send + 'static
+where
+    E: Send + 'static,
+    P: Iterator<Item = Bytes> + Send + 'static,
+    H: Send + 'static,
+{
+    enum Step<E> {
+        Event(Option<E>),
         Stopped,
         Silent,
     }
@@ -131,8 +150,10 @@ fn written<H: Send + 'static>(
                 }
                 Step::Event(None) => break,
                 Step::Stopped => {
-                    for piece in last().into_iter().flat_map(write) {
-                        yield piece;
+                    if let Some(event) = last() {
+                        for piece in write(event) {
+                            yield piece;
+                        }
                     }
                     break;
                 }
@@ -143,11 +164,19 @@ fn written<H: Send + 'static>(
     }
 }
 
-/// Writes one event: in one piece if it is small, around the pieces of its message if it is not.
+/// Writes one event of the default kind.
 fn write(event: Event) -> impl Iterator<Item = Bytes> + Send {
+    write_as(None, event)
+}
+
+/// Writes one event: in one piece if it is small, around the pieces of its message if it is not.
+fn write_as(name: Option<&str>, event: Event) -> impl Iterator<Item = Bytes> + Send + use<> {
     let Event { id, data, retry_ms } = event;
     let copied = data.len() <= EVENT_COPIED_BYTES;
     let mut head = BytesMut::with_capacity(64 + if copied { data.len() } else { 0 });
+    if let Some(name) = name {
+        put_field(&mut head, b"event: ", name.as_bytes());
+    }
     if let Some(id) = &id {
         put_field(&mut head, b"id: ", id.as_bytes());
     }

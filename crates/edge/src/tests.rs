@@ -130,7 +130,7 @@ fn initialized() -> Value {
 #[tokio::test]
 async fn g1_g2_g3_host_and_origin_are_checked_on_every_path() {
     let client = Client::new();
-    for path in ["/mcp", "/health", "/health/live", "/metrics", "/nothing"] {
+    for path in ["/mcp", "/sse", "/messages", "/health", "/health/live", "/metrics", "/nothing"] {
         for method in ["GET", "POST", "DELETE", "OPTIONS"] {
             for header in
                 [("origin", "http://evil.example"), ("origin", "null"), ("host", "evil.example"), ("host", "")]

@@ -17,6 +17,9 @@ pub(crate) struct Facts {
     pub name: Box<str>,
     /// `clientInfo.version`.
     pub version: Box<str>,
+    /// Whether all that the client hears is on one stream, which ends with the session and is never resumed
+    /// (mcp-protocol 3.13).
+    pub one_stream: bool,
 }
 
 impl Facts {
@@ -32,6 +35,7 @@ impl Facts {
             revision: Revision::negotiate(&params.get_str("protocolVersion").unwrap_or_default()),
             name: text("name"),
             version: text("version"),
+            one_stream: false,
         })
     }
 

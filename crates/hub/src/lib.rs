@@ -144,10 +144,21 @@ impl Hub {
 
     /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
     pub fn open(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, false)
+    }
+
+    /// As [`Hub::open`], for a client that hears everything on one stream: its events have no ids, nothing is kept
+    /// for a resume, and a cancelled request is answered with an empty text, which is not to be sent
+    /// (mcp-protocol 2.8, 3.13).
+    pub fn open_pair(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, true)
+    }
+
+    fn begin(self: &Arc<Self>, initialize: &Request, one_stream: bool) -> Result<(Arc<Session>, Response), Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::ShuttingDown);
         }
-        let facts = client::Facts::read(initialize)?;
+        let facts = client::Facts { one_stream, ..client::Facts::read(initialize)? };
         self.admit()?;
         if self.sessions.len() >= self.limits.sessions {
             self.evict();

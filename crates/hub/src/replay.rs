@@ -167,6 +167,11 @@ impl Outbox {
         Reader { turn: state.turn, after: 0 }
     }
 
+    /// The reader of a stream that is no numbered one, and gives no ids.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader { turn: self.lock().turn, after: 0 }
+    }
+
     /// The event without data that some clients want first (mcp-protocol 3.10).
     pub(crate) fn priming(&self) -> Event {
         Event { id: self.lock().event_id(0), data: Text::default(), retry_ms: None }

@@ -173,13 +173,22 @@ impl Session {
         if let Some(running) = running {
             // The answer may have come just now; then that is the answer.
             if running.stop() {
-                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()).into());
+                running.outbox.answer(self.cancelled(running.outbox.request()));
             }
         }
     }
 
+    /// The answer to a cancelled request: a POST of its own must end with something, on the one stream of a pair
+    /// nothing is said (mcp-protocol 2.8 note a).
+    fn cancelled(&self, request: &Id) -> Text {
+        if self.facts.one_stream { Text::default() } else { refusal::cancelled(request.clone()).into() }
+    }
+
     /// Gives an answer stream its number. Returns its first reader, and the priming event if the client wants one.
     pub(crate) fn commit(&self, outbox: &Arc<Outbox>) -> (Reader, Option<Event>) {
+        if self.facts.one_stream {
+            return (outbox.reader(), None);
+        }
         let number = {
             let mut state = self.lock();
             state.last_stream += 1;
@@ -338,7 +347,7 @@ impl Session {
         };
         for running in old.running.into_values() {
             if running.stop() {
-                running.outbox.answer(refusal::cancelled(running.outbox.request().clone()).into());
+                running.outbox.answer(self.cancelled(running.outbox.request()));
             }
         }
         for waker in old.gets.into_iter().filter_map(|get| get.waker) {

@@ -306,3 +306,24 @@ async fn a_hub_refuses_event_ids_that_are_not_its_own_and_answers_for_its_own() 
     assert_eq!(gone.len(), 1);
     assert!(gone[0].starts_with(r#"- {"jsonrpc":"2.0","id":7,"error":{"code":-31009"#), "{gone:?}");
 }
+
+#[tokio::test]
+async fn on_the_one_stream_of_a_pair_events_have_no_ids_and_nothing_is_kept() {
+    let params = r#"{"protocolVersion":"2025-11-25"}"#;
+    let facts = Facts::read(&request(0, Method::Initialize, params)).expect("readable");
+    let facts = Facts { one_stream: true, ..facts };
+    let session = Session::begin(1, facts, Budget::new(1 << 20), Budget::new(1 << 20));
+    let (told, receiver) = mpsc::channel(4);
+    told.send("notice").await.expect("room");
+    let events = stream(work(&session, Id::from(7), steered(&session, receiver)).await);
+    drop(told);
+    assert_eq!(texts(events).await, ["- notice", "- answer"], "not even a priming event");
+    assert!(session.lock().streams.is_empty());
+    assert_eq!(session.purse().whole.used(), 0);
+
+    // A cancelled request is not answered (mcp-protocol 2.8 note a).
+    let (_told, receiver) = mpsc::channel::<&'static str>(4);
+    let cancel = async { session.cancel(&Id::from(8)) };
+    let (reply, ()) = tokio::join!(work(&session, Id::from(8), steered(&session, receiver)), cancel);
+    assert!(matches!(&reply, Reply::One(text) if text.is_empty()), "{reply:?}");
+}
