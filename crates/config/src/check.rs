@@ -14,7 +14,7 @@ use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
 use crate::secret::{Expanded, Resolver, Secret, variable_shown};
-use crate::server::{Connect, Http, HttpTransport, Server, Stdio};
+use crate::server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
 use crate::tuning::Tuning;
 
 /// Headers that belong to the connection or the protocol; one more value would break either.
@@ -54,11 +54,12 @@ pub(crate) fn servers(
         let mut block =
             Block { name: &key, file: &file, resolver, findings, problems: Vec::new(), secrets: Vec::new() };
         let connect = block.connect(listen);
+        let declared = block.declared();
         let Block { problems, secrets, .. } = block;
         if let (Ok(name), Some(connect)) = (name, connect) {
             let enabled = file.enabled.unwrap_or(true);
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
-            servers.push((name, Server { enabled, connect, tuning, expose, problem, secrets }));
+            servers.push((name, Server { enabled, connect, declared, tuning, expose, problem, secrets }));
         }
     }
     servers
@@ -91,6 +92,26 @@ impl Block<'_, '_> {
             (Some(command), None) => self.stdio(command, transport).map(Connect::Stdio),
             (None, Some(url)) => self.http(url, transport, listen).map(Connect::Http),
         }
+    }
+
+    /// What the server may ask for.
+    fn declared(&mut self) -> Declared {
+        let file = self.file;
+        let roots = file.roots.iter().flatten().filter_map(|text| self.root(text)).collect();
+        Declared { sampling: file.sampling.unwrap_or(false), roots }
+    }
+
+    /// A root as servers want it: an URI of a directory.
+    fn root(&mut self, text: &str) -> Option<String> {
+        let url = if text.contains("://") {
+            Url::parse(text).ok().filter(|url| url.scheme() == "file")
+        } else {
+            Url::from_file_path(self.resolver.path(text)).ok()
+        };
+        if url.is_none() {
+            self.error("roots", "a root is a directory: a path, or a URI that begins with file://");
+        }
+        url.map(String::from)
     }
 
     /// `transport`, or `type` in its place.

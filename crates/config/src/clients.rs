@@ -82,8 +82,13 @@ pub(crate) struct ServerFile {
     pub(crate) era: Option<String>,
     /// Whether its hints about tools are believed. This version has false only.
     pub(crate) trust_annotations: Option<bool>,
-    /// Directories it is told about. This version has none.
+    /// Directories it is told when it asks for roots: paths, or `file://` URIs. Default none: it may not ask.
     pub(crate) roots: Option<Vec<String>>,
+    /// Whether it may ask the model behind a call (sampling). Default false.
+    pub(crate) sampling: Option<bool>,
+    /// Whether it works on one request at a time, so that a question of it belongs to one call for certain. Default
+    /// false.
+    pub(crate) serialize: Option<bool>,
     /// What happens when a tool's definition changes. This version has `off` only.
     pub(crate) pin: Option<String>,
 
@@ -214,7 +219,6 @@ impl ServerFile {
         only("pin", self.pin.as_deref(), &["off"]);
         only("trust_annotations", self.trust_annotations.map(|on| if on { "true" } else { "false" }), &["false"]);
         only("idle_stop_sec", self.idle_stop_sec.map(|time| if time == 0.0 { "0" } else { "other" }), &["0"]);
-        only("roots", self.roots.as_ref().map(|list| if list.is_empty() { "[]" } else { "other" }), &["[]"]);
     }
 }
 

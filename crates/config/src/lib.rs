@@ -34,7 +34,7 @@ pub use expose::Expose;
 pub use listen::Listen;
 pub use schema::schema;
 pub use secret::Secret;
-pub use server::{Connect, Http, HttpTransport, Server, Stdio};
+pub use server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use tuning::{Limits, Tuning};
 

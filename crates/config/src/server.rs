@@ -20,6 +20,8 @@ pub struct Server {
     pub enabled: bool,
     /// How to reach it.
     pub connect: Connect,
+    /// What it is told at the handshake that it may ask.
+    pub declared: Declared,
     /// Timeouts and limits.
     pub tuning: Tuning,
     /// What clients see of it.
@@ -39,12 +41,23 @@ impl Server {
         Self {
             enabled: true,
             connect,
+            declared: Declared::default(),
             tuning: Tuning::default(),
             expose: Expose::default(),
             problem: None,
             secrets: Vec::new(),
         }
     }
+}
+
+/// What a legacy server may ask beside forms and URLs (mcp-protocol 6.2). A change needs a new connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// It may ask the model behind a call (`sampling`). Off by default: a server that sees it declared relies on it,
+    /// and few clients can serve it.
+    pub sampling: bool,
+    /// `file://` URIs that it is told when it asks for roots. Empty: it may not ask.
+    pub roots: Vec<String>,
 }
 
 /// How a server is reached.

@@ -190,6 +190,11 @@ impl Tuning {
         let limits = &file.limits;
         // Who allows an idle time longer than the total wants the total to grow with it.
         tuning.tool_total = tuning.tool_total.max(tuning.tool_timeout);
+        // One call at a time, each of which may wait for a person: the others wait as long as a call may.
+        if file.serialize == Some(true) {
+            tuning.in_flight_max = 1;
+            tuning.queue_wait = tuning.queue_wait.max(tuning.tool_timeout);
+        }
         set(&["limits", "tool_total_sec"], limits.tool_total_sec, &mut tuning.tool_total);
         set(&["limits", "list_timeout_sec"], limits.list_timeout_sec, &mut tuning.list_timeout);
         set(&["limits", "read_timeout_sec"], limits.read_timeout_sec, &mut tuning.read_timeout);

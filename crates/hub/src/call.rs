@@ -10,18 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
-use trunkline_upstream::{Ask, CallEvent, CallerFacts, Upstream};
+use trunkline_upstream::{Ask, CallEvent, Upstream};
 use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Request, Revision};
 
 use crate::Hub;
 use crate::catalog::Table;
-use crate::logging;
+use crate::client::Caller;
+use crate::logging::{self, LogLevel};
 use crate::meta;
 use crate::progress::Progress;
 use crate::refusal;
 use crate::replay::Outbox;
 use crate::resources::{self, Place};
-use crate::session::Session;
 
 /// How long after a server became ready its list may still be missing from the catalogue.
 const LIST_LAG: Duration = Duration::from_secs(1);
@@ -44,10 +44,21 @@ pub(crate) struct Errand {
 /// Who hears the notices of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
-    /// Whose threshold counts.
-    pub session: Arc<Session>,
+    /// Who made it: whose threshold counts, and who can be asked.
+    pub caller: Caller,
     /// Where they go.
     pub outbox: Arc<Outbox>,
+}
+
+impl Listener {
+    /// From which level on log messages go to the caller; `None` if none do. A session that never set one gets
+    /// warnings of its own calls (mcp-protocol 5.7).
+    fn level(&self) -> Option<LogLevel> {
+        match &self.caller {
+            Caller::Legacy(session) => Some(session.level().unwrap_or(logging::DEFAULT_LEVEL)),
+            Caller::Modern(client) => client.level,
+        }
+    }
 }
 
 /// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome,
@@ -98,8 +109,8 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             Err(outcome) => return outcome,
         }
     }
-    let client = listener.as_ref().map(|listener| listener.session.label());
-    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: CallerFacts { client } };
+    let caller = listener.as_ref().map(|listener| listener.caller.facts(true)).unwrap_or_default();
+    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller };
     let mut relay = Relay { upstream: &upstream, listener, progress: token.map(Progress::new) };
     // One span a call, never its contents (reliability 10).
     let name = tool.as_ref().map(ExposedName::as_str);
@@ -164,6 +175,8 @@ impl Relay<'_> {
                 self.notice(&notice);
                 return None;
             }
+            // Nobody can be asked yet.
+            CallEvent::Asked(_) | CallEvent::Withdrawn(_) => return None,
             CallEvent::Done(outcome) => Ok(outcome),
             CallEvent::Failed(error) => Err(error.fault()),
         };
@@ -176,8 +189,7 @@ impl Relay<'_> {
         let message = if notice.method == Method::Progress {
             self.progress.as_mut().and_then(|progress| progress.take(notice, Instant::now()))
         } else if notice.method == Method::LogMessage {
-            let level = listener.session.level();
-            notice.params.as_ref().and_then(|params| logging::message(params, self.upstream.name(), level))
+            notice.params.as_ref().and_then(|params| logging::message(params, self.upstream.name(), listener.level()?))
         } else {
             None
         };
@@ -306,7 +318,8 @@ mod tests {
         let hub = fakes::hub(&[("git", fakes::server())], &trunkline_config::Config::default());
         let session = fakes::session(&hub, "2025-06-18");
         let outbox = Arc::new(Outbox::new(Id::from(7), session.purse().clone()));
-        let listener = Some(Listener { session, outbox: Arc::clone(&outbox) });
+        let caller = Caller::Legacy(session);
+        let listener = Some(Listener { caller, outbox: Arc::clone(&outbox) });
         let progress = Some(Progress::new(Json::from("mine")));
         let mut relay = Relay { upstream: &hub.fleet().all()[0], listener, progress };
         for event in [

@@ -1,12 +1,16 @@
-//! What a legacy client said about itself in `initialize`.
+//! What a client said about itself: a legacy one in `initialize`, a modern one in each request.
 //!
 //! Names are for people: they are cut, cleaned, and never decide anything.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use trunkline_wire::{Json, Object, Request, Revision};
+use trunkline_upstream::{CallerFacts, CallerId, LogLevel};
+use trunkline_wire::{Abilities, Json, Object, Request, Revision};
 
 use crate::limits::CLIENT_NAME_CHARS;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// The facts of a legacy client, fixed for the life of its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,42 @@ pub(crate) struct Facts {
     /// Whether all that the client hears is on one stream, which ends with the session and is never resumed
     /// (mcp-protocol 3.13).
     pub one_stream: bool,
+    /// What it can be asked.
+    pub abilities: Arc<Abilities>,
+}
+
+/// The facts of a modern client, as one request of it says them (mcp-protocol 2.6).
+#[derive(Debug, Clone)]
+pub struct ModernClient {
+    /// This request, as servers that attribute questions know it: two requests are two callers, whoever sent them.
+    pub(crate) id: CallerId,
+    /// For logs.
+    pub(crate) label: Arc<str>,
+    /// What it can be asked during this request.
+    pub(crate) abilities: Arc<Abilities>,
+    /// From which level on it wants log messages; `None` for none.
+    pub(crate) level: Option<LogLevel>,
+}
+
+/// Whoever made a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// A session.
+    Legacy(Arc<Session>),
+    /// The request itself.
+    Modern(Arc<ModernClient>),
+}
+
+impl Caller {
+    /// What a server's side of the gateway must know. `questions`: whether they would reach it on this exchange.
+    pub(crate) fn facts(&self, questions: bool) -> CallerFacts {
+        let (client, id, abilities, log_level) = match self {
+            Self::Legacy(session) => (session.label(), session.caller(), session.abilities(), session.level()),
+            Self::Modern(client) => (client.label.clone(), client.id, client.abilities.clone(), client.level),
+        };
+        let abilities = if questions { abilities } else { Arc::new(abilities.without_questions()) };
+        CallerFacts { client: Some(client), id, abilities, log_level }
+    }
 }
 
 impl Facts {
@@ -31,12 +71,10 @@ impl Facts {
             let text = info.get_str(key).unwrap_or_default();
             text.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect::<String>().into_boxed_str()
         };
-        Ok(Self {
-            revision: Revision::negotiate(&params.get_str("protocolVersion").unwrap_or_default()),
-            name: text("name"),
-            version: text("version"),
-            one_stream: false,
-        })
+        let revision = Revision::negotiate(&params.get_str("protocolVersion").unwrap_or_default());
+        let abilities = Abilities::read(&params.get_object("capabilities").unwrap_or_default(), revision);
+        let abilities = Arc::new(abilities);
+        Ok(Self { revision, name: text("name"), version: text("version"), one_stream: false, abilities })
     }
 
     /// The result of `initialize`: what the gateway is and can do, whichever servers are up (mcp-protocol 3.9).

@@ -14,6 +14,7 @@ use trunkline_wire::{Id, Json, Message, Method, Notification, Owner, Request, Re
 
 use crate::call::{self, Listener};
 use crate::catalog::{Catalog, List};
+use crate::client::Caller;
 use crate::logging::{self, LogLevel};
 use crate::refusal::{self, Refusal};
 use crate::replay::{First, Outbox};
@@ -61,7 +62,7 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),
             };
             let start = |outbox: Arc<Outbox>| {
-                let listener = Listener { session: Arc::clone(session), outbox: Arc::clone(&outbox) };
+                let listener = Listener { caller: Caller::Legacy(Arc::clone(session)), outbox: Arc::clone(&outbox) };
                 // Without a stream notices have no way to the client.
                 let listener = wants.sse.then_some(listener);
                 let hub = Arc::clone(hub);

@@ -44,6 +44,7 @@ use trunkline_upstream::{Fleet, ServerNotice};
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
+pub use client::ModernClient;
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use session::Session;
@@ -373,6 +374,8 @@ async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
                 hub.note_resource(&uri, &server);
                 subscriptions::updated(&hub, &server, &uri, params);
             }
+            // No session was asked to visit a URL yet.
+            ServerNotice::ElicitationComplete { .. } => {}
             // One person uses this gateway, so that one principal alone uses the server (S-11).
             ServerNotice::LogMessage { server, level, params } => {
                 let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };

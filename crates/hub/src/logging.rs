@@ -8,16 +8,16 @@ pub(crate) use trunkline_upstream::LogLevel;
 use crate::Hub;
 
 /// What a session gets of its own calls before it ever set a level.
-const DEFAULT_LEVEL: LogLevel = LogLevel::Warning;
+pub(crate) const DEFAULT_LEVEL: LogLevel = LogLevel::Warning;
 
-/// Rewrites a log message for a client that wants messages from `wanted` on; `None` if this one is beneath it.
+/// Rewrites a log message for a caller who wants messages from `wanted` on; `None` if this one is beneath it.
 ///
 /// `logger` names the server, so that a client behind which many servers stand can tell them apart. A level
 /// that no revision knows passes: better one line too many.
-pub(crate) fn message(params: &Json, server: &ServerName, wanted: Option<LogLevel>) -> Option<Bytes> {
+pub(crate) fn message(params: &Json, server: &ServerName, wanted: LogLevel) -> Option<Bytes> {
     let params = Object::parse(params).ok()?;
     let level = params.get_str("level").as_deref().and_then(LogLevel::parse);
-    if level.is_some_and(|level| level < wanted.unwrap_or(DEFAULT_LEVEL)) {
+    if level.is_some_and(|level| level < wanted) {
         return None;
     }
     Some(named(params, server))
@@ -50,7 +50,7 @@ pub(crate) fn apply(hub: &Hub) {
 mod tests {
     use super::*;
 
-    fn sent(params: &'static str, wanted: Option<LogLevel>) -> String {
+    fn sent(params: &'static str, wanted: LogLevel) -> String {
         let server = ServerName::new("git").expect("a name");
         let bytes = message(&Json::literal(params), &server, wanted);
         bytes.map(|bytes| String::from_utf8(bytes.to_vec()).expect("text")).unwrap_or_default()
@@ -59,17 +59,17 @@ mod tests {
     #[test]
     fn a_message_names_its_server_and_keeps_the_rest() {
         assert_eq!(
-            sent(r#"{"level":"error","logger":"db","data":{"n":1e2},"v":0}"#, None),
+            sent(r#"{"level":"error","logger":"db","data":{"n":1e2},"v":0}"#, DEFAULT_LEVEL),
             r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","logger":"git/db","data":{"n":1e2},"v":0}}"#
         );
-        assert!(sent(r#"{"level":"error","data":1}"#, None).contains(r#""logger":"git""#));
+        assert!(sent(r#"{"level":"error","data":1}"#, DEFAULT_LEVEL).contains(r#""logger":"git""#));
     }
 
     #[test]
     fn each_session_gets_its_own_level_and_warnings_by_default() {
-        assert_eq!(sent(r#"{"level":"info","data":1}"#, None), "");
-        assert_ne!(sent(r#"{"level":"info","data":1}"#, Some(LogLevel::Debug)), "");
-        assert_eq!(sent(r#"{"level":"error","data":1}"#, Some(LogLevel::Alert)), "");
-        assert_ne!(sent(r#"{"level":"trace","data":1}"#, None), "");
+        assert_eq!(sent(r#"{"level":"info","data":1}"#, DEFAULT_LEVEL), "");
+        assert_ne!(sent(r#"{"level":"info","data":1}"#, LogLevel::Debug), "");
+        assert_eq!(sent(r#"{"level":"error","data":1}"#, LogLevel::Alert), "");
+        assert_ne!(sent(r#"{"level":"trace","data":1}"#, DEFAULT_LEVEL), "");
     }
 }

@@ -19,7 +19,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Instant;
-use trunkline_wire::{Budget, Charge, Id, Revision, ServerName, Text};
+use trunkline_upstream::CallerId;
+use trunkline_wire::{Abilities, Budget, Charge, Id, Revision, ServerName, Text};
 
 use crate::catalog::List;
 use crate::client::Facts;
@@ -36,6 +37,7 @@ use crate::running::{AnswerEvents, Running};
 pub struct Session {
     id: Box<str>,
     label: Arc<str>,
+    caller: CallerId,
     facts: Facts,
     born: Instant,
     purse: Purse,
@@ -80,6 +82,7 @@ impl Session {
         Arc::new(Self {
             id: random_id(),
             label: format!("{}#{number}", facts.name).into(),
+            caller: CallerId(number),
             facts,
             born: Instant::now(),
             purse: Purse { session: Budget::new(REPLAY_SESSION_BYTES_MAX), replay, whole },
@@ -112,6 +115,16 @@ impl Session {
     /// Tells this client from others where they share a server. No secret, unlike the id.
     pub(crate) fn label(&self) -> Arc<str> {
         Arc::clone(&self.label)
+    }
+
+    /// Tells it from other callers of a server.
+    pub(crate) fn caller(&self) -> CallerId {
+        self.caller
+    }
+
+    /// What the client can be asked.
+    pub(crate) fn abilities(&self) -> Arc<Abilities> {
+        self.facts.abilities.clone()
     }
 
     /// Notes that the client was heard of.

@@ -49,6 +49,7 @@ struct Series {
     outcome_unknown: IntCounterVec,
     notices_dropped: IntCounterVec,
     list_changed_coalesced: IntCounterVec,
+    questions: IntCounterVec,
     stdio_bad_lines: IntCounterVec,
     child_restarts: IntCounterVec,
     catalog_entries: IntGaugeVec,
@@ -93,6 +94,12 @@ impl Series {
                 "server",
                 "Change notices merged into one refresh.",
             ),
+            questions: counters(
+                r,
+                "questions_total",
+                "server outcome",
+                "Questions of servers to clients, by what became of them.",
+            ),
             stdio_bad_lines: counters(
                 r,
                 "stdio_bad_lines_total",
@@ -124,6 +131,7 @@ impl Series {
             &self.outcome_unknown,
             &self.notices_dropped,
             &self.list_changed_coalesced,
+            &self.questions,
             &self.stdio_bad_lines,
             &self.child_restarts,
             &self.tool_calls,
@@ -271,6 +279,12 @@ impl Metrics {
     /// A notice was dropped because its reader was slow.
     pub fn notice_dropped(&self, server: &ServerName) {
         self.0.series.notices_dropped.with_label_values(&[server.as_str()]).inc();
+    }
+
+    /// A server asked something of the person behind a call: it was `asked`, `withdrawn` by the server, or put to nobody
+    /// for a reason, such as `ambiguous` or `lacking`.
+    pub fn question(&self, server: &ServerName, outcome: &'static str) {
+        self.0.series.questions.with_label_values(&[server.as_str(), outcome]).inc();
     }
 
     /// A change notice was merged into a refresh that was due already.

@@ -28,6 +28,7 @@ pub(crate) enum Deed {
     Progress { steps: u64, every: Duration },
     Log,
     Ask { method: &'static str, params: &'static str },
+    AskInVain { method: &'static str },
     Large(usize),
     PageGone,
     ListChangedAfter(&'static str),
@@ -113,6 +114,11 @@ impl Fault {
     /// Asks the client something during the call, and answers when it got the answer, showing it.
     pub fn ask(method: &'static str, asks: &'static str, params: &'static str) -> Self {
         Self::on(method, Deed::Ask { method: asks, params })
+    }
+
+    /// Asks the client something during the call, takes the question back at once, and never answers the call.
+    pub fn ask_in_vain(method: &'static str, asks: &'static str) -> Self {
+        Self::on(method, Deed::AskInVain { method: asks })
     }
 
     /// Answers with a text of `bytes` bytes.

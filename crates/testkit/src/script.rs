@@ -168,6 +168,11 @@ impl Scripted {
             Deed::Progress { steps, every } => progress(request, steps, every).chain([reply]).collect(),
             Deed::Log => vec![notice("notifications/message", r#"{"level":"info","data":"at work"}"#), reply],
             Deed::Ask { method, params } => vec![self.ask(request, method, params)],
+            Deed::AskInVain { method } => {
+                let question = self.ask(request, method, "{}");
+                let id = format!(r#"{{"requestId":"ask-{}"}}"#, self.next_ask);
+                vec![question, notice("notifications/cancelled", &id)]
+            }
             Deed::Large(bytes) => {
                 let result = content(&"x".repeat(bytes), None);
                 vec![Act::Send(Response::result(id, result).encode())]
@@ -335,8 +340,9 @@ fn progress(request: &Request, steps: u64, every: Duration) -> impl Iterator<Ite
     (1..=steps).filter_map(step).flatten()
 }
 
-fn notice(method: &str, params: &'static str) -> Act {
-    Act::Send(Notification { method: Method::from(method), params: Some(Json::literal(params)) }.encode())
+fn notice(method: &str, params: &str) -> Act {
+    let params = Some(Json::trusted(params.to_owned()));
+    Act::Send(Notification { method: Method::from(method), params }.encode())
 }
 
 fn renamed(id: Json, outcome: Result<Json, Json>) -> Act {

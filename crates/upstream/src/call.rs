@@ -13,16 +13,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-use trunkline_wire::{Class, Json, Method, Notification, Object, Outcome, key};
+use trunkline_wire::{Abilities, Class, Json, Method, Notification, Object, Outcome, key};
 
 use crate::backoff::{self, Luck};
 use crate::deadline::Deadline;
+use crate::environment::LogLevel;
 use crate::error::{CallError, CallErrorKind};
 use crate::flight::Flight;
 use crate::handle::{Shared, mark};
 use crate::limits::{READY_WAIT, RETRY_AFTER_MAX, TIMEOUTS_IN_A_ROW};
 use crate::link::Link;
 use crate::mailbox::{End, Mail};
+use crate::questions::{Asked, Asker, CallerId};
 use crate::retry;
 use crate::state::Phase;
 use crate::status::StateView;
@@ -41,11 +43,17 @@ pub struct Ask {
     pub caller: CallerFacts,
 }
 
-/// What a server's places are shared out by. Small; grows with lanes.
+/// Who makes a request, as far as a server's side of the gateway must know.
 #[derive(Debug, Clone, Default)]
 pub struct CallerFacts {
-    /// The client session, for logs.
+    /// The client, for logs.
     pub client: Option<Arc<str>>,
+    /// Tells it from other callers.
+    pub id: CallerId,
+    /// What it can be asked during this request.
+    pub abilities: Arc<Abilities>,
+    /// From which level on it wants log messages; told to a modern server with the request.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A request on its way. Dropping it tells the server, if that may be working on it.
@@ -58,6 +66,10 @@ pub struct Call {
 pub enum CallEvent {
     /// Progress, with the gateway's own token, or a log message of this call.
     Notice(Notification),
+    /// The server asks something of whoever made the request, and the deadline stands still until it is answered.
+    Asked(Asked),
+    /// The server does not want the answer to this question any more.
+    Withdrawn(Box<str>),
     /// The server's answer, `result` or `error`, as sent. The last event.
     Done(Result<Json, Json>),
     /// There will be no answer. The last event.
@@ -85,6 +97,8 @@ struct Errand {
     begun: Instant,
     /// Runs from the first attempt to send.
     deadline: Option<Deadline>,
+    /// Since when the server waits for answers, and for how many.
+    waiting: Option<(Instant, usize)>,
     resends: u32,
     /// Nothing of the answer went to the caller yet.
     quiet: bool,
@@ -128,11 +142,11 @@ impl Call {
                 Stage::Over => std::future::pending().await,
             };
             match event {
-                Ok(notice @ CallEvent::Notice(_)) => return notice,
-                Ok(last) => {
+                Ok(last @ (CallEvent::Done(_) | CallEvent::Failed(_))) => {
                     self.stage = Stage::Over;
                     return last;
                 }
+                Ok(event) => return event,
                 Err(failed) => {
                     let Stage::Flying(errand, flight, place) = std::mem::replace(&mut self.stage, Stage::Over) else {
                         unreachable!("only a request that was sent fails here");
@@ -145,11 +159,34 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Gives the server the answer to its question `key`: the result that the client gave, or its error. Says whether it
+    /// was still waiting for one.
+    pub fn answer(&mut self, key: &str, answer: Result<Json, Json>) -> bool {
+        let Stage::Flying(errand, flight, _) = &mut self.stage else { return false };
+        let wanted = flight.answer(key, answer);
+        if wanted {
+            errand.answered();
+        }
+        wanted
+    }
+}
+
 impl Errand {
     fn new(shared: Arc<Shared>, ask: Ask) -> Self {
         let begun = Instant::now();
         let bill = Bill { shared: shared.clone(), method: ask.method.clone(), begun, outcome: "cancelled" };
-        Self { class: ask.method.class(), shared, ask, bill, begun, deadline: None, resends: 0, quiet: true }
+        Self {
+            class: ask.method.class(),
+            shared,
+            ask,
+            bill,
+            begun,
+            deadline: None,
+            waiting: None,
+            resends: 0,
+            quiet: true,
+        }
     }
 
     /// Sends until it is sent, or may not be tried any more.
@@ -187,7 +224,7 @@ impl Errand {
             text: error.text,
             retry_after: error.retry_after,
         };
-        let mut flight = match Flight::register(&link, &self.ask.method) {
+        let mut flight = match Flight::register(&link, &self.ask.method, self.asker()) {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(failed(error))),
         };
@@ -209,15 +246,52 @@ impl Errand {
         self.ask.params.to_json()
     }
 
+    /// Who can be asked: these three kinds of request allow it (mcp-protocol 6.3).
+    fn asker(&self) -> Option<Asker> {
+        let CallerFacts { id, abilities, .. } = &self.ask.caller;
+        let allowed = matches!(self.ask.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
+        (allowed && *id != CallerId::default()).then(|| Asker { id: *id, abilities: abilities.clone() })
+    }
+
+    /// One question is answered, or taken back. With the last one the clock runs again.
+    fn answered(&mut self) {
+        let Some((since, count)) = self.waiting else { return };
+        self.waiting = (count > 1).then_some((since, count - 1));
+        if self.waiting.is_none()
+            && let Some(deadline) = &mut self.deadline
+        {
+            deadline.forgive(since, Instant::now());
+        }
+    }
+
     /// Waits for what comes back. `Err`: the attempt failed, and the table decides.
     async fn listen(&mut self, flight: &mut Flight) -> Result<CallEvent, Failed> {
-        let deadline = self.deadline.expect("it was sent");
         loop {
+            let deadline = self.deadline.expect("it was sent");
             let due = deadline.at(flight.heard().unwrap_or(self.begun));
-            match timeout_at(due, flight.next()).await {
+            let next = match self.waiting {
+                None => timeout_at(due, flight.next()).await,
+                Some(_) => Ok(flight.next().await),
+            };
+            match next {
                 Ok(Mail::Notice(notice)) => {
                     self.quiet = false;
                     return Ok(CallEvent::Notice(notice));
+                }
+                Ok(Mail::Question(question)) => {
+                    self.quiet = false;
+                    let (since, count) = self.waiting.unwrap_or((Instant::now(), 0));
+                    self.waiting = Some((since, count + 1));
+                    return Ok(CallEvent::Asked(Asked {
+                        questions: vec![question],
+                        state: None,
+                        held: true,
+                        raw: None,
+                    }));
+                }
+                Ok(Mail::Withdrawn(key)) => {
+                    self.answered();
+                    return Ok(CallEvent::Withdrawn(key));
                 }
                 Ok(Mail::End(End::Answer(answer))) => {
                     self.shared.timeouts.store(0, Ordering::Relaxed);
@@ -498,5 +572,7 @@ impl fmt::Debug for Call {
     }
 }
 
+#[cfg(test)]
+mod questions_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! [`Deadline`]: when a request has taken too long. Pure.
+//! [`Deadline`]: when a request has taken too long. It stands still while a person answers. Pure.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use trunkline_wire::Class;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
     begun: Instant,
+    /// Silence counts from here at the earliest.
+    silent_from: Instant,
     idle: Duration,
     total: Duration,
 }
@@ -22,13 +24,19 @@ impl Deadline {
             Class::List => (tuning.list_timeout, tuning.list_timeout),
             Class::Read | Class::State | Class::Probe | Class::Handshake => (tuning.read_timeout, tuning.read_timeout),
         };
-        Self { begun: now, idle, total: total.max(idle) }
+        Self { begun: now, silent_from: now, idle, total: total.max(idle) }
     }
 
     /// When the request is over if the server, last heard at `heard`, stays silent.
     pub(crate) fn at(&self, heard: Instant) -> Instant {
-        let silent = heard.max(self.begun) + self.idle;
+        let silent = heard.max(self.silent_from) + self.idle;
         silent.min(self.begun + self.total)
+    }
+
+    /// Takes the time since `since` out of the account: until `now` the server waited for a person.
+    pub(crate) fn forgive(&mut self, since: Instant, now: Instant) {
+        self.begun += now.saturating_duration_since(since.max(self.begun));
+        self.silent_from = now;
     }
 
     /// Which limit has passed at `now`, in words.
@@ -52,6 +60,16 @@ mod tests {
         assert_eq!(deadline.at(begun), after(270));
         assert_eq!(deadline.at(after(100)), after(370));
         assert_eq!(deadline.at(after(3599)), after(3600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_person_is_nobodys_fault() {
+        let begun = Instant::now();
+        let after = |secs| begun + Duration::from_secs(secs);
+        let mut deadline = Deadline::new(Class::Effect, &Tuning::default(), begun);
+        deadline.forgive(after(10), after(610));
+        assert_eq!(deadline.at(after(10)), after(610 + 270));
+        assert_eq!(deadline.at(after(4190)), after(600 + 3600));
     }
 
     #[tokio::test(start_paused = true)]

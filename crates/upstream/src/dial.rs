@@ -27,7 +27,7 @@ use crate::transport::failure::{Failure, Seen};
 use crate::transport::http::HttpTransport;
 use crate::transport::peer::Peer;
 use crate::transport::sse::SseTransport;
-use crate::transport::{Dialed, MessageStream, SendError, Sent, Transport, stdio};
+use crate::transport::{Dialed, MessageStream, Outgoing, SendError, Sent, Transport, stdio};
 
 /// The id of `initialize`. The ids of the connection go on from there.
 const FIRST_ID: u64 = 1;
@@ -54,7 +54,7 @@ pub(crate) async fn dial(
         Connect::Stdio(stdio) => {
             let usual = if first_start { FIRST_START } else { LATER_START };
             let limit = server.tuning.startup_timeout.unwrap_or(usual);
-            child(name, stdio, limit, environment).await
+            child(name, server, stdio, limit, environment).await
         }
     }
 }
@@ -62,6 +62,7 @@ pub(crate) async fn dial(
 /// Starts a child and shakes hands with it, within `limit`.
 async fn child(
     name: &ServerName,
+    server: &Server,
     stdio: &trunkline_config::Stdio,
     limit: Duration,
     environment: &Environment,
@@ -71,7 +72,7 @@ async fn child(
     let mut revision = Revision::NEWEST_LEGACY;
     let mut id = FIRST_ID;
     let error = loop {
-        let greeting = greet(&*transport, &mut shared, id, revision);
+        let greeting = greet(&*transport, &mut shared, handshake::initialize(id, revision, &server.declared), id);
         match timeout_at(deadline, greeting).await {
             Ok(Ok(handshake)) => return Ok(Dialed { transport, shared, handshake, next_id: id + 1 }),
             Ok(Err(Missed::OtherRevision(other))) if other < revision => (revision, id) = (other, id + 1),
@@ -90,10 +91,10 @@ async fn child(
 async fn greet(
     transport: &dyn Transport,
     shared: &mut MessageStream,
+    initialize: Outgoing,
     id: u64,
-    revision: Revision,
 ) -> Result<Handshake, Missed> {
-    match transport.send(handshake::initialize(id, revision)).await {
+    match transport.send(initialize).await {
         Ok(sent) => handshake::finish(transport, shared, sent, id).await,
         // The child is gone already: its stream knows why.
         Err(error) => match shared.next().await {
@@ -150,7 +151,7 @@ impl Ladder<'_> {
         let mut revision = Revision::NEWEST_LEGACY;
         loop {
             let transport = Arc::new(HttpTransport::new(self.peer()?));
-            let out = handshake::initialize(FIRST_ID, revision);
+            let out = handshake::initialize(FIRST_ID, revision, &self.server.declared);
             let sent = transport.post(&out).await.map_err(Missed::Failed)?;
             let shared = transport.shared();
             match settle(transport, shared, sent).await {
@@ -165,7 +166,8 @@ impl Ladder<'_> {
         let mut revision = Revision::NEWEST_LEGACY;
         loop {
             let (transport, shared) = SseTransport::connect(self.peer()?).await.map_err(Missed::Failed)?;
-            let sent = transport.post(handshake::initialize(FIRST_ID, revision)).await.map_err(Missed::Failed)?;
+            let initialize = handshake::initialize(FIRST_ID, revision, &self.server.declared);
+            let sent = transport.post(initialize).await.map_err(Missed::Failed)?;
             match settle(transport, shared, sent).await {
                 Err(Missed::OtherRevision(other)) if other < revision => revision = other,
                 settled => return settled,

@@ -56,6 +56,13 @@ pub enum ServerNotice {
         /// The notification's `params`, as sent.
         params: Json,
     },
+    /// `notifications/elicitation/complete`: what a URL led to is done (mcp-protocol 5.11).
+    ElicitationComplete {
+        /// Who said it.
+        server: ServerName,
+        /// The notification's `params`, as sent.
+        params: Json,
+    },
     /// `notifications/message` that did not come on a call's own stream (mcp-protocol 5.7).
     LogMessage {
         /// Who said it.

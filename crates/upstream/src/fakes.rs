@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use trunkline_config::{Connect, Limits, Server, Stdio};
+use trunkline_config::{Connect, Declared, Limits, Server, Stdio};
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_testkit::Script;
 use trunkline_testkit::pipes;
@@ -79,7 +79,8 @@ pub(crate) async fn connect(script: Script, environment: &Environment) -> (Diale
     let (here, there) = pipes(65_536);
     let server = serve(script, there);
     let (transport, mut shared) = stdio::over(&name(), here.reader, here.writer, environment);
-    let sent = transport.send(handshake::initialize(1, Revision::NEWEST_LEGACY)).await.expect("sent");
+    let sent =
+        transport.send(handshake::initialize(1, Revision::NEWEST_LEGACY, &Declared::default())).await.expect("sent");
     let handshake = handshake::finish(&*transport, &mut shared, sent, 1).await.expect("a handshake");
     (Dialed { transport, shared, handshake, next_id: 2 }, server)
 }
@@ -88,7 +89,7 @@ pub(crate) async fn connect(script: Script, environment: &Environment) -> (Diale
 pub(crate) async fn link(script: Script) -> (Arc<Link>, Handle, mpsc::Receiver<ServerNotice>) {
     let (environment, notices) = environment();
     let (dialed, server) = connect(script, &environment).await;
-    (Link::open(&name(), dialed, &environment), server, notices)
+    (Link::open(&name(), Declared::default(), dialed, &environment), server, notices)
 }
 
 /// A transport that answers as told, one entry a request, and knows how it was closed.
@@ -132,7 +133,7 @@ pub(crate) fn canned(
     };
     let shared = Box::pin(futures_util::stream::pending());
     let dialed = Dialed { transport: transport.clone(), shared, handshake, next_id: 2 };
-    (Link::open(&name(), dialed, &environment().0), transport)
+    (Link::open(&name(), Declared::default(), dialed, &environment().0), transport)
 }
 
 impl World {

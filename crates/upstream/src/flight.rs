@@ -2,7 +2,7 @@
 //!
 //! Whoever holds it drives it: over HTTP the answer's own stream is read here, in the caller's task, so that a
 //! call costs no task. Dropping it at any point frees the place in the table and, if the server may be working,
-//! tells it that nobody waits any more (mcp-protocol 2.8).
+//! tells it that nobody waits any more (mcp-protocol 2.8), and that its questions will not be answered (5.8).
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use trunkline_wire::{Id, Json, Method, Request};
 
 use crate::link::Link;
 use crate::mailbox::{End, Mail, Mailbox};
+use crate::questions::{self, Asker};
 use crate::transport::{Broken, FaultPoint, MessageStream, Outgoing, SendError, Sent};
 
 /// A request on a link.
@@ -26,9 +27,9 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// Allots an id. Fails with [`FaultPoint::NothingSent`] if the link is down.
-    pub(crate) fn register(link: &Arc<Link>, method: &Method) -> Result<Self, SendError> {
-        let Some((id, mailbox)) = link.register() else {
+    /// Allots an id. Fails with [`FaultPoint::NothingSent`] if the link is down. `asker`: who can be asked meanwhile.
+    pub(crate) fn register(link: &Arc<Link>, method: &Method, asker: Option<Asker>) -> Result<Self, SendError> {
+        let Some((id, mailbox)) = link.register(asker) else {
             let text = "the connection was lost".to_owned();
             return Err(SendError { fault: FaultPoint::NothingSent, text, retry_after: None });
         };
@@ -79,7 +80,7 @@ impl Flight {
         loop {
             if let Some(mail) = self.mailbox.take() {
                 match &mail {
-                    Mail::Notice(_) => {}
+                    Mail::Notice(_) | Mail::Question(_) | Mail::Withdrawn(_) => {}
                     Mail::End(End::Answer(_)) => self.working = false,
                     Mail::End(End::Lost(broken)) => self.consider(broken.fault, &broken.text),
                 }
@@ -112,6 +113,15 @@ impl Flight {
         }
     }
 
+    /// Gives the server the answer to its question `key`. `false` if it does not wait for one.
+    pub(crate) fn answer(&self, key: &str, answer: Result<Json, Json>) -> bool {
+        let open = self.mailbox.settle(key);
+        open.is_some_and(|open| {
+            self.link.respond(open.id, open.method, answer);
+            true
+        })
+    }
+
     /// When something of this request came last.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.mailbox.heard()
@@ -134,6 +144,10 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.link.forget(self.id);
+        for open in self.mailbox.abandon() {
+            let answer = questions::abandoned(&open.method);
+            self.link.respond(open.id, open.method, answer);
+        }
         if self.working && self.method != Method::Initialize {
             self.link.tell_cancelled(self.id);
         }

@@ -8,11 +8,13 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
+use trunkline_config::Declared;
 use trunkline_telemetry::redact;
 use trunkline_wire::{
     Era, Id, Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, code,
 };
 
+use crate::questions;
 use crate::transport::failure::Failure;
 use crate::transport::{FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
 
@@ -49,11 +51,10 @@ pub(crate) enum Missed {
 }
 
 /// The request that opens a connection, with the id `id`.
-pub(crate) fn initialize(id: u64, revision: Revision) -> Outgoing {
-    // No capability is declared while there is no way to pass a server's question on to a client (mcp-protocol 6.2).
+pub(crate) fn initialize(id: u64, revision: Revision, declared: &Declared) -> Outgoing {
     let params: Object = [
         ("protocolVersion", Json::from(revision.as_str())),
-        ("capabilities", Json::literal("{}")),
+        ("capabilities", questions::declaration(declared)),
         (
             "clientInfo",
             Json::literal(concat!(r#"{"name":"trunkline","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#)),
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_request_is_one_that_a_server_understands() {
-        let out = initialize(7, Revision::V2025_11_25);
+        let out = initialize(7, Revision::V2025_11_25, &Declared::default());
         let Ok(Message::Request(request)) = Message::parse(&out.text) else { panic!("a request") };
         assert_eq!(request.id.minted(), Some(7));
         assert_eq!(request.params().expect("an object").get_str("protocolVersion").as_deref(), Some("2025-11-25"));

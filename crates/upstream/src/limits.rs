@@ -51,6 +51,9 @@ pub(crate) const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
 /// Notices of one call that are held for a slow reader; later progress supersedes earlier.
 pub(crate) const NOTICES_MAX: usize = 64;
 
+/// Questions of a server that wait for an answer during one call. A form has a dozen fields, not a dozen forms.
+pub(crate) const QUESTIONS_MAX: usize = 16;
+
 /// Notifications and answers waiting to be sent to one server. More than every call of a server can cause.
 pub(crate) const COURIER_MAX: usize = 1024;
 

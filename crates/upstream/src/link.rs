@@ -2,13 +2,13 @@
 //!
 //! It mints ids, keeps the table of pending requests, and routes what arrives: answers and progress to the
 //! mailbox of their request, changes of lists to the supervisor, notices without owner to the hub. A server's own
-//! requests are answered here, from what was declared at the handshake. Whoever reads never waits: mailboxes and
-//! queues are bounded and drop, counted.
+//! requests go to the call they provably belong to, and are answered here where there is none (mcp-protocol 6.3, S-10).
+//! Whoever reads never waits: mailboxes and queues are bounded; notices drop, counted, and questions are refused.
 //!
 //! Two tasks: the reader of the shared stream, and the courier, which sends answers and cancellations that have
 //! no caller to wait for them. Both end with the link. It decides nothing about reconnecting.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
 use trunkline_wire::{
-    Budget, Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, ServerName, code,
+    Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, ServerName, code,
 };
 
 use crate::environment::{Environment, LogLevel, ServerNotice};
@@ -28,7 +29,8 @@ use crate::handshake::Handshake;
 use crate::limits::{CLOSE_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
 use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
-use crate::pending::Pending;
+use crate::pending::{Owner, Pending};
+use crate::questions::{self, Asker};
 use crate::signals::Signals;
 use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Transport};
 
@@ -38,6 +40,10 @@ pub(crate) struct Link {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) handshake: Handshake,
     pub(crate) capabilities: Capabilities,
+    /// What the server may ask.
+    declared: Declared,
+    /// It was said once why questions cannot be put to anybody.
+    advised: AtomicBool,
     /// Answers come on streams of their own, which may outlive the shared one.
     answers_apart: bool,
     next_id: AtomicU64,
@@ -57,13 +63,20 @@ pub(crate) struct Link {
 
 impl Link {
     /// Takes charge of a fresh connection.
-    pub(crate) fn open(server: &ServerName, dialed: Dialed, environment: &Environment) -> Arc<Self> {
+    pub(crate) fn open(
+        server: &ServerName,
+        declared: Declared,
+        dialed: Dialed,
+        environment: &Environment,
+    ) -> Arc<Self> {
         let Dialed { transport, shared, handshake, next_id } = dialed;
         let (outbox, letters) = mpsc::channel(COURIER_MAX);
         let link = Arc::new(Self {
             server: server.clone(),
             answers_apart: transport.facts().kind == "http",
             capabilities: Capabilities::read(&handshake.capabilities, handshake.revision),
+            declared,
+            advised: AtomicBool::new(false),
             transport: transport.clone(),
             handshake,
             next_id: AtomicU64::new(next_id),
@@ -182,11 +195,12 @@ impl Link {
         limit: Duration,
     ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
-            let mut flight = Flight::register(self, &method).map_err(broken)?;
+            let mut flight = Flight::register(self, &method, None).map_err(broken)?;
             flight.send(params.to_json()).await.map_err(broken)?;
             loop {
                 match flight.next().await {
-                    Mail::Notice(_) => {}
+                    // Nobody is asked on the gateway's own behalf.
+                    Mail::Notice(_) | Mail::Question(_) | Mail::Withdrawn(_) => {}
                     Mail::End(End::Answer(answer)) => return Ok(answer),
                     Mail::End(End::Lost(broken)) => return Err(broken),
                 }
@@ -202,9 +216,9 @@ impl Link {
     }
 
     /// Allots an id and a place in the table. `None` if the connection is lost.
-    pub(crate) fn register(&self) -> Option<(u64, Arc<Mailbox>)> {
+    pub(crate) fn register(&self, asker: Option<Asker>) -> Option<(u64, Arc<Mailbox>)> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::of(asker));
         self.pending().insert(id, mailbox.clone()).then_some((id, mailbox))
     }
 
@@ -236,7 +250,7 @@ impl Link {
         match message {
             Message::Response(response) => self.answered(response, on),
             Message::Notification(notification) => self.noticed(notification, on),
-            Message::Request(request) => self.asked(request),
+            Message::Request(request) => self.asked(request, on),
         }
     }
 
@@ -284,26 +298,86 @@ impl Link {
             Method::ToolsListChanged => self.lists_changed(Kinds::TOOLS),
             Method::PromptsListChanged => self.lists_changed(Kinds::PROMPTS),
             Method::ResourcesListChanged => self.lists_changed(Kinds::RESOURCES.with(Kinds::TEMPLATES)),
-            // Unknown ones are ignored in silence (mcp-protocol 2.5); the known rest is not for a client, or takes back
-            // a question that was answered at once.
+            Method::Cancelled => {
+                let id = notification.params().ok().and_then(|params| Id::new(params.get("requestId")?.clone()).ok());
+                if let Some(id) = id
+                    && self.pending().all().any(|mailbox| mailbox.withdraw(&id))
+                {
+                    self.all_metrics.question(&self.server, "withdrawn");
+                }
+            }
+            Method::ElicitationComplete => {
+                if let Some(params) = notification.params {
+                    self.publish(ServerNotice::ElicitationComplete { server: self.server.clone(), params });
+                }
+            }
+            // Unknown ones are ignored in silence (mcp-protocol 2.5); the known rest is not for a client.
             _ => {}
         }
     }
 
-    /// Answers a server's own request. Nothing but `ping` was declared at the handshake, so all else is a method
-    /// that we do not have (mcp-protocol 5.8).
-    fn asked(&self, request: Request) {
-        let method = request.method;
-        let response = if method == Method::Ping {
-            Response::result(request.id, Json::literal("{}"))
-        } else {
-            let text = if method == Method::SamplingCreateMessage {
-                "sampling not supported".to_owned()
-            } else {
-                format!("method not found: {}", method.label())
-            };
-            Response::error(Some(request.id), RpcError::new(code::METHOD_NOT_FOUND, text).to_json())
+    /// Takes a server's own request to the call it belongs to. One that belongs to none, or cannot be put to whoever made
+    /// the call, is answered at once: left hanging it would hang the server's tool.
+    fn asked(&self, request: Request, on: Option<u64>) {
+        if request.method == Method::Ping {
+            return self.respond(request.id, request.method, Ok(Json::literal("{}")));
+        }
+        // A modern server has no requests (mcp-protocol 2.2); an answer would be as wrong.
+        if self.handshake.revision.era() == Era::Modern {
+            return self.dropped("a request that its revision does not allow");
+        }
+        let params = match request.params() {
+            Ok(params) => params,
+            Err(malformed) => {
+                let error = RpcError::new(code::INVALID_PARAMS, malformed.to_string());
+                return self.respond(request.id, request.method, Err(error.to_json()));
+            }
         };
+        if let Some(answer) = questions::at_once(&request.method, &params, &self.declared) {
+            return self.respond(request.id, request.method, answer);
+        }
+        let owner = self.pending().owner(on);
+        let (lack, outcome) = match owner {
+            Owner::One(mailbox) => {
+                let asker = mailbox.asker().cloned();
+                let permitted = asker.map(|asker| asker.abilities.permits(&request.method, &params));
+                match permitted {
+                    Some(Ok(())) => match mailbox.ask(request, &self.budget) {
+                        Ok(()) => return self.all_metrics.question(&self.server, "asked"),
+                        Err(refused) => return self.undeliverable(refused, None, "refused"),
+                    },
+                    Some(Err(lack)) => (Some(lack), "lacking"),
+                    None => (None, "no_call"),
+                }
+            }
+            Owner::Nobody => (None, "no_call"),
+            Owner::Ambiguous => (None, "ambiguous"),
+        };
+        self.undeliverable(request, lack, outcome);
+    }
+
+    /// Answers a question that reaches nobody, and says once per connection what may help.
+    fn undeliverable(&self, request: Request, lack: Option<trunkline_wire::Lack>, outcome: &'static str) {
+        self.all_metrics.question(&self.server, outcome);
+        let method = request.method.clone();
+        if outcome == "ambiguous" && !self.advised.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                server = %self.server, %method,
+                "asked something while calls of several clients were running, so nobody could be asked; set `serialize = true` in \
+                 [mcp_servers.{}] for one call at a time",
+                self.server
+            );
+        } else {
+            let lack = lack.map(trunkline_wire::Lack::name);
+            tracing::debug!(server = %self.server, %method, lack, outcome, "a question was put to nobody");
+        }
+        let answer = questions::undeliverable(&request.method, lack);
+        self.respond(request.id, request.method, answer);
+    }
+
+    /// Answers a request of the server.
+    pub(crate) fn respond(&self, id: Id, method: Method, outcome: Result<Json, Json>) {
+        let response = Response { id: Some(id), outcome };
         self.post(Outgoing { text: response.encode(), request: None, method });
     }
 

@@ -1,7 +1,10 @@
 //! [`Mailbox`]: where what comes back for one request waits for whoever sent it.
 //!
-//! Two lanes. Notices go into a small ring that drops the oldest when its reader is slow, because later progress
-//! supersedes earlier. The end has a place of its own that nothing can crowd out, and comes after the notices.
+//! Three lanes. Notices go into a small ring that drops the oldest when its reader is slow, because later progress
+//! supersedes earlier. Questions of the server are few and never dropped: one that finds no room is refused, and the
+//! server told so. The end has a place of its own that nothing can crowd out, and comes last; it makes questions that
+//! were not taken out yet moot.
+//!
 //! So whoever reads the connection never waits for a client. What waits here is charged to the one budget.
 
 use std::collections::VecDeque;
@@ -9,14 +12,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use trunkline_wire::{Budget, Charge, Json, Notification};
+use trunkline_wire::{Budget, Charge, Id, Json, Method, Notification, Request};
 
-use crate::limits::NOTICES_MAX;
+use crate::limits::{NOTICES_MAX, QUESTIONS_MAX};
+use crate::questions::{Asker, Question};
 use crate::transport::{Broken, FaultPoint};
 
 /// Notices and the end of one request. One reader.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
+    /// Who can be asked during this request; `None` for the gateway's own, and for kinds that allow no questions.
+    asker: Option<Asker>,
     inner: Mutex<Inner>,
     bell: Notify,
 }
@@ -24,6 +30,11 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct Inner {
     notices: VecDeque<(Notification, Charge)>,
+    /// Questions, and word of those taken back, on their way to whoever made the request.
+    questions: VecDeque<(Mail, Option<Charge>)>,
+    /// Questions that the server waits for an answer to.
+    open: Vec<Open>,
+    last_question: u64,
     end: Option<(End, Option<Charge>)>,
     ended: bool,
     heard: Option<Instant>,
@@ -34,6 +45,10 @@ struct Inner {
 pub(crate) enum Mail {
     /// Progress or a log message.
     Notice(Notification),
+    /// The server asks whoever made the request.
+    Question(Question),
+    /// The server does not want the answer to this question any more.
+    Withdrawn(Box<str>),
     /// The end.
     End(End),
 }
@@ -47,7 +62,78 @@ pub(crate) enum End {
     Lost(Broken),
 }
 
+/// A question that a legacy server waits for an answer to.
+#[derive(Debug)]
+pub(crate) struct Open {
+    key: Box<str>,
+    /// The server's own id of it.
+    pub(crate) id: Id,
+    pub(crate) method: Method,
+}
+
 impl Mailbox {
+    /// A mailbox for a request of `asker`.
+    pub(crate) fn of(asker: Option<Asker>) -> Self {
+        Self { asker, ..Self::default() }
+    }
+
+    /// Who can be asked during this request.
+    pub(crate) fn asker(&self) -> Option<&Asker> {
+        self.asker.as_ref()
+    }
+
+    /// Puts a question in. Gives it back if there is no room, or the request has ended.
+    pub(crate) fn ask(&self, request: Request, budget: &Budget) -> Result<(), Request> {
+        let bytes = request.params.as_ref().map_or(0, |params| params.as_bytes().len());
+        let mut inner = self.lock();
+        inner.heard = Some(Instant::now());
+        if inner.ended || inner.open.len() >= QUESTIONS_MAX {
+            return Err(request);
+        }
+        let Ok(charge) = budget.charge(bytes) else { return Err(request) };
+        inner.last_question += 1;
+        let key: Box<str> = format!("q{}", inner.last_question).into();
+        let Request { id, method, params } = request;
+        inner.open.push(Open { key: key.clone(), id, method: method.clone() });
+        inner.questions.push_back((Mail::Question(Question { key, method, params }), Some(charge)));
+        drop(inner);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// The server takes back the question that has this id there. Says whether it was one of this request.
+    pub(crate) fn withdraw(&self, id: &Id) -> bool {
+        let mut inner = self.lock();
+        let Some(at) = inner.open.iter().position(|open| open.id.key() == id.key()) else { return false };
+        let key = inner.open.remove(at).key;
+        let waiting = inner.questions.len();
+        inner.questions.retain(|(mail, _)| !matches!(mail, Mail::Question(question) if question.key == key));
+        // Whoever made the request may not know of it yet.
+        if inner.questions.len() == waiting {
+            inner.questions.push_back((Mail::Withdrawn(key), None));
+        }
+        drop(inner);
+        self.bell.notify_one();
+        true
+    }
+
+    /// Takes the open question `key` out, to be answered.
+    pub(crate) fn settle(&self, key: &str) -> Option<Open> {
+        let mut inner = self.lock();
+        let at = inner.open.iter().position(|open| *open.key == *key)?;
+        Some(inner.open.remove(at))
+    }
+
+    /// Takes all open questions out: nobody will answer them.
+    pub(crate) fn abandon(&self) -> Vec<Open> {
+        std::mem::take(&mut self.lock().open)
+    }
+
+    /// Whether the server waits for an answer.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.lock().open.is_empty()
+    }
+
     /// Puts a notice in. Returns whether one had to be dropped for it, be it itself.
     pub(crate) fn notice(&self, notification: Notification, budget: &Budget) -> bool {
         let bytes = notification.params.as_ref().map_or(0, |params| params.as_bytes().len());
@@ -92,11 +178,14 @@ impl Mailbox {
         self.end(End::Lost(broken), None);
     }
 
-    /// Takes what waits: notices first, then the end, once.
+    /// Takes what waits: notices first, then questions, then the end, once.
     pub(crate) fn take(&self) -> Option<Mail> {
         let mut inner = self.lock();
         if let Some((notice, _charge)) = inner.notices.pop_front() {
             return Some(Mail::Notice(notice));
+        }
+        if let Some((mail, _charge)) = inner.questions.pop_front() {
+            return Some(mail);
         }
         inner.end.take().map(|(end, _charge)| Mail::End(end))
     }
@@ -122,6 +211,7 @@ impl Mailbox {
         let mut inner = self.lock();
         if !inner.ended {
             inner.ended = true;
+            inner.questions.clear();
             inner.end = Some((end, charge));
         }
         drop(inner);

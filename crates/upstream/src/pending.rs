@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::mailbox::Mailbox;
+use crate::questions::CallerId;
 
 /// Requests by the ids that we minted.
 #[derive(Debug, Default)]
@@ -14,7 +15,47 @@ pub(crate) struct Pending {
     closed: bool,
 }
 
+/// Which request a server's question belongs to (mcp-protocol 6.3).
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// This one, provably or because it does not matter which.
+    One(Arc<Mailbox>),
+    /// None that is known here.
+    Nobody,
+    /// It may be one of several callers', and is not guessed.
+    Ambiguous,
+}
+
 impl Pending {
+    /// Finds out to whom a question belongs. `on`: the request on whose own stream it came.
+    ///
+    /// A question on a shared pipe is whose call alone runs there. Of several calls of one caller it goes to the oldest
+    /// that is not being asked already: the answer finds its way back by the server's own id in any case.
+    pub(crate) fn owner(&self, on: Option<u64>) -> Owner {
+        if let Some(id) = on {
+            return self.mailboxes.get(&id).map_or(Owner::Nobody, |mailbox| Owner::One(mailbox.clone()));
+        }
+        let mut caller: Option<CallerId> = None;
+        let mut best: Option<(bool, u64, &Arc<Mailbox>)> = None;
+        for (id, mailbox) in &self.mailboxes {
+            let Some(asker) = mailbox.asker() else { continue };
+            if caller.is_some_and(|other| other != asker.id) {
+                return Owner::Ambiguous;
+            }
+            caller = Some(asker.id);
+            let rank = (mailbox.is_asking(), *id);
+            if best.is_none_or(|(asking, id, _)| rank < (asking, id)) {
+                best = Some((rank.0, rank.1, mailbox));
+            }
+        }
+        best.map_or(Owner::Nobody, |(.., mailbox)| Owner::One(mailbox.clone()))
+    }
+
+    /// All requests.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.values()
+    }
+
     /// Notes a request. Returns whether that was possible: a lost connection takes none.
     pub(crate) fn insert(&mut self, id: u64, mailbox: Arc<Mailbox>) -> bool {
         if !self.closed {

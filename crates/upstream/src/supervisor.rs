@@ -195,7 +195,7 @@ impl Supervisor {
         if shared.ever_ready.load(Ordering::Relaxed) {
             shared.restarts.fetch_add(1, Ordering::Relaxed);
         }
-        self.link = Some(Link::open(&shared.name, dialed, &shared.environment));
+        self.link = Some(Link::open(&shared.name, shared.server.declared.clone(), dialed, &shared.environment));
         self.refresh = Refresh::default();
         self.apply(Event::Dialed, "dialed");
     }

@@ -20,12 +20,22 @@ pub mod code {
     pub const INVALID_PARAMS: i64 = -32602;
     /// A bug of the gateway.
     pub const INTERNAL_ERROR: i64 = -32603;
+    /// A modern server needs a URL visited first, toward 2025-11-25 clients only (mcp-protocol 5.11).
+    pub const URL_ELICITATION_REQUIRED: i64 = -32042;
+    /// A modern request's headers and body disagree.
+    pub const HEADER_MISMATCH: i64 = -32020;
+    /// A modern request lacks a client capability that its answer needs.
+    pub const MISSING_CLIENT_CAPABILITY: i64 = -32021;
+    /// A modern request claims a revision that is not spoken here.
+    pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
     /// Unknown resource, toward legacy clients only.
     pub const RESOURCE_NOT_FOUND: i64 = -32002;
     /// The session is not known; SDK clients know the number (mcp-protocol 2.4).
     pub const SESSION_NOT_FOUND: i64 = -32001;
     /// The session id is missing or the version header is unsupported; same reason.
     pub const BAD_SESSION_REQUEST: i64 = -32000;
+    /// The person behind a client said no, or is not there any more (mcp-protocol 2.4).
+    pub const USER_REJECTED: i64 = -1;
     /// The client itself cancelled this request (mcp-protocol 2.8).
     pub const REQUEST_CANCELLED: i64 = -32800;
 }

@@ -10,6 +10,7 @@
 //!
 //! Absences that hold: no I/O, no clock, no randomness, no task, no decoded mirror of a payload.
 
+mod abilities;
 mod budget;
 mod fault;
 mod id;
@@ -27,6 +28,7 @@ pub mod headers;
 pub mod limits;
 pub mod sse;
 
+pub use abilities::{Abilities, Lack};
 pub use budget::{Budget, Charge, OutOfBudget};
 pub use fault::{Fault, FaultCode, Outcome, RpcError, code};
 pub use id::Id;

@@ -29,6 +29,7 @@ async fn run(upstream: &Upstream, ask: Ask) -> (usize, Result<Result<Json, Json>
             CallEvent::Notice(_) => notices += 1,
             CallEvent::Done(answer) => return (notices, Ok(answer)),
             CallEvent::Failed(error) => return (notices, Err(error)),
+            CallEvent::Asked(_) | CallEvent::Withdrawn(_) => panic!("nobody is to be asked"),
         }
     }
 }

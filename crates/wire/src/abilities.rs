@@ -1,0 +1,195 @@
+//! [`Abilities`]: what a client can be asked by a server, as far as the gateway can pass it on.
+//!
+//! A legacy client declares its capabilities once, at `initialize`, a modern one with each request. Either way they
+//! are read here, cut down to what the client's revision defines (mcp-protocol 5.1), and shown to servers in the form
+//! of [`Abilities::declaration`]. Settings inside a capability stay the client's own text.
+
+use crate::json::Json;
+use crate::method::Method;
+use crate::object::Object;
+use crate::revision::Revision;
+
+/// What a client can be asked. Cloning shares the text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Abilities {
+    elicitation: Option<Json>,
+    sampling: Option<Json>,
+    roots: bool,
+    /// `extensions`, of the identifiers that are relayed.
+    extensions: Option<Json>,
+}
+
+/// What a question needs that its client does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// `elicitation` as a whole.
+    Elicitation,
+    /// `elicitation.form`: the client takes URLs alone.
+    Form,
+    /// `elicitation.url`.
+    Url,
+    /// `sampling` as a whole.
+    Sampling,
+    /// `sampling.tools`.
+    SamplingTools,
+    /// `roots`.
+    Roots,
+    /// No revision has such a question.
+    Unknown,
+}
+
+/// The extensions that are relayed between modern peers (mcp-protocol 5.15).
+const RELAYED: [&str; 1] = ["io.modelcontextprotocol/ui"];
+
+impl Abilities {
+    /// Reads the `capabilities` that a client of `revision` declared.
+    pub fn read(capabilities: &Object, revision: Revision) -> Self {
+        let object = |key: &str| capabilities.get(key).filter(|value| value.is_object());
+        let newest = revision >= Revision::V2025_11_25;
+        Self {
+            elicitation: object("elicitation")
+                .filter(|_| revision >= Revision::V2025_06_18)
+                .map(|value| if newest { value.clone() } else { Json::literal("{}") }),
+            sampling: object("sampling").map(|value| if newest { value.clone() } else { Json::literal("{}") }),
+            roots: object("roots").is_some(),
+            extensions: relayed(capabilities).filter(|_| newest),
+        }
+    }
+
+    /// The client can be asked nothing on this exchange, whatever it declared.
+    #[must_use]
+    pub fn without_questions(&self) -> Self {
+        Self { extensions: self.extensions.clone(), ..Self::default() }
+    }
+
+    /// The client capabilities that a modern server is told (mcp-protocol 4.9), an object.
+    pub fn declaration(&self) -> Object {
+        let roots = self.roots.then(|| Json::literal("{}"));
+        [
+            ("elicitation", &self.elicitation),
+            ("sampling", &self.sampling),
+            ("roots", &roots),
+            ("extensions", &self.extensions),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.clone()?)))
+        .collect()
+    }
+
+    /// Whether the client lists its roots.
+    pub fn roots(&self) -> bool {
+        self.roots
+    }
+
+    /// Whether a question can be put to this client, or what it lacks.
+    pub fn permits(&self, method: &Method, params: &Object) -> Result<(), Lack> {
+        if *method == Method::ElicitationCreate {
+            let Some(elicitation) = &self.elicitation else { return Err(Lack::Elicitation) };
+            let modes = Object::parse(elicitation).unwrap_or_default();
+            let url = modes.get("url").is_some_and(Json::is_object);
+            // An empty object means forms alone (mcp-protocol 1.5).
+            let form = modes.get("form").is_some_and(Json::is_object) || !url;
+            match params.get_str("mode").as_deref() {
+                Some("url") if url => Ok(()),
+                Some("url") => Err(Lack::Url),
+                _ if form => Ok(()),
+                _ => Err(Lack::Form),
+            }
+        } else if *method == Method::SamplingCreateMessage {
+            let Some(sampling) = &self.sampling else { return Err(Lack::Sampling) };
+            let wants_tools = params.get("tools").is_some() || params.get("toolChoice").is_some();
+            let tools = || Object::parse(sampling).is_ok_and(|sampling| sampling.get("tools").is_some());
+            if wants_tools && !tools() { Err(Lack::SamplingTools) } else { Ok(()) }
+        } else if *method == Method::RootsList {
+            if self.roots { Ok(()) } else { Err(Lack::Roots) }
+        } else {
+            Err(Lack::Unknown)
+        }
+    }
+}
+
+impl Lack {
+    /// What is missing, in the words of the capability object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Elicitation | Self::Form => "elicitation",
+            Self::Url => "elicitation.url",
+            Self::Sampling => "sampling",
+            Self::SamplingTools => "sampling.tools",
+            Self::Roots => "roots",
+            Self::Unknown => "a question that no revision knows",
+        }
+    }
+
+    /// `data.requiredCapabilities` of -32021 (mcp-protocol 2.4).
+    pub fn required(self) -> Json {
+        Json::literal(match self {
+            Self::Elicitation | Self::Form => r#"{"elicitation":{"form":{}}}"#,
+            Self::Url => r#"{"elicitation":{"url":{}}}"#,
+            Self::Sampling => r#"{"sampling":{}}"#,
+            Self::SamplingTools => r#"{"sampling":{"tools":{}}}"#,
+            Self::Roots => r#"{"roots":{}}"#,
+            Self::Unknown => "{}",
+        })
+    }
+}
+
+/// The member `extensions` with the relayed identifiers alone.
+fn relayed(capabilities: &Object) -> Option<Json> {
+    let mut extensions = capabilities.get_object("extensions")?;
+    extensions.retain(|id| RELAYED.contains(&id));
+    (!extensions.is_empty()).then(|| extensions.to_json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &'static str) -> Object {
+        Object::parse(&Json::literal(text)).expect("an object")
+    }
+
+    fn of(text: &'static str, revision: Revision) -> Abilities {
+        Abilities::read(&object(text), revision)
+    }
+
+    const ALL: &str = r#"{"roots":{"listChanged":true},"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}},"tasks":{},"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["x"]},"a/b":{}}}"#;
+
+    #[test]
+    fn a_revision_yields_what_it_defines() {
+        let told = |revision| String::from_utf8(of(ALL, revision).declaration().to_json().into_bytes().to_vec());
+        assert_eq!(told(Revision::V2024_11_05).as_deref(), Ok(r#"{"sampling":{},"roots":{}}"#));
+        assert_eq!(told(Revision::V2025_06_18).as_deref(), Ok(r#"{"elicitation":{},"sampling":{},"roots":{}}"#));
+        assert_eq!(
+            told(Revision::V2026_07_28).as_deref(),
+            Ok(
+                r#"{"elicitation":{"form":{},"url":{}},"sampling":{"tools":{},"context":{}},"roots":{},"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["x"]}}}"#
+            )
+        );
+        assert!(of("{}", Revision::V2026_07_28).declaration().is_empty());
+    }
+
+    #[test]
+    fn a_question_is_put_to_who_can_answer_it() {
+        let form = object(r#"{"message":"m","requestedSchema":{}}"#);
+        let url = object(r#"{"mode":"url","url":"https://x"}"#);
+        let asked = |text, params: &Object| of(text, Revision::V2025_11_25).permits(&Method::ElicitationCreate, params);
+        assert_eq!(asked(r#"{"elicitation":{}}"#, &form), Ok(()));
+        assert_eq!(asked(r#"{"elicitation":{}}"#, &url), Err(Lack::Url));
+        assert_eq!(asked(r#"{"elicitation":{"url":{}}}"#, &form), Err(Lack::Form));
+        assert_eq!(asked(r#"{"elicitation":{"url":{}}}"#, &url), Ok(()));
+        assert_eq!(asked("{}", &form), Err(Lack::Elicitation));
+
+        let sampled =
+            |text, params: &Object| of(text, Revision::V2025_11_25).permits(&Method::SamplingCreateMessage, params);
+        assert_eq!(sampled(r#"{"sampling":{}}"#, &object("{}")), Ok(()));
+        assert_eq!(sampled(r#"{"sampling":{}}"#, &object(r#"{"tools":[]}"#)), Err(Lack::SamplingTools));
+        assert_eq!(sampled(r#"{"sampling":{"tools":{}}}"#, &object(r#"{"tools":[]}"#)), Ok(()));
+        assert_eq!(of("{}", Revision::V2025_11_25).permits(&Method::RootsList, &object("{}")), Err(Lack::Roots));
+        assert_eq!(of(ALL, Revision::V2025_11_25).permits(&Method::ToolsCall, &object("{}")), Err(Lack::Unknown));
+        assert_eq!(
+            of(ALL, Revision::V2025_11_25).without_questions().permits(&Method::RootsList, &form),
+            Err(Lack::Roots)
+        );
+    }
+}
