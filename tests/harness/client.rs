@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::answers;
 use super::http::{self, Connection, Events, Reply};
 
 pub(crate) struct Client {
@@ -25,7 +26,12 @@ pub(crate) enum Answer {
 }
 
 impl Client {
+    /// A client that declares no capability.
     pub(crate) async fn connect(url: &str, revision: &str) -> Client {
+        Client::connect_with(url, revision, "{}").await
+    }
+
+    pub(crate) async fn connect_with(url: &str, revision: &str, capabilities: &str) -> Client {
         let mut client = Client {
             url: url.to_owned(),
             session: None,
@@ -34,7 +40,7 @@ impl Client {
             idle: Mutex::default(),
             next: AtomicU64::new(1),
         };
-        let reply = client.post(&initialize(revision)).await;
+        let reply = client.post(&initialize_with(revision, capabilities)).await;
         assert_eq!(reply.status, 200, "initialize was refused");
         client.session = reply.header("mcp-session-id").map(str::to_owned);
         client.greeting = result(&client.whole(reply).await.pop().expect("an answer"));
@@ -116,6 +122,42 @@ impl Client {
         if reply.is_stream() { Answer::Stream(reply.events()) } else { Answer::Whole(reply.text().await) }
     }
 
+    /// Does a request to its end, answering every question of the server on the way by a POST of its own. Returns the
+    /// response and the questions.
+    pub(crate) async fn converse(&self, method: &str, params: &str) -> (Value, Vec<Value>) {
+        let reply = self.post(&request(&self.id(), method, params)).await;
+        assert_eq!(reply.status, 200, "{method} was refused");
+        if !reply.is_stream() {
+            return (json(&reply.text().await), Vec::new());
+        }
+        let mut questions = Vec::new();
+        let mut events = reply.events();
+        loop {
+            let message = json(&events.message().await.expect("an answer"));
+            if message["method"].is_null() {
+                return (message, questions);
+            }
+            if !message["id"].is_null() {
+                self.answer(&message).await;
+                questions.push(message);
+            }
+        }
+    }
+
+    /// POSTs the usual answer to a question of the server.
+    pub(crate) async fn answer(&self, question: &Value) {
+        let reply = self.post(&response(question, &answers::answer(question))).await;
+        assert_eq!(reply.status, 202, "the answer to {question}");
+    }
+
+    /// A tool's final result, and what was asked on the way.
+    pub(crate) async fn converse_tool(&self, tool: &str, arguments: &str) -> (Value, Vec<Value>) {
+        let params = format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#);
+        let (response, questions) = self.converse("tools/call", &params).await;
+        assert!(response["error"].is_null(), "{tool} failed: {response}");
+        (response["result"].clone(), questions)
+    }
+
     /// The names of all tools.
     pub(crate) async fn tools(&self) -> Vec<String> {
         let list = json(&self.result("tools/list", "{}").await);
@@ -153,10 +195,18 @@ impl Client {
 }
 
 pub(crate) fn initialize(revision: &str) -> String {
-    let params = format!(
-        r#"{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{{"name":"plain","version":"1"}}}}"#
-    );
+    initialize_with(revision, "{}")
+}
+
+pub(crate) fn initialize_with(revision: &str, capabilities: &str) -> String {
+    let client = r#"{"name":"plain","version":"1"}"#;
+    let params = format!(r#"{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{client}}}"#);
     request("0", "initialize", &params)
+}
+
+/// The response to a question, whose id keeps its JSON type.
+pub(crate) fn response(question: &Value, result: &Value) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, question["id"])
 }
 
 pub(crate) fn request(id: &str, method: &str, params: &str) -> String {

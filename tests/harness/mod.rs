@@ -4,11 +4,13 @@
 //! are looked at as text or as generic JSON. Waits have one generous limit each, as a guard against hanging;
 //! no test asserts how long something took.
 
+pub(crate) mod answers;
 pub(crate) mod census;
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod fake;
 pub(crate) mod http;
+pub(crate) mod modern;
 pub(crate) mod parts;
 pub(crate) mod pipes;
 pub(crate) mod sse;

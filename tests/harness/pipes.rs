@@ -10,13 +10,23 @@ use super::in_time;
 
 pub(crate) struct PipeClient {
     _child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
     next: u64,
 }
 
 impl PipeClient {
+    /// A legacy client, initialized.
     pub(crate) async fn connect(command: &str, args: &[String], revision: &str) -> PipeClient {
+        let mut client = PipeClient::open(command, args);
+        client.send(&client::initialize(revision)).await;
+        client.answer("0").await;
+        client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        client
+    }
+
+    /// The bare pipes: nothing was said yet.
+    pub(crate) fn open(command: &str, args: &[String]) -> PipeClient {
         let mut child = Command::new(command)
             .args(args)
             .stdin(Stdio::piped())
@@ -27,21 +37,28 @@ impl PipeClient {
             .expect("the server starts");
         let input = child.stdin.take().expect("piped");
         let output = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut client = PipeClient { _child: child, input, output, next: 1 };
-        client.send(&client::initialize(revision)).await;
-        client.answer("0").await;
-        client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
-        client
+        PipeClient { _child: child, input: Some(input), output, next: 1 }
     }
 
-    async fn send(&mut self, message: &str) {
-        self.input.write_all(format!("{message}\n").as_bytes()).await.expect("the server reads");
+    pub(crate) async fn send(&mut self, message: &str) {
+        let input = self.input.as_mut().expect("the input is open");
+        input.write_all(format!("{message}\n").as_bytes()).await.expect("the server reads");
     }
 
-    async fn answer(&mut self, id: &str) -> String {
+    /// Ends the server's input; what it still says can be read.
+    pub(crate) fn close(&mut self) {
+        self.input = None;
+    }
+
+    /// The next line; none when the server ended.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        in_time("a line of the server", self.output.next_line()).await.expect("UTF-8")
+    }
+
+    /// The answer with this id; what comes before it is skipped.
+    pub(crate) async fn answer(&mut self, id: &str) -> String {
         loop {
-            let line = in_time("a line of the server", self.output.next_line()).await;
-            let line = line.expect("UTF-8").expect("the server lives");
+            let line = self.line().await.expect("the server lives");
             if member(&line, "id").as_deref() == Some(id) && member(&line, "method").is_none() {
                 return line;
             }

@@ -1,6 +1,9 @@
 //! A client of the HTTP+SSE transport: answers come on the one stream that was opened first.
 
-use super::client::{self, member};
+use serde_json::Value;
+
+use super::answers;
+use super::client::{self, json, member};
 use super::http::{self, Events};
 
 pub(crate) struct SseClient {
@@ -13,7 +16,12 @@ pub(crate) struct SseClient {
 }
 
 impl SseClient {
+    /// A client that declares no capability.
     pub(crate) async fn connect(url: &str, revision: &str) -> SseClient {
+        SseClient::connect_with(url, revision, "{}").await
+    }
+
+    pub(crate) async fn connect_with(url: &str, revision: &str, capabilities: &str) -> SseClient {
         let address = http::authority(url).to_owned();
         let headers = [("host", address.as_str()), ("accept", "text/event-stream")];
         let reply = http::send(http::connect(&address).await, "GET", http::path(url), &headers, "").await;
@@ -25,7 +33,7 @@ impl SseClient {
         // Relative to the origin, or a whole URL of the same origin.
         let endpoint = first.data.strip_prefix(&format!("http://{address}")).unwrap_or(&first.data).to_owned();
         let mut client = SseClient { address, endpoint, events, others: Vec::new(), next: 1 };
-        client.send(&client::initialize(revision)).await;
+        client.send(&client::initialize_with(revision, capabilities)).await;
         client.answer("0").await;
         client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
         client
@@ -59,5 +67,38 @@ impl SseClient {
         self.next += 1;
         self.send(&client::request(&id, method, params)).await;
         self.answer(&id).await
+    }
+
+    /// Does a request to its end, answering every question of the server on the way. Returns the response and the
+    /// questions.
+    pub(crate) async fn converse(&mut self, method: &str, params: &str) -> (Value, Vec<Value>) {
+        let id = self.next;
+        self.next += 1;
+        self.send(&client::request(&id.to_string(), method, params)).await;
+        let mut questions = Vec::new();
+        loop {
+            let text = self.events.message().await.expect("the stream is open");
+            let message = json(&text);
+            if message["method"].is_null() && message["id"] == id {
+                return (message, questions);
+            }
+            if message["method"].is_null() || message["id"].is_null() {
+                self.others.push(text);
+                continue;
+            }
+            self.send(&client::response(&message, &answers::answer(&message))).await;
+            questions.push(message);
+        }
+    }
+
+    /// A message that arrived besides the answers, now or earlier, with this method.
+    pub(crate) async fn notice(&mut self, method: &str) -> String {
+        loop {
+            let found = self.others.iter().position(|message| json(message)["method"] == method);
+            if let Some(place) = found {
+                return self.others.remove(place);
+            }
+            self.others.push(self.events.message().await.expect("the stream is open"));
+        }
     }
 }

@@ -3,11 +3,19 @@
 //! Files work alike for a child on pipes, a server on a port, and a server that died; nothing is cached.
 //! * `starts`: one pid a line, appended at each start.
 //! * `received`: one JSON object a line for every message or HTTP request that came in.
+//! * `calls`: one JSON object a line for every tool call, prompt and read: what was meant, and whether it is a retry.
+//! * `declared`: the client's capabilities of every `initialize`.
+//! * `answers`: one JSON object a line for every answer to a question of the server's.
+//! * `listens`: one JSON object a line for every subscription that opens or closes.
+//! * `tasks`: one JSON object a line for every `tasks/...` request.
+//! * `violations`: one line for everything that a modern client must not do.
 //! * `effects`: one nonce a line for every run of the tool `effect`.
-//! * `cancelled`: one line for every `notifications/cancelled`.
+//! * `cancelled`: one JSON object a line for every `notifications/cancelled`, and for every request whose HTTP
+//!   client went away before its end, where that is a cancellation: `{"disconnected": ID, "method": ...}`.
 //! * `ends`: `stdin closed`, and with `--stubborn` every `TERM` (stdio).
 //! * `fault`: written by the test; the name of the fault in force while the file exists.
 //! * `forget`: written by the test; the HTTP server forgets all sessions before the next POST.
+//! * `moved`: written by the test; while it exists, an argument of the tool `region` has another header.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -45,6 +53,11 @@ impl Desk {
     pub(crate) fn fault(&self) -> Option<Fault> {
         let name = std::fs::read_to_string(self.directory.as_ref()?.join("fault")).ok()?;
         Some(Fault::named(name.trim()).expect("the test names a known fault").0)
+    }
+
+    /// True while the test keeps a file of this name here.
+    pub(crate) fn holds(&self, file: &str) -> bool {
+        self.directory.as_ref().is_some_and(|directory| directory.join(file).exists())
     }
 
     /// True once for each time the test wrote the file: it is removed.

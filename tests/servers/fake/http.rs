@@ -17,13 +17,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
+use crate::modern_http;
 use crate::options::{Fault, Mode};
-use crate::protocol::{Answer, Server, Session};
+use crate::protocol::{Answer, Server};
+use crate::session::Session;
 
 /// What the tool `half` sends in place of a message: the stream ends here, without an answer.
 pub(crate) const CUT: &str = "\0cut";
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 struct Site {
     server: Arc<Server>,
@@ -92,6 +94,11 @@ impl Site {
             && header(&head.headers, "authorization") != Some(&format!("Bearer {token}"))
         {
             return unauthorized();
+        }
+        if self.server.options.mode == Mode::Http
+            && let Some(response) = modern_http::answer(&self.server, &head, &body).await
+        {
+            return response;
         }
         let path = head.uri.path();
         match (self.server.options.mode, &head.method, path) {
@@ -222,7 +229,7 @@ impl Site {
         };
         let (lines, unrelated) = mpsc::channel(256);
         *session.unrelated.lock().expect("short") = lines;
-        event_stream(live(unrelated, None))
+        event_stream(live(unrelated, None, ()))
     }
 
     fn open(&self) -> Response<Body> {
@@ -232,7 +239,7 @@ impl Site {
         self.server.adopt(&session);
         self.sessions.lock().expect("short").insert(id.clone(), session);
         let endpoint = format!("event: endpoint\ndata: /messages?session={id}\n\n");
-        event_stream(live(messages, Some(endpoint)))
+        event_stream(live(messages, Some(endpoint), ()))
     }
 
     fn message(&self, query: &str, body: &Bytes) -> Response<Body> {
@@ -302,23 +309,23 @@ fn unauthorized() -> Response<Body> {
     response
 }
 
-fn status(code: StatusCode, text: &str) -> Response<Body> {
+pub(crate) fn status(code: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(full(text.to_owned()));
     *response.status_mut() = code;
     response
 }
 
-fn full(text: String) -> Body {
+pub(crate) fn full(text: String) -> Body {
     Full::new(Bytes::from(text)).boxed_unsync()
 }
 
-fn event_stream(body: Body) -> Response<Body> {
+pub(crate) fn event_stream(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert("content-type", "text/event-stream".parse().expect("valid"));
     response
 }
 
-fn event(id: Option<String>, message: &str) -> String {
+pub(crate) fn event(id: Option<String>, message: &str) -> String {
     let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
     let message = message.trim_end().replace(['\r', '\n'], " ");
     format!("{id}event: message\ndata: {message}\n\n")
@@ -355,19 +362,19 @@ impl Recording {
     }
 }
 
-/// What arrives on a channel, as events.
-fn live(messages: mpsc::Receiver<String>, first: Option<String>) -> Body {
-    let rest = stream::unfold(messages, |mut messages| async move {
+/// What arrives on a channel, as events. `held` is dropped with the stream, however that ends.
+pub(crate) fn live(messages: mpsc::Receiver<String>, first: Option<String>, held: impl Send + 'static) -> Body {
+    let rest = stream::unfold((messages, held), |(mut messages, held)| async move {
         let message = messages.recv().await?;
-        (message != CUT).then(|| (event(None, &message), messages))
+        (message != CUT).then(|| (event(None, &message), (messages, held)))
     });
     body(stream::iter(first).chain(rest))
 }
 
-fn body(events: impl Stream<Item = String> + Send + 'static) -> Body {
+pub(crate) fn body(events: impl Stream<Item = String> + Send + 'static) -> Body {
     UnsyncBoxBody::new(StreamBody::new(events.map(|text| Ok(Frame::data(Bytes::from(text))))))
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::probe::Probe;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Stdio,
@@ -76,6 +78,8 @@ pub(crate) struct Options {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) desk: Option<PathBuf>,
     pub(crate) fault: Option<(Fault, Option<u64>)>,
+    /// How `server/discover` is met, if not as the revision has it.
+    pub(crate) probe: Option<(Probe, Option<u64>)>,
     /// Waits this long before it serves: a launcher that fetches packages first.
     pub(crate) slow_start: Duration,
     /// Every `tools/call` waits this long.
@@ -84,8 +88,16 @@ pub(crate) struct Options {
     pub(crate) tools: usize,
     /// Entries per page of every list; 0 is everything in one page.
     pub(crate) page: usize,
-    /// The newest revision it knows.
+    /// The newest legacy revision it knows, or 2026-07-28 and no other.
     pub(crate) revision: String,
+    /// Serves the legacy revisions beside 2026-07-28, by the claim of each request.
+    pub(crate) dual: bool,
+    /// Declares neither changes of lists nor subscriptions.
+    pub(crate) no_changes: bool,
+    /// Lists a tool whose `x-mcp-header` is invalid.
+    pub(crate) bad_headers: bool,
+    /// `ttlMs` of what may be cached.
+    pub(crate) ttl_ms: u64,
     /// Answers requests as SSE even when nothing precedes the outcome (http).
     pub(crate) streams: bool,
     /// Puts event ids on answer streams, and keeps them for `Last-Event-ID` (http).
@@ -122,11 +134,16 @@ impl Options {
             ready_file: None,
             desk: None,
             fault: None,
+            probe: None,
             slow_start: Duration::ZERO,
             delay: Duration::ZERO,
             tools: 0,
             page: 0,
             revision: "2025-11-25".into(),
+            dual: false,
+            no_changes: false,
+            bad_headers: false,
+            ttl_ms: 0,
             streams: false,
             resumable: false,
             no_get: false,
@@ -145,6 +162,11 @@ impl Options {
                 "--ready-file" => options.ready_file = Some(value()?.into()),
                 "--desk" => options.desk = Some(value()?.into()),
                 "--fault" => options.fault = Some(Fault::named(&value()?)?),
+                "--probe" => options.probe = Some(Probe::named(&value()?)?),
+                "--ttl-ms" => options.ttl_ms = number(&value()?)?,
+                "--dual" => options.dual = true,
+                "--no-changes" => options.no_changes = true,
+                "--bad-headers" => options.bad_headers = true,
                 "--slow-start-ms" => options.slow_start = Duration::from_millis(number(&value()?)?),
                 "--delay-ms" => options.delay = Duration::from_millis(number(&value()?)?),
                 "--tools" => options.tools = usize::try_from(number(&value()?)?).map_err(|e| e.to_string())?,
@@ -162,7 +184,14 @@ impl Options {
                 other => return Err(format!("no option is named {other}")),
             }
         }
+        if options.is_modern() && options.mode == Mode::Sse {
+            return Err("HTTP+SSE has no revision 2026-07-28".into());
+        }
         Ok(options)
+    }
+
+    pub(crate) fn is_modern(&self) -> bool {
+        self.revision.as_str() >= crate::modern::REVISION
     }
 }
 

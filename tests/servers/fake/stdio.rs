@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::listen;
 use crate::options::Fault;
-use crate::protocol::{Answer, Server, Session};
+use crate::protocol::{Answer, Server};
+use crate::session::Session;
 
 pub(crate) async fn serve(server: Arc<Server>) -> ExitCode {
     if server.options.family {
@@ -44,6 +46,7 @@ pub(crate) async fn serve(server: Arc<Server>) -> ExitCode {
         move || {
             read(&server, &session, &lines, &output);
             server.desk.note("ends", "stdin closed");
+            listen::end_all(&server, listen::End::Graceful);
             server.forget(&session);
         }
     });

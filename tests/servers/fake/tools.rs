@@ -1,9 +1,12 @@
-//! What the fake offers: tools that do one thing a test needs, a few prompts, resources and a template.
+//! The tools of the fake: each does one thing that a test needs.
 //!
 //! * at once: `echo`, `mirror` (its argument `result`, byte for byte, is the result), `size` (so many bytes of
-//!   text), `tool_NNNN`.
-//! * in a while: `sleep`, `progress`, `log`, `effect` (a side effect with a nonce), `ask` (asks the client),
-//!   `change` (adds a tool), `touch` (updates a resource), `environment`, `stderr`.
+//!   text), `tool_NNNN`; `region` (arguments that headers mirror), and of 2026-07-28 `numbers` (an array as its
+//!   structured output) and `odd_type` (a `resultType` of which nobody has heard).
+//! * in a while: `sleep`, `progress`, `log`, `effect` (a side effect with a nonce), `change` (adds a tool), `touch`
+//!   (updates a resource), `environment`, `stderr`, `task` (`tasks.rs`), `hang_up` (ends the subscriptions).
+//! * asking the client: `ask` (whatever its arguments say) and the `ask_...` of `questions.rs`; in legacy revisions
+//!   `ask_withdrawn` and `need_url` (`ask.rs`).
 //! * badly: `die`, `hang`, `half` (part of an answer, then the end), `noise` (junk between the messages).
 
 use std::sync::OnceLock;
@@ -11,12 +14,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::protocol::{Call, Params, Server, member, severity};
+use crate::message::{Outcome, Params, member};
+use crate::protocol::Server;
+use crate::session::Call;
+use crate::{ask, core_tasks, ext_tasks, listen, questions};
 
 /// The bench asks for one size for ever.
 static LAST: OnceLock<(u64, String)> = OnceLock::new();
-
-type Outcome = Result<String, (i64, String)>;
 
 /// The list, with members that no revision knows, numbers that no double holds, and an order of our own.
 pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
@@ -46,6 +50,7 @@ pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
         "noise",
     ];
     entries.extend(plain.map(tool));
+    entries.extend(later(server));
     if server.options.bad_entries {
         entries.insert(1, r#"{"description":"has no name","inputSchema":{"type":"object"}}"#.into());
         entries.insert(3, "42".into());
@@ -53,6 +58,58 @@ pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
     entries.extend((0..server.options.tools).map(|n| tool(&format!("tool_{n:04}"))));
     entries.extend(server.added.lock().expect("short").iter().map(|name| tool(name)));
     page(server, params, "tools", &entries)
+}
+
+/// The tools that came with later revisions.
+fn later(server: &Server) -> Vec<String> {
+    let revision = server.options.revision.as_str();
+    let mut entries: Vec<String> = questions::names(revision).map(tool).collect();
+    let header = if server.desk.holds("moved") { "Zone" } else { "Region" };
+    entries.push(format!(
+        concat!(
+            r#"{{"name":"region","description":"Says where","inputSchema":{{"type":"object","properties":{{"#,
+            r#""region":{{"type":"string","x-mcp-header":"{}"}},"level":{{"type":"integer","x-mcp-header":"Level"}},"#,
+            r#""dry":{{"type":"boolean","x-mcp-header":"Dry-Run"}},"place":{{"type":"object","properties":{{"#,
+            r#""city":{{"type":"string","x-mcp-header":"City"}}}}}}}}}}}}"#
+        ),
+        header
+    ));
+    if server.options.bad_headers {
+        entries.push(
+            concat!(
+                r#"{"name":"bad_header","inputSchema":{"type":"object","properties":"#,
+                r#"{"amount":{"type":"number","x-mcp-header":"Amount"}}}}"#
+            )
+            .into(),
+        );
+    }
+    if !server.options.is_modern() || server.options.dual {
+        entries.extend(["ask_withdrawn", "need_url"].map(tool));
+    }
+    if revision == "2025-11-25" {
+        entries.push(core_tasks::ENTRY.into());
+    }
+    if server.options.is_modern() {
+        entries.extend(["odd_type", "hang_up"].map(tool));
+        entries.push(ext_tasks::ENTRY.into());
+        entries.push(
+            concat!(
+                r#"{"name":"numbers","description":"Three numbers","inputSchema":{"type":"object"},"#,
+                r##""outputSchema":{"$defs":{"n":{"type":"integer"}},"type":"array","items":{"$ref":"#/$defs/n"}}}"##
+            )
+            .into(),
+        );
+    }
+    entries
+}
+
+/// The header and the place of each argument that the tool's schema annotates.
+pub(crate) fn annotated(server: &Server, tool: &str) -> Vec<(&'static str, &'static str)> {
+    if tool != "region" {
+        return Vec::new();
+    }
+    let region = if server.desk.holds("moved") { "zone" } else { "region" };
+    vec![(region, "/region"), ("level", "/level"), ("dry-run", "/dry"), ("city", "/place/city")]
 }
 
 fn tool(name: &str) -> String {
@@ -69,8 +126,8 @@ fn page(server: &Server, params: &Params<'_>, key: &str, entries: &[String]) -> 
 }
 
 /// Tools that need nothing but their arguments.
-pub(crate) fn at_once(params: &Params<'_>) -> Option<String> {
-    let arguments = params.arguments.map_or("{}", serde_json::value::RawValue::get);
+pub(crate) fn at_once(server: &Server, params: &Params<'_>) -> Option<String> {
+    let arguments = params.arguments();
     match params.name.as_deref()? {
         "echo" => Some(text_raw(&member(arguments, "message").unwrap_or_else(|| "\"\"".into()))),
         "mirror" => member(arguments, "result"),
@@ -78,6 +135,11 @@ pub(crate) fn at_once(params: &Params<'_>) -> Option<String> {
             let bytes = integer(arguments, "bytes", 1024);
             let (cached, result) = LAST.get_or_init(|| (bytes, filler(bytes)));
             Some(if *cached == bytes { result.clone() } else { filler(bytes) })
+        }
+        "region" => Some(text(arguments)),
+        "odd_type" if server.options.is_modern() => Some(r#"{"resultType":"x-vendor/odd","content":[]}"#.into()),
+        "numbers" if server.options.is_modern() => {
+            Some(r#"{"content":[{"type":"text","text":"[1,2,3]"}],"structuredContent":[1,2,3]}"#.into())
         }
         name if name.starts_with("tool_") || name.starts_with("extra_") => Some(text(name)),
         _ => None,
@@ -106,7 +168,7 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
         }
         "log" => {
             let level = string(arguments, "level", "info");
-            if severity(&level) >= *call.session.level.lock().expect("short") {
+            if call.hears(&level) {
                 let data = member(arguments, "data").unwrap_or_else(|| "\"hello\"".into());
                 let params = format!(r#"{{"level":"{level}","logger":"fake","data":{data}}}"#);
                 notify(call, "notifications/message", &params).await;
@@ -129,18 +191,44 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
         "change" => {
             let name = string(arguments, "add", "extra_0");
             server.added.lock().expect("short").push(name);
+            listen::changed(server, "tools");
             everywhere(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
             Ok(text("changed"))
         }
         "touch" => {
-            touch(server, &string(arguments, "uri", "")).await;
+            let uri = string(arguments, "uri", "");
+            listen::updated(server, &uri);
+            touch(server, &uri).await;
             Ok(text("touched"))
+        }
+        "hang_up" => {
+            let graceful = member_is(arguments, "graceful", "true");
+            listen::end_all(server, if graceful { listen::End::Graceful } else { listen::End::Drop });
+            Ok(text("hung up"))
+        }
+        // Clients that do not follow tasks get an ordinary call.
+        "task" if server.options.is_modern() => {
+            tokio::time::sleep(Duration::from_millis(integer(arguments, "ms", 100))).await;
+            Ok(text("the task is done"))
         }
         "environment" => {
             let variables: serde_json::Map<String, Value> = std::env::vars().map(|(k, v)| (k, v.into())).collect();
             let directory = std::env::current_dir().ok();
             Ok(text(&json!({ "variables": variables, "directory": directory, "pid": std::process::id() }).to_string()))
         }
+        other => {
+            if let Some(outcome) = badly(call, other, arguments).await {
+                return outcome;
+            }
+            let asking = ask::play(call, other, arguments).await;
+            asking.unwrap_or_else(|| Err((-32602, format!("Unknown tool: {other}")).into()))
+        }
+    }
+}
+
+/// Tools that misbehave.
+async fn badly(call: &Call, name: &str, arguments: &str) -> Option<Outcome> {
+    let result = match name {
         "stderr" => {
             let bytes = usize::try_from(integer(arguments, "bytes", 100)).expect("fits");
             tokio::task::spawn_blocking(move || {
@@ -149,14 +237,14 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
             })
             .await
             .expect("writing does not panic");
-            Ok(text("written"))
+            text("written")
         }
         "die" => std::process::exit(9),
         "hang" => std::future::pending().await,
         "half" => {
             let _ = call.lines.send(crate::http::CUT.into()).await;
             tokio::time::sleep(Duration::from_millis(integer(arguments, "ms", 100))).await;
-            Ok(text("whole after all"))
+            text("whole after all")
         }
         "noise" => {
             let junk = [
@@ -170,67 +258,11 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
             for line in junk {
                 let _ = call.lines.send(line.into()).await;
             }
-            Ok(text("quiet again"))
+            text("quiet again")
         }
-        other => Err((-32602, format!("Unknown tool: {other}"))),
-    }
-}
-
-pub(crate) fn prompts() -> String {
-    concat!(
-        r#"{"prompts":[{"name":"plain","description":"A prompt without arguments","x-odd":9007199254740993},"#,
-        r#"{"name":"greet","description":"Greets somebody","arguments":[{"name":"who","required":true}]}]}"#
-    )
-    .into()
-}
-
-pub(crate) fn prompt(params: &Params<'_>) -> Outcome {
-    let said = match params.name.as_deref() {
-        Some("plain") => "Say something.".to_owned(),
-        Some("greet") => {
-            let arguments = params.arguments.map_or("{}", serde_json::value::RawValue::get);
-            format!("Say hello to {}.", string(arguments, "who", "nobody"))
-        }
-        other => return Err((-32602, format!("Unknown prompt: {}", other.unwrap_or_default()))),
+        _ => return None,
     };
-    Ok(json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": said } }] }).to_string())
-}
-
-pub(crate) fn resources(server: &Server) -> String {
-    let name = &server.options.name;
-    format!(
-        concat!(
-            r#"{{"resources":[{{"uri":"fake://{0}/text","name":"text","mimeType":"text/plain","size":18014398509481985}},"#,
-            r#"{{"uri":"fake://{0}/blob","name":"blob","mimeType":"application/octet-stream"}}]}}"#
-        ),
-        name
-    )
-}
-
-pub(crate) fn templates(server: &Server) -> String {
-    let name = &server.options.name;
-    format!(r#"{{"resourceTemplates":[{{"uriTemplate":"fake://{name}/item/{{id}}","name":"item"}}]}}"#)
-}
-
-pub(crate) fn read(server: &Server, params: &Params<'_>) -> Outcome {
-    let uri = params.uri.as_deref().unwrap_or_default();
-    let prefix = format!("fake://{}/", server.options.name);
-    let content = match uri.strip_prefix(&prefix) {
-        Some("text") => {
-            json!({ "uri": uri, "mimeType": "text/plain", "text": format!("text of {}", server.options.name) })
-        }
-        Some("blob") => json!({ "uri": uri, "mimeType": "application/octet-stream", "blob": "AAEC/w==" }),
-        Some(rest) if rest.starts_with("item/") => json!({ "uri": uri, "text": rest }),
-        _ => return Err((-32002, format!("Resource not found: {uri}"))),
-    };
-    Ok(format!(r#"{{"contents":[{content}],"x-odd":1e400}}"#))
-}
-
-pub(crate) fn complete(params: &Params<'_>) -> String {
-    let argument = params.argument.map_or("{}", serde_json::value::RawValue::get);
-    let typed = string(argument, "value", "");
-    let values: Vec<&str> = ["alice", "albert", "bob"].into_iter().filter(|known| known.starts_with(&typed)).collect();
-    json!({ "completion": { "values": values, "total": values.len(), "hasMore": false } }).to_string()
+    Some(Ok(result))
 }
 
 /// Says that a resource changed to those who subscribed to it.
@@ -245,18 +277,22 @@ async fn touch(server: &Server, uri: &str) {
     }
 }
 
-async fn notify(call: &Call, method: &str, params: &str) {
+pub(crate) async fn notify(call: &Call, method: &str, params: &str) {
     let _ = call.lines.send(format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)).await;
 }
 
+/// Tells every legacy session; a modern one hears it by its subscription.
 async fn everywhere(server: &Server, message: &str) {
+    if server.options.is_modern() && !server.options.dual {
+        return;
+    }
     let sessions = server.sessions.lock().expect("short").clone();
     for session in sessions {
         session.tell(message.to_owned()).await;
     }
 }
 
-fn text(said: &str) -> String {
+pub(crate) fn text(said: &str) -> String {
     text_raw(&serde_json::to_string(said).expect("a string is JSON"))
 }
 
@@ -268,10 +304,14 @@ fn filler(bytes: u64) -> String {
     text(&"x".repeat(usize::try_from(bytes).expect("fits")))
 }
 
-fn integer(object: &str, key: &str, otherwise: u64) -> u64 {
+pub(crate) fn integer(object: &str, key: &str, otherwise: u64) -> u64 {
     member(object, key).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn string(object: &str, key: &str, otherwise: &str) -> String {
+pub(crate) fn string(object: &str, key: &str, otherwise: &str) -> String {
     member(object, key).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(|| otherwise.to_owned())
+}
+
+pub(crate) fn member_is(object: &str, key: &str, value: &str) -> bool {
+    member(object, key).as_deref() == Some(value)
 }
