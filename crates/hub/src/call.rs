@@ -15,6 +15,7 @@ use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Req
 
 use crate::Hub;
 use crate::catalog::Table;
+use crate::catalog::output::Output;
 use crate::client::Caller;
 use crate::logging::{self, LogLevel};
 use crate::meta;
@@ -22,6 +23,7 @@ use crate::progress::Progress;
 use crate::refusal;
 use crate::replay::Outbox;
 use crate::resources::{self, Place};
+use crate::shapes::{self, Crossing};
 
 /// How long after a server became ready its list may still be missing from the catalogue.
 const LIST_LAG: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ pub(crate) struct Errand {
     tool: Option<ExposedName>,
     /// What stands in front of the URI the client asked for, if it was wrapped.
     wrapped: Option<Box<str>>,
+    /// The client's.
+    revision: Revision,
 }
 
 /// Who hears the notices of a call.
@@ -62,8 +66,8 @@ impl Listener {
 }
 
 /// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome,
-/// where the gateway knows it without asking anybody.
-pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, Json>> {
+/// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`.
+pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
     let catalog = hub.catalog();
@@ -89,7 +93,7 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
         }
         _ => {
             let uri = params.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
-            let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri)))?;
+            let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri, revision.era())))?;
             params.set("uri", Json::from(&*place.uri));
             let Place { upstream, head, .. } = place;
             (upstream, None, head)
@@ -97,12 +101,12 @@ pub(crate) fn aim(hub: &Hub, request: &Request) -> Result<Errand, Result<Json, J
     };
     let token = meta::forward(&mut params)
         .map_err(|meta::TooManyHops| hub.dress(&request.method, &refusal::too_many_hops(upstream.name())))?;
-    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped })
+    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped, revision })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
-    let Errand { mut upstream, method, mut params, token, mut tool, wrapped } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision } = errand;
     if method == Method::ToolsCall && tool.is_none() {
         match listed(hub, &upstream, &mut params).await {
             Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
@@ -126,16 +130,23 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     if let Some(tool) = &tool {
         hub.metrics().tool_call(upstream.name(), tool.as_str(), outcome);
     }
+    let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {
         Ok(Ok(result)) => {
             resources::mentioned(&result, |uri| hub.note_resource(uri, upstream.name()));
-            Ok(match wrapped {
+            let result = match wrapped {
                 Some(head) => resources::wrap_contents(&result, &head),
                 None if method == Method::ToolsCall => with_content(result),
                 None => result,
-            })
+            };
+            let output = || {
+                let catalog = hub.catalog();
+                let entry = tool.as_ref().and_then(|tool| catalog.tools.get(tool.as_str()));
+                entry.map_or(Output::Absent, |entry| entry.output)
+            };
+            Ok(shapes::result(crossing(), &method, result, output))
         }
-        Ok(Err(error)) => Err(error),
+        Ok(Err(error)) => Err(shapes::error(crossing(), &method, error)),
         Err(fault) => hub.dress(&method, &fault),
     }
 }

@@ -57,7 +57,7 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             work(session, id, start).await
         }
         Owner::ByName | Owner::ByUri => {
-            let errand = match call::aim(hub, &request) {
+            let errand = match call::aim(hub, &request, session.revision()) {
                 Ok(errand) => errand,
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),
             };
@@ -155,7 +155,7 @@ async fn list(hub: &Hub, session: &Session, request: &Request) -> Result<Json, J
     if !catalog.awaited.is_empty() {
         catalog = first_complete(hub, session.lists_until(hub.first_list_wait)).await;
     }
-    catalog.page(list).asked(&params).cloned()
+    catalog.page(list, session.revision()).asked(&params).cloned()
 }
 
 /// Waits until no server that was never seen before is starting, but not beyond `until`.

@@ -27,6 +27,7 @@ mod replay;
 mod resources;
 mod running;
 mod session;
+mod shapes;
 mod subscriptions;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{Fleet, ServerNotice};
-use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, ServerName, Text};
+use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, Revision, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
@@ -222,7 +223,8 @@ impl Hub {
             params.set("arguments", arguments);
         }
         let request = Request { id: Id::from(0), method: Method::ToolsCall, params: Some(params.to_json()) };
-        match call::aim(self, &request) {
+        // As the server wrote it: the newest revision knows every shape.
+        match call::aim(self, &request, Revision::V2026_07_28) {
             Ok(errand) => Box::pin(call::run(self, errand, None)).await,
             Err(outcome) => outcome,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use trunkline_config::ErrorForm;
-use trunkline_wire::{Fault, FaultCode, Id, Json, Method, Outcome, Response, RpcError, ServerName, code, key};
+use trunkline_wire::{Era, Fault, FaultCode, Id, Json, Method, Outcome, Response, RpcError, ServerName, code, key};
 
 /// A request that is refused as a whole. `edge` adds the HTTP status of mcp-protocol 3.9 and 3.14.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,10 +134,13 @@ pub(crate) fn invalid_params(message: impl Into<String>) -> Json {
     RpcError::new(code::INVALID_PARAMS, message).to_json()
 }
 
-/// No server has this resource; legacy clients know the number.
-pub(crate) fn unknown_resource(uri: &str) -> Json {
+/// No server has this resource. Each era has its own number for that (mcp-protocol 2.4, G-32).
+pub(crate) fn unknown_resource(uri: &str, era: Era) -> Json {
     RpcError {
-        code: code::RESOURCE_NOT_FOUND,
+        code: match era {
+            Era::Legacy => code::RESOURCE_NOT_FOUND,
+            Era::Modern => code::INVALID_PARAMS,
+        },
         message: "no server here offers this resource".to_owned(),
         data: Some(json!({ "uri": uri })),
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trunkline_telemetry::spawn;
-use trunkline_wire::{Json, Method, Notification, Object, Request, ServerName};
+use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
 
 use crate::Hub;
 use crate::limits::{UNSUBSCRIBE_GRACE, URI_BYTES_MAX};
@@ -38,7 +38,8 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
     if uri.len() > URI_BYTES_MAX {
         return Err(refusal::invalid_params(format!("`uri` is longer than {} KiB", URI_BYTES_MAX / 1024)));
     }
-    let Place { upstream, uri: own, .. } = hub.resource(&uri).ok_or_else(|| refusal::unknown_resource(&uri))?;
+    let Place { upstream, uri: own, .. } =
+        hub.resource(&uri).ok_or_else(|| refusal::unknown_resource(&uri, Era::Legacy))?;
     let server = upstream.name();
     if request.method == Method::ResourcesUnsubscribe {
         if session.unsubscribe(server, &own) {

@@ -16,7 +16,8 @@ use trunkline_wire::{ExposedName, Json, Object, ServerName};
 use crate::Hub;
 use crate::catalog::clean::{clean, clean_text};
 use crate::catalog::names::{self, Named, Rules};
-use crate::catalog::pages::Pages;
+use crate::catalog::output::{self, Output};
+use crate::catalog::pages::Book;
 use crate::catalog::{Catalog, Entry, List, Table};
 use crate::instructions;
 use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
@@ -55,15 +56,10 @@ pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape:
     let tools = table(sources, shape, Kind::Tool, &mut complain);
     let prompts = table(sources, shape, Kind::Prompt, &mut complain);
     let resources = Resources::collect(sources);
-    let pages = [
-        Pages::render(List::Tools, tools.bodies(), shape.page_size),
-        Pages::render(List::Prompts, prompts.bodies(), shape.page_size),
-        Pages::render(List::Resources, resources.entries.iter(), shape.page_size),
-        Pages::render(List::Templates, resources.templates.iter(), shape.page_size),
-    ];
     let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said).as_str());
-    Catalog { version, tools, prompts, resources, pages, instructions, awaited: Vec::new(), complaints }
+    let book = Book::new(shape.page_size);
+    Catalog { version, tools, prompts, resources, book, instructions, awaited: Vec::new(), complaints }
 }
 
 /// Builds anew whenever an offer changed, until the hub is gone.
@@ -100,7 +96,7 @@ pub(crate) async fn keep_current(hub: Weak<Hub>, mut offers: watch::Receiver<u64
 
 /// Tells every session which lists changed, if any did.
 fn announce(hub: &Hub, before: &Catalog, now: &Catalog) {
-    let changed: Vec<List> = List::ALL.into_iter().filter(|list| before.page(*list) != now.page(*list)).collect();
+    let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
     if !changed.is_empty() {
         tracing::debug!(?changed, version = now.version, "the catalogue changed");
         hub.each_session(|session| session.announce(&changed));
@@ -211,6 +207,9 @@ fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<
         }
         // Tasks are not offered to clients (mcp-protocol 5.3).
         body.remove("execution");
+        if body.get("outputSchema").is_some_and(|schema| !output::is_schema(schema)) {
+            body.remove("outputSchema");
+        }
         if let Some(described) = described {
             body.set("description", Json::from(described.as_str()));
         }
@@ -231,8 +230,8 @@ fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: 
         let own = own.filter(|title| !title.trim().is_empty()).unwrap_or_else(|| in_words(&original));
         body.set("title", Json::from(format!("{server}: {own}").as_str()));
     }
-    let original_json = Json::from(&*original);
-    Entry { name, original, body: body.to_json(), upstream: upstream.clone(), original_json }
+    let (original_json, output) = (Json::from(&*original), Output::of(&body));
+    Entry { name, original, body: body.to_json(), upstream: upstream.clone(), original_json, output }
 }
 
 /// A name in words: `get_issue` and `getIssue` read "Get issue". Search in clients splits at spaces, not at

@@ -6,16 +6,18 @@
 pub(crate) mod build;
 pub(crate) mod clean;
 pub(crate) mod names;
+pub(crate) mod output;
 pub(crate) mod pages;
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use trunkline_upstream::{Complaint, Upstream};
-use trunkline_wire::{ExposedName, Json, Method, ServerName};
+use trunkline_wire::{ExposedName, Json, Method, Revision, ServerName};
 
 use crate::resources::Resources;
-use pages::Pages;
+use output::{Class, Output};
+use pages::{Book, Pages};
 
 /// All entries of all servers, at one moment.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub struct Catalog {
     pub(crate) tools: Table,
     pub(crate) prompts: Table,
     pub(crate) resources: Resources,
-    pub(crate) pages: [Pages; 4],
+    pub(crate) book: Book,
     pub(crate) instructions: Json,
     /// Servers that were never ready: their entries are missing here, and may come soon.
     pub(crate) awaited: Vec<Upstream>,
@@ -42,6 +44,7 @@ pub struct Entry {
     pub body: Json,
     pub(crate) upstream: Upstream,
     pub(crate) original_json: Json,
+    pub(crate) output: Output,
 }
 
 /// Entries in the order of the list, found by name.
@@ -49,6 +52,9 @@ pub struct Entry {
 pub(crate) struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<ExposedName, usize>,
+    /// Whether any entry has an `outputSchema`, and whether any has one that older clients do not know.
+    has_output: bool,
+    has_odd_output: bool,
 }
 
 /// The four lists.
@@ -82,8 +88,27 @@ impl Catalog {
         self.complaints.get(server).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn page(&self, list: List) -> &Pages {
-        &self.pages[list as usize]
+    /// A list as clients of this revision may see it: rendered when the first of them asks.
+    pub(crate) fn page(&self, list: List, revision: Revision) -> &Pages {
+        let class = if list == List::Tools { self.tools.class(revision) } else { Class::Any };
+        self.book.pages(list, class, || self.bodies(list, class))
+    }
+
+    /// Whether two catalogues have the same entries in a list, for every class of clients.
+    pub(crate) fn lists_alike(&self, other: &Self, list: List) -> bool {
+        self.bodies(list, Class::Any).eq(other.bodies(list, Class::Any))
+    }
+
+    fn bodies(&self, list: List, class: Class) -> Box<dyn Iterator<Item = Json> + '_> {
+        match list {
+            List::Tools => {
+                let shown = move |entry: &Entry| output::shown(&entry.body, entry.output, class);
+                Box::new(self.tools.entries.iter().map(shown))
+            }
+            List::Prompts => Box::new(self.prompts.entries.iter().map(|entry| entry.body.clone())),
+            List::Resources => Box::new(self.resources.entries.iter().cloned()),
+            List::Templates => Box::new(self.resources.templates.iter().cloned()),
+        }
     }
 }
 
@@ -98,7 +123,9 @@ impl Table {
     /// Takes the entries; names are distinct by then.
     pub(crate) fn new(entries: Vec<Entry>) -> Self {
         let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
-        Self { entries, by_name }
+        let has_output = entries.iter().any(|entry| entry.output != Output::Absent);
+        let has_odd_output = entries.iter().any(|entry| matches!(entry.output, Output::Wrapped | Output::Dropped));
+        Self { entries, by_name, has_output, has_odd_output }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
@@ -109,8 +136,13 @@ impl Table {
         self.entries.iter().any(|entry| entry.server() == server)
     }
 
-    pub(crate) fn bodies(&self) -> impl Iterator<Item = &Json> {
-        self.entries.iter().map(|entry| &entry.body)
+    /// The class of a revision; the widest one where nothing in this table tells the two apart.
+    fn class(&self, revision: Revision) -> Class {
+        match Class::of(revision) {
+            Class::Bare if self.has_output => Class::Bare,
+            Class::Objects if self.has_odd_output => Class::Objects,
+            Class::Bare | Class::Objects | Class::Any => Class::Any,
+        }
     }
 }
 

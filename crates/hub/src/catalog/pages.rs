@@ -1,8 +1,13 @@
 //! Results of the list methods, rendered once per catalogue (mcp-protocol 6.8).
 //!
+//! What clients of a class may see is rendered when the first of them asks for it, and kept with the catalogue: most
+//! daemons meet one class of clients, and one that meets none holds no text twice.
+//!
 //! All entries stand on one page unless a page size is configured, because not every client asks for a second
 //! one. A cursor names the list, its content and where to go on; it survives whatever leaves the content as it
 //! is, a restart included, and is refused otherwise, so that a client never joins halves of two lists.
+
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +16,38 @@ use sha2::{Digest, Sha256};
 use trunkline_wire::{Json, Object};
 
 use crate::catalog::List;
+use crate::catalog::output::Class;
 use crate::refusal;
+
+/// The pages of all lists, for every class of clients.
+#[derive(Debug)]
+pub(crate) struct Book {
+    /// Entries to a page; all if none.
+    size: Option<usize>,
+    rendered: [[OnceLock<Pages>; Class::COUNT]; List::ALL.len()],
+}
+
+impl Book {
+    /// A book with nothing rendered.
+    pub(crate) fn new(size: Option<usize>) -> Self {
+        Self { size, rendered: Default::default() }
+    }
+
+    /// The pages of one list for one class, rendered from `entries` if nobody has asked before.
+    pub(crate) fn pages<E: Iterator<Item = Json>>(
+        &self,
+        list: List,
+        class: Class,
+        entries: impl FnOnce() -> E,
+    ) -> &Pages {
+        self.rendered[list as usize][class as usize].get_or_init(|| Pages::render(list, entries(), self.size))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rendered(&self) -> usize {
+        self.rendered.iter().flatten().filter(|pages| pages.get().is_some()).count()
+    }
+}
 
 /// The pages of one list, each a whole `result`.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +60,8 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// Renders `entries`, `size` to a page.
-    pub(crate) fn render<'a>(list: List, entries: impl Iterator<Item = &'a Json>, size: Option<usize>) -> Self {
-        let entries: Vec<&Json> = entries.collect();
+    fn render(list: List, entries: impl Iterator<Item = Json>, size: Option<usize>) -> Self {
+        let entries: Vec<Json> = entries.collect();
         let size = size.unwrap_or(usize::MAX).max(1);
         if entries.len() <= size {
             return Self { list, digest: String::new(), texts: vec![page(list, &entries, None)] };
@@ -60,7 +96,7 @@ fn cursor(list: List, digest: &str, page: usize) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}.{digest}.{page}", list.key()))
 }
 
-fn page(list: List, entries: &[&Json], next: Option<&str>) -> Json {
+fn page(list: List, entries: &[Json], next: Option<&str>) -> Json {
     let room: usize = entries.iter().map(|entry| entry.as_bytes().len() + 1).sum();
     let mut out = BytesMut::with_capacity(room + 160);
     out.put_slice(b"{\"");
@@ -96,7 +132,7 @@ mod tests {
 
     #[test]
     fn everything_stands_on_one_page_by_default() {
-        let pages = Pages::render(List::Tools, entries(3).iter(), None);
+        let pages = Pages::render(List::Tools, entries(3).into_iter(), None);
         assert_eq!(pages.asked(&Object::new()), Ok(&Json::literal(r#"{"tools":[0,1,2]}"#)));
         for foreign in ["", "x"] {
             assert!(pages.asked(&with_cursor(foreign)).is_err(), "{foreign:?}");
@@ -107,7 +143,7 @@ mod tests {
 
     #[test]
     fn cursors_lead_through_all_pages_and_end() {
-        let pages = Pages::render(List::Prompts, entries(5).iter(), Some(2));
+        let pages = Pages::render(List::Prompts, entries(5).into_iter(), Some(2));
         let mut seen = Vec::new();
         let mut params = Object::new();
         loop {
@@ -122,11 +158,11 @@ mod tests {
     #[test]
     fn a_cursor_of_another_list_or_of_older_content_is_refused() {
         let mint = |list, count| {
-            let pages = Pages::render(list, entries(count).iter(), Some(2));
+            let pages = Pages::render(list, entries(count).into_iter(), Some(2));
             let page: serde_json::Value = pages.asked(&Object::new()).expect("a page").decode().expect("JSON");
             with_cursor(page["nextCursor"].as_str().expect("a cursor"))
         };
-        let pages = Pages::render(List::Tools, entries(5).iter(), Some(2));
+        let pages = Pages::render(List::Tools, entries(5).into_iter(), Some(2));
         assert!(pages.asked(&mint(List::Tools, 5)).is_ok());
         assert!(pages.asked(&mint(List::Tools, 4)).is_err());
         assert!(pages.asked(&mint(List::Prompts, 5)).is_err());

@@ -1,3 +1,5 @@
+use trunkline_wire::Revision;
+
 use super::*;
 use crate::fakes::{entries, server, source};
 
@@ -8,7 +10,7 @@ fn tools(bodies: &[&str]) -> Offer {
 }
 
 fn list(catalog: &Catalog, list: List) -> String {
-    let page = catalog.page(list).asked(&Object::new()).expect("a page");
+    let page = catalog.page(list, Revision::V2025_11_25).asked(&Object::new()).expect("a page");
     String::from_utf8(page.as_bytes().to_vec()).expect("text")
 }
 
@@ -73,7 +75,8 @@ fn the_order_is_that_of_the_configuration_and_the_text_repeats() {
     };
     let (once, again) = (of_offers(1, &sources(), SHAPE), of_offers(2, &sources(), SHAPE));
     for kind in List::ALL {
-        assert_eq!(once.page(kind), again.page(kind));
+        assert!(once.lists_alike(&again, kind));
+        assert_eq!(once.page(kind, Revision::V2024_11_05), again.page(kind, Revision::V2024_11_05));
     }
     assert_eq!(list(&once, List::Prompts), r#"{"prompts":[{"name":"a__p","title":"A: P"}]}"#);
     assert!(once.instructions.decode_str().expect("text").contains("z, a."));
@@ -89,4 +92,50 @@ fn names_read_as_words() {
     for (name, words) in [("linear", "Linear"), ("my-server", "My server"), ("GitHub", "GitHub"), ("__", "")] {
         assert_eq!(capitalised(name), words);
     }
+}
+
+#[test]
+fn lists_are_alike_only_if_every_class_of_clients_sees_the_same() {
+    let of = |bodies: &[&str]| of_offers(1, &[source("x", server(), tools(bodies))], SHAPE);
+    let one = of(&[r#"{"name":"a","inputSchema":{},"outputSchema":{"type":"object"}}"#]);
+    let other = of(&[r#"{"name":"a","inputSchema":{},"outputSchema":{"type":"object","x":1}}"#]);
+    assert!(!one.lists_alike(&other, List::Tools) && one.lists_alike(&other, List::Prompts));
+}
+
+#[test]
+fn g79_a_list_is_rendered_as_each_revision_knows_it() {
+    let offer = tools(&[
+        r#"{"name":"a","inputSchema":{}}"#,
+        r#"{"name":"b","inputSchema":{},"outputSchema":{"type":"object"}}"#,
+        r#"{"name":"c","inputSchema":{},"outputSchema":{"type":"array"}}"#,
+        r#"{"name":"d","inputSchema":{},"outputSchema":null}"#,
+    ]);
+    let mut bare = server();
+    bare.expose.prefix = Some(String::new());
+    let catalog = of_offers(1, &[source("x", bare, offer)], SHAPE);
+    let seen = |revision| {
+        let page = catalog.page(List::Tools, revision).asked(&Object::new()).expect("a page");
+        let page: serde_json::Value = page.decode().expect("JSON");
+        let tools = page["tools"].as_array().expect("tools");
+        tools.iter().map(|tool| tool.get("outputSchema").map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    for old in [Revision::V2024_11_05, Revision::V2025_03_26] {
+        assert_eq!(seen(old), [None, None, None, None]);
+    }
+    let wrapped = r#"{"properties":{"result":{"type":"array"}},"required":["result"],"type":"object"}"#;
+    for middle in [Revision::V2025_06_18, Revision::V2025_11_25] {
+        assert_eq!(seen(middle), [None, text(r#"{"type":"object"}"#), text(wrapped), None]);
+    }
+    assert_eq!(seen(Revision::V2026_07_28), [None, text(r#"{"type":"object"}"#), text(r#"{"type":"array"}"#), None]);
+}
+
+#[test]
+fn nothing_is_rendered_before_it_is_asked_for_and_nothing_twice() {
+    let catalog = of_offers(1, &[source("x", server(), tools(&[r#"{"name":"a","inputSchema":{}}"#]))], SHAPE);
+    assert_eq!(catalog.book.rendered(), 0);
+    for revision in Revision::ALL {
+        catalog.page(List::Tools, revision);
+    }
+    assert_eq!(catalog.book.rendered(), 1, "nothing tells the classes apart here");
 }
