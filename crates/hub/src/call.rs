@@ -1,28 +1,31 @@
 //! The relay of one request to the server it is for (architecture 6).
 //!
 //! [`aim`] finds the server and makes the request its own: one shallow look at `params`, one lookup. [`run`]
-//! carries it out: notices go back as they come, the answer as the server wrote it. Results are not decoded;
+//! carries it out: notices go back as they come (`relay.rs`), the answer as the server wrote it. Results are not decoded;
 //! where a rule wants to look into one, a byte search says first whether there can be anything to find.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
-use trunkline_upstream::{Ask, CallEvent, Upstream};
-use trunkline_wire::{ExposedName, Fault, Json, Method, Notification, Object, Request, Revision};
+use trunkline_upstream::{Ask, Upstream};
+use trunkline_wire::{Era, ExposedName, Json, Method, Object, Request, Revision};
 
 use crate::Hub;
 use crate::catalog::Table;
 use crate::catalog::output::Output;
 use crate::client::Caller;
+use crate::errors;
+use crate::input::{self, Retry};
 use crate::logging::{self, LogLevel};
 use crate::meta;
 use crate::progress::Progress;
 use crate::refusal;
+use crate::relay::{Ended, Relay};
 use crate::replay::Outbox;
 use crate::resources::{self, Place};
+use crate::seal::Subject;
 use crate::shapes::{self, Crossing};
 
 /// How long after a server became ready its list may still be missing from the catalogue.
@@ -43,6 +46,10 @@ pub(crate) struct Errand {
     wrapped: Option<Box<str>>,
     /// The client's.
     revision: Revision,
+    /// For a modern caller: what makes the request the same one again, should it be asked something.
+    subject: Option<Subject>,
+    /// What the request brings back from an earlier round.
+    retry: Option<Retry>,
 }
 
 /// Who hears the notices of a call.
@@ -52,12 +59,14 @@ pub(crate) struct Listener {
     pub caller: Caller,
     /// Where they go.
     pub outbox: Arc<Outbox>,
+    /// Whether they can: the client takes a stream of events. Without one it can be asked nothing either.
+    pub streams: bool,
 }
 
 impl Listener {
     /// From which level on log messages go to the caller; `None` if none do. A session that never set one gets
     /// warnings of its own calls (mcp-protocol 5.7).
-    fn level(&self) -> Option<LogLevel> {
+    pub(crate) fn level(&self) -> Option<LogLevel> {
         match &self.caller {
             Caller::Legacy(session) => Some(session.level().unwrap_or(logging::DEFAULT_LEVEL)),
             Caller::Modern(client) => client.level,
@@ -70,6 +79,7 @@ impl Listener {
 pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
+    let subject = (revision.era() == Era::Modern).then(|| Subject::of(&request.method, &params));
     let catalog = hub.catalog();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends four methods here")]
     let (upstream, tool, wrapped) = match &request.method {
@@ -99,32 +109,58 @@ pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Er
             (upstream, None, head)
         }
     };
+    let retry = match &subject {
+        Some(subject) => input::retry(hub, &upstream, subject, &mut params).map_err(Err)?,
+        None => None,
+    };
     let token = meta::forward(&mut params)
         .map_err(|meta::TooManyHops| hub.dress(&request.method, &refusal::too_many_hops(upstream.name())))?;
-    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped, revision })
+    if let Some(Retry::Pass { answers, state }) = &retry {
+        for (key, value) in [("inputResponses", answers), ("requestState", state)] {
+            if let Some(value) = value {
+                params.set(key, value.clone());
+            }
+        }
+    }
+    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped, revision, subject, retry })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
-    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision, subject, retry } = errand;
     if method == Method::ToolsCall && tool.is_none() {
         match listed(hub, &upstream, &mut params).await {
             Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
             Err(outcome) => return outcome,
         }
     }
-    let caller = listener.as_ref().map(|listener| listener.caller.facts(true)).unwrap_or_default();
-    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller };
-    let mut relay = Relay { upstream: &upstream, listener, progress: token.map(Progress::new) };
+    let caller = listener.as_ref().map(|listener| listener.caller.clone());
+    let round = match &retry {
+        Some(Retry::Url { answers, .. }) if !input::all_accepted(answers) => {
+            return hub.dress(&method, &refusal::not_visited(upstream.name()));
+        }
+        Some(Retry::Url { round, .. }) => *round,
+        _ => 0,
+    };
+    let facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
+    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: facts };
+    let mut relay = Relay::new(hub, &upstream, listener, token.map(Progress::new));
     // One span a call, never its contents (reliability 10).
     let name = tool.as_ref().map(ExposedName::as_str);
     let span = tracing::debug_span!("call", server = %upstream.name(), method = method.label(), tool = name);
     let began = Instant::now();
-    let ended = relay.run(ask).instrument(span.clone()).await;
+    let ended = match retry {
+        Some(Retry::Park { nonce, answers }) => match hub.parks().take(&nonce).await {
+            Some(parked) => relay.resume(parked, &answers).instrument(span.clone()).await,
+            None => return Err(input::used()),
+        },
+        Some(Retry::Pass { .. } | Retry::Url { .. }) | None => relay.run(ask).instrument(span.clone()).await,
+    };
     let outcome = match &ended {
-        Ok(Ok(_)) => "ok",
-        Ok(Err(_)) => "error",
-        Err(_) => "fault",
+        Ended::Answer(Ok(_)) => "ok",
+        Ended::Answer(Err(_)) => "error",
+        Ended::Fault(_) => "fault",
+        Ended::Input(_) => "input",
     };
     tracing::debug!(parent: &span, outcome, micros = began.elapsed().as_micros(), "ended");
     if let Some(tool) = &tool {
@@ -132,7 +168,7 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     }
     let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {
-        Ok(Ok(result)) => {
+        Ended::Answer(Ok(result)) => {
             resources::mentioned(&result, |uri| hub.note_resource(uri, upstream.name()));
             let result = match wrapped {
                 Some(head) => resources::wrap_contents(&result, &head),
@@ -146,77 +182,37 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             };
             Ok(shapes::result(crossing(), &method, result, output))
         }
-        Ok(Err(error)) => Err(shapes::error(crossing(), &method, error)),
-        Err(fault) => hub.dress(&method, &fault),
+        Ended::Answer(Err(error)) => refused(hub, &upstream, &method, caller.as_ref(), subject.as_ref(), round, error)
+            .map_err(|error| shapes::error(crossing(), &method, error)),
+        Ended::Fault(fault) => hub.dress(&method, &fault),
+        Ended::Input(input) => {
+            let subject = subject.expect("only modern callers are asked by a result");
+            Ok(input::required(hub, upstream.name(), &subject, *input))
+        }
     }
 }
 
-/// One call in progress.
-struct Relay<'a> {
-    upstream: &'a Upstream,
-    listener: Option<Listener>,
-    progress: Option<Progress>,
-}
-
-impl Relay<'_> {
-    async fn run(&mut self, ask: Ask) -> Result<Result<Json, Json>, Fault> {
-        let mut call = self.upstream.call(ask).await.map_err(|error| error.fault())?;
-        loop {
-            let event = match self.progress.as_ref().and_then(Progress::due) {
-                None => call.next().await,
-                Some(due) => tokio::select! {
-                    biased;
-                    event = call.next() => event,
-                    () = sleep_until(due) => {
-                        self.flush();
-                        continue;
-                    }
-                },
-            };
-            if let Some(ended) = self.take(event) {
-                return ended;
-            }
+/// The outcome of a request that its server refused. Its errors are the server's own text, but for those that concern the
+/// hop between server and gateway (mcp-protocol 5.11, 5.17).
+fn refused(
+    hub: &Hub,
+    upstream: &Upstream,
+    method: &Method,
+    caller: Option<&Caller>,
+    subject: Option<&Subject>,
+    round: u32,
+    error: Json,
+) -> Result<Json, Json> {
+    let Some(urls) = input::wanted_urls(&error) else { return errors::of_server(hub, upstream, method, caller, error) };
+    let server = upstream.name();
+    let asked = match caller {
+        Some(Caller::Legacy(session)) if session.may_visit_urls() => return Err(error),
+        Some(Caller::Modern(client)) => {
+            subject.and_then(|subject| input::visit(hub, server, subject, &client.abilities, &urls, round))
         }
-    }
-
-    /// Passes a notice on, or says how the call ended; what was held back goes out before.
-    fn take(&mut self, event: CallEvent) -> Option<Result<Result<Json, Json>, Fault>> {
-        let ended = match event {
-            CallEvent::Notice(notice) => {
-                self.notice(&notice);
-                return None;
-            }
-            // Nobody can be asked yet.
-            CallEvent::Asked(_) | CallEvent::Withdrawn(_) => return None,
-            CallEvent::Done(outcome) => Ok(outcome),
-            CallEvent::Failed(error) => Err(error.fault()),
-        };
-        self.flush();
-        Some(ended)
-    }
-
-    fn notice(&mut self, notice: &Notification) {
-        let Some(listener) = &self.listener else { return };
-        let message = if notice.method == Method::Progress {
-            self.progress.as_mut().and_then(|progress| progress.take(notice, Instant::now()))
-        } else if notice.method == Method::LogMessage {
-            notice.params.as_ref().and_then(|params| logging::message(params, self.upstream.name(), listener.level()?))
-        } else {
-            None
-        };
-        self.tell(message);
-    }
-
-    fn flush(&mut self) {
-        let held = self.progress.as_mut().and_then(|progress| progress.flush(Instant::now()));
-        self.tell(held);
-    }
-
-    fn tell(&self, message: Option<Bytes>) {
-        if let (Some(listener), Some(message)) = (&self.listener, message) {
-            listener.outbox.notice(message);
-        }
-    }
+        Some(Caller::Legacy(_)) | None => None,
+    };
+    asked.map_or_else(|| hub.dress(method, &refusal::url_first(server, &urls)), Ok)
 }
 
 /// Looks the member `name` up and puts the server's own name in its place.
@@ -315,52 +311,7 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_wire::Id;
-
     use super::*;
-    use crate::fakes;
-
-    fn notice(method: Method, params: &'static str) -> CallEvent {
-        CallEvent::Notice(Notification { method, params: Some(Json::literal(params)) })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
-        let hub = fakes::hub(&[("git", fakes::server())], &trunkline_config::Config::default());
-        let session = fakes::session(&hub, "2025-06-18");
-        let outbox = Arc::new(Outbox::new(Id::from(7), session.purse().clone()));
-        let caller = Caller::Legacy(session);
-        let listener = Some(Listener { caller, outbox: Arc::clone(&outbox) });
-        let progress = Some(Progress::new(Json::from("mine")));
-        let mut relay = Relay { upstream: &hub.fleet().all()[0], listener, progress };
-        for event in [
-            notice(Method::Progress, r#"{"progressToken":3,"progress":1}"#),
-            notice(Method::LogMessage, r#"{"level":"debug","data":"beneath the threshold"}"#),
-            notice(Method::LogMessage, r#"{"level":"error","data":"x"}"#),
-            notice(Method::ToolsListChanged, "{}"),
-            notice(Method::Progress, r#"{"progressToken":3,"progress":2}"#),
-        ] {
-            assert!(relay.take(event).is_none());
-        }
-        let answer = Json::literal(r#"{ "content":[],"n":1e2 }"#);
-        assert_eq!(relay.take(CallEvent::Done(Ok(answer.clone()))), Some(Ok(Ok(answer))));
-        let mut reader = outbox.commit(1);
-        outbox.answer("answer".into());
-        let context = std::task::Context::from_waker(futures_util::task::noop_waker_ref());
-        let mut sent = Vec::new();
-        while let std::task::Poll::Ready(Some(event)) = outbox.poll_event(&mut reader, &context) {
-            sent.push(String::from_utf8(event.data.into_bytes().to_vec()).expect("text"));
-        }
-        assert_eq!(
-            sent,
-            [
-                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":1}}"#,
-                r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"x","logger":"git"}}"#,
-                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":2}}"#,
-                "answer",
-            ]
-        );
-    }
 
     #[test]
     fn content_is_added_only_where_it_lacks() {

@@ -33,8 +33,13 @@ pub(crate) async fn message(hub: &Arc<Hub>, session: &Arc<Session>, message: Mes
             notified(session, &notification);
             Reply::Accepted
         }
-        // Nothing was asked of a legacy client, so this answers nothing we know (mcp-protocol 3.9 row 11).
-        Message::Response(_) => Reply::Accepted,
+        // An answer to nothing that was asked is dropped (mcp-protocol 3.9 row 11).
+        Message::Response(response) => {
+            if let Some(id) = &response.id {
+                session.questions().answered(id, response.outcome);
+            }
+            Reply::Accepted
+        }
     }
 }
 
@@ -62,9 +67,8 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),
             };
             let start = |outbox: Arc<Outbox>| {
-                let listener = Listener { caller: Caller::Legacy(Arc::clone(session)), outbox: Arc::clone(&outbox) };
-                // Without a stream notices have no way to the client.
-                let listener = wants.sse.then_some(listener);
+                let caller = Caller::Legacy(Arc::clone(session));
+                let listener = Some(Listener { caller, outbox: Arc::clone(&outbox), streams: wants.sse });
                 let hub = Arc::clone(hub);
                 let outcome = async move { call::run(&hub, errand, listener).await };
                 finished(Arc::clone(session), outbox, outcome)

@@ -1,10 +1,12 @@
 //! What the tests of this crate share: servers that are only names, and offers made by hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use trunkline_config::{Config, Connect, Server, Stdio};
 use trunkline_telemetry::{Journal, Metrics};
+use trunkline_testkit::{Handle, Script, pipes, serve};
+use trunkline_upstream::streams::Streams;
 use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Upstream};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
 
@@ -18,7 +20,14 @@ pub(crate) fn server() -> Server {
 /// A fleet of these servers; the sender takes the place of their unasked notices.
 pub(crate) fn fleet(servers: &[(&str, Server)]) -> (Arc<Fleet>, mpsc::Receiver<trunkline_upstream::ServerNotice>) {
     let (notices, received) = mpsc::channel(16);
-    let environment = Environment {
+    let environment = environment(notices);
+    let named: Vec<_> =
+        servers.iter().map(|(name, server)| (ServerName::new(name).expect("a name"), server.clone())).collect();
+    (Fleet::start(&named, environment), received)
+}
+
+fn environment(notices: mpsc::Sender<trunkline_upstream::ServerNotice>) -> Environment {
+    Environment {
         metrics: Metrics::new(),
         journal: Arc::new(Journal::default()),
         budget: Budget::new(1 << 20),
@@ -26,10 +35,7 @@ pub(crate) fn fleet(servers: &[(&str, Server)]) -> (Arc<Fleet>, mpsc::Receiver<t
         notices,
         guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
         inherited: Vec::new(),
-    };
-    let named: Vec<_> =
-        servers.iter().map(|(name, server)| (ServerName::new(name).expect("a name"), server.clone())).collect();
-    (Fleet::start(&named, environment), received)
+    }
 }
 
 /// A server and what it offers.
@@ -54,6 +60,42 @@ pub(crate) fn hub(servers: &[(&str, Server)], config: &Config) -> Arc<Hub> {
     Hub::new(fleet, config, Metrics::new(), Budget::new(config.limits.buffer_bytes), notices)
 }
 
+/// A hub before one server, `git`, that is scripted and ready.
+pub(crate) struct World {
+    pub(crate) hub: Arc<Hub>,
+    servers: Arc<Mutex<Vec<Handle>>>,
+}
+
+impl World {
+    pub(crate) async fn new(script: Script) -> Self {
+        let (notices, received) = mpsc::channel(16);
+        let environment = environment(notices);
+        let servers: Arc<Mutex<Vec<Handle>>> = Arc::default();
+        let opened = Arc::clone(&servers);
+        let open = move |_: &ServerName| {
+            let (here, there) = pipes(65_536);
+            opened.lock().expect("not poisoned").push(serve(script.clone(), there));
+            let streams: Streams = (Box::pin(here.reader), Box::pin(here.writer));
+            streams
+        };
+        let named = [(ServerName::new("git").expect("a name"), Server::new(Connect::Stdio(Stdio::new("true", []))))];
+        let fleet = trunkline_upstream::streams::start(&named, &environment, Arc::new(open));
+        let hub = Hub::new(fleet, &Config::default(), environment.metrics, environment.budget, received);
+        let mut catalogs = hub.catalogs();
+        let listed = catalogs.wait_for(|catalog| !catalog.tools().is_empty());
+        tokio::time::timeout(std::time::Duration::from_secs(60), listed)
+            .await
+            .expect("in time")
+            .expect("the hub lives");
+        Self { hub, servers }
+    }
+
+    /// The server of the newest connection.
+    pub(crate) fn server(&self) -> Handle {
+        self.servers.lock().expect("not poisoned").last().expect("a connection").clone()
+    }
+}
+
 /// A request of a client.
 pub(crate) fn request(id: u64, method: Method, params: &str) -> Request {
     Request { id: Id::from(id), method, params: Some(Json::parse(params.to_owned()).expect("JSON")) }
@@ -66,7 +108,14 @@ pub(crate) fn message(text: &str) -> Message {
 
 /// A session of this revision that has said `initialized`.
 pub(crate) fn session(hub: &Arc<Hub>, revision: &str) -> Arc<Session> {
-    let params = format!(r#"{{"protocolVersion":"{revision}","clientInfo":{{"name":"test","version":"1"}}}}"#);
+    able_session(hub, revision, "{}")
+}
+
+/// The same, of a client with these capabilities.
+pub(crate) fn able_session(hub: &Arc<Hub>, revision: &str, abilities: &str) -> Arc<Session> {
+    let params = format!(
+        r#"{{"protocolVersion":"{revision}","capabilities":{abilities},"clientInfo":{{"name":"test","version":"1"}}}}"#
+    );
     let (session, _) = hub.open(&request(0, Method::Initialize, &params)).expect("a session");
     session.initialized();
     session

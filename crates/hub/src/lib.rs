@@ -13,19 +13,25 @@
 //! It knows no HTTP status and no socket, starts no child, retries nothing (that is `upstream`'s), and never
 //! asks two servers for one thing.
 
+mod asking;
 mod call;
 mod catalog;
 mod client;
 mod dispatch;
+mod errors;
+mod input;
 mod instructions;
 mod limits;
 mod logging;
 mod meta;
+mod parked;
 mod progress;
 mod refusal;
+mod relay;
 mod replay;
 mod resources;
 mod running;
+mod seal;
 mod session;
 mod shapes;
 mod subscriptions;
@@ -41,7 +47,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
-use trunkline_upstream::{Fleet, ServerNotice};
+use trunkline_upstream::{CallerId, Fleet, ServerNotice};
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, Revision, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
@@ -52,8 +58,10 @@ pub use session::Session;
 
 use catalog::build::{self, Shape};
 use limits::{REPLAY_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
+use parked::Parks;
 use replay::EventId;
 use resources::{Place, Seen};
+use seal::Sealer;
 use subscriptions::Interest;
 
 /// A stream of events for one reply. Dropping it is a lost connection, not a cancellation.
@@ -97,6 +105,10 @@ pub struct Hub {
     seen: Seen,
     /// Held while the servers are told the wanted log level, so that none hears an older word last.
     levels: Mutex<()>,
+    /// Calls that wait for a modern client's answers.
+    parks: Parks,
+    sealer: Sealer,
+    began: Instant,
     draining: AtomicBool,
 }
 
@@ -121,6 +133,7 @@ impl Hub {
         let first = build::build(1, fleet.all(), shape(&limits));
         #[expect(clippy::cast_precision_loss, reason = "a burst is a small number")]
         let births = Births { left: limits.sessions_burst as f64, at: Instant::now() };
+        let parks = Parks::new(budget.clone(), metrics.clone());
         let hub = Arc::new(Self {
             fleet,
             metrics,
@@ -136,6 +149,9 @@ impl Hub {
             interest: Interest::default(),
             seen: Seen::default(),
             levels: Mutex::default(),
+            parks,
+            sealer: Sealer::new(),
+            began: Instant::now(),
             draining: AtomicBool::new(false),
         });
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
@@ -248,6 +264,26 @@ impl Hub {
     /// The servers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// The calls that wait for a modern client's answers.
+    pub(crate) fn parks(&self) -> &Parks {
+        &self.parks
+    }
+
+    /// Seals what clients carry for the gateway.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// How long the hub is there: what tokens of this process tell time by.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// A number for a caller that no other has in this process.
+    pub(crate) fn next_caller(&self) -> CallerId {
+        CallerId(self.begun.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -376,8 +412,12 @@ async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
                 hub.note_resource(&uri, &server);
                 subscriptions::updated(&hub, &server, &uri, params);
             }
-            // No session was asked to visit a URL yet.
-            ServerNotice::ElicitationComplete { .. } => {}
+            ServerNotice::ElicitationComplete { server: _, params } => {
+                let id = Object::parse(&params).ok().and_then(|params| params.get_str("elicitationId"));
+                if let Some(id) = id {
+                    hub.each_session(|session| session.visited(&id, &params));
+                }
+            }
             // One person uses this gateway, so that one principal alone uses the server (S-11).
             ServerNotice::LogMessage { server, level, params } => {
                 let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };

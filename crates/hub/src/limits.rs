@@ -18,6 +18,21 @@ pub(crate) const PENDING_EVENTS_MAX: usize = 256;
 /// Bytes that wait for a slow reader.
 pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a person may take to answer a question (mcp-protocol 2.9, parked call).
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_mins(10);
+
+/// Calls that wait for a modern client's answer; each holds a request open at its server (mcp-protocol 5.9 rule 13).
+pub(crate) const PARKS_MAX: usize = 256;
+
+/// Ids of URLs remembered as shown to one client. The newest are the ones that are still open.
+pub(crate) const SHOWN_URLS_MAX: usize = 64;
+
+/// How long questions that come together are gathered into one round for a modern client (mcp-protocol 5.9 rule 2).
+pub(crate) const ROUND_WINDOW: Duration = Duration::from_millis(30);
+
+/// Rounds of questions during one call; SDK clients stop after ten (mcp-protocol 5.9 rule 11).
+pub(crate) const ROUNDS_MAX: u32 = 9;
+
 /// Resources that one session may subscribe to. No real client comes near; a loop does.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1024;
 

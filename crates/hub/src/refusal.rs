@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use trunkline_config::ErrorForm;
-use trunkline_wire::{Era, Fault, FaultCode, Id, Json, Method, Outcome, Response, RpcError, ServerName, code, key};
+use trunkline_wire::{
+    Era, Fault, FaultCode, Id, Json, Lack, Method, Object, Outcome, Response, RpcError, ServerName, code, key,
+};
 
 /// A request that is refused as a whole. `edge` adds the HTTP status of mcp-protocol 3.9 and 3.14.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +108,75 @@ pub(crate) fn too_many_hops(server: &ServerName) -> Fault {
              configured as its own server"
         ),
         outcome: Outcome::NotSent,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
+/// A failure for want of something that the client would have to offer, or its user to do.
+fn missing(server: &ServerName, text: String) -> Fault {
+    Fault {
+        code: FaultCode::ClientCapabilityMissing,
+        server: Some(server.clone()),
+        text,
+        outcome: Outcome::Failed,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
+/// The server wants to ask what this client cannot be asked.
+pub(crate) fn lacking(server: &ServerName, lack: Lack) -> Fault {
+    needs(server, lack.name())
+}
+
+/// The server needs a capability that this client does not have.
+pub(crate) fn needs(server: &ServerName, need: &str) -> Fault {
+    let need = trunkline_telemetry::redact::printable(need, 100);
+    missing(
+        server,
+        format!("server `{server}` needs `{need}`, which this client does not offer; use a client that does"),
+    )
+}
+
+/// The server asks, and nobody is there who could answer.
+pub(crate) fn nobody_to_ask(server: &ServerName) -> Fault {
+    missing(
+        server,
+        format!("server `{server}` wants to ask something, and nobody is behind this call; make it from a client"),
+    )
+}
+
+/// Who was asked answered with an error where no error can be passed on.
+pub(crate) fn declined(server: &ServerName, method: &Method, error: &Json) -> Fault {
+    let said = Object::parse(error).ok().and_then(|error| error.get_str("message")).unwrap_or_default();
+    let said = trunkline_telemetry::redact::printable(&said, 300);
+    missing(server, format!("server `{server}` asked for `{method}`, and the client refused: {said}"))
+}
+
+/// The person did not agree to visit a URL that the server needs visited.
+pub(crate) fn not_visited(server: &ServerName) -> Fault {
+    missing(server, format!("declined by the user: server `{server}` needs a page visited first"))
+}
+
+/// The server needs URLs visited, and this client cannot show them by itself.
+pub(crate) fn url_first(server: &ServerName, urls: &[Json]) -> Fault {
+    let each = urls.iter().filter_map(|url| Object::parse(url).ok()).map(|url| {
+        let (message, address) = (url.get_str("message").unwrap_or_default(), url.get_str("url").unwrap_or_default());
+        let shown = |text: &str| trunkline_telemetry::redact::printable(text, 2000);
+        format!("{}: {}", shown(&message), shown(&address))
+    });
+    let each = each.collect::<Vec<_>>().join("; ");
+    missing(server, format!("server `{server}` needs a page visited first, then the same call again: {each}"))
+}
+
+/// A modern server asked its caller for what the request did not declare (mcp-protocol 5.10).
+pub(crate) fn undeclared(server: &ServerName, lack: Lack) -> Fault {
+    Fault {
+        code: FaultCode::UpstreamProtocolError,
+        server: Some(server.clone()),
+        text: format!("server `{server}` asked for `{}`, which the client did not declare", lack.name()),
+        outcome: Outcome::Failed,
         retryable: false,
         retry_after_ms: None,
     }

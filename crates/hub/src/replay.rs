@@ -86,6 +86,8 @@ struct State {
 #[derive(Debug)]
 struct Kept {
     number: u64,
+    /// A question: the call cannot go on without it, so it is not dropped for others.
+    pinned: bool,
     data: Text,
     _charges: Vec<Charge>,
 }
@@ -103,27 +105,42 @@ impl Outbox {
 
     /// Puts a notice in. It is dropped if there is no room even after older notices are gone.
     pub(crate) fn notice(&self, data: Bytes) {
+        self.put(data, false);
+    }
+
+    /// Puts a question to the client in. It stays until the stream is over.
+    pub(crate) fn question(&self, data: Bytes) {
+        self.put(data, true);
+    }
+
+    /// Whether somebody reads this now.
+    pub(crate) fn is_read(&self) -> bool {
+        self.lock().read
+    }
+
+    fn put(&self, data: Bytes, pinned: bool) {
         let waker = {
             let mut state = self.lock();
             if state.answer.is_some() {
                 return;
             }
-            while state.notices.len() >= REPLAY_STREAM_EVENTS_MAX
-                || (state.notice_bytes + data.len() > REPLAY_STREAM_BYTES_MAX && !state.notices.is_empty())
-            {
-                state.drop_oldest();
-            }
+            while (state.notices.len() >= REPLAY_STREAM_EVENTS_MAX
+                || state.notice_bytes + data.len() > REPLAY_STREAM_BYTES_MAX)
+                && state.drop_oldest()
+            {}
             let charges = loop {
                 match self.purse.take(data.len()) {
                     Some(charges) => break charges,
                     None if state.drop_oldest() => {}
+                    // Without its place in the purse it still goes to a reader that is there.
+                    None if pinned => break Vec::new(),
                     None => return,
                 }
             };
             state.last += 1;
             state.notice_bytes += data.len();
             let number = state.last;
-            state.notices.push_back(Kept { number, data: data.into(), _charges: charges });
+            state.notices.push_back(Kept { number, pinned, data: data.into(), _charges: charges });
             state.waker.take()
         };
         wake(waker);
@@ -139,7 +156,7 @@ impl Outbox {
             let (data, charges) = self.keepable(&state, data);
             state.last += 1;
             let number = state.last;
-            state.answer = Some(Kept { number, data, _charges: charges });
+            state.answer = Some(Kept { number, pinned: true, data, _charges: charges });
             state.answered_at = Some(Instant::now());
             state.waker.take()
         };
@@ -247,7 +264,8 @@ impl Outbox {
 
 impl State {
     fn drop_oldest(&mut self) -> bool {
-        let dropped = self.notices.pop_front();
+        let at = self.notices.iter().position(|kept| !kept.pinned);
+        let dropped = at.and_then(|at| self.notices.remove(at));
         self.notice_bytes -= dropped.as_ref().map_or(0, |kept| kept.data.len());
         dropped.is_some()
     }

@@ -20,8 +20,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Instant;
 use trunkline_upstream::CallerId;
-use trunkline_wire::{Abilities, Budget, Charge, Id, Revision, ServerName, Text};
+use trunkline_wire::{Abilities, Budget, Charge, Id, Json, Method, Notification, Object, Revision, ServerName, Text};
 
+use crate::asking::Questions;
 use crate::catalog::List;
 use crate::client::Facts;
 use crate::limits::{
@@ -44,6 +45,7 @@ pub struct Session {
     /// Milliseconds after `born`.
     used: AtomicU64,
     initialized: AtomicBool,
+    questions: Questions,
     state: Mutex<State>,
 }
 
@@ -88,6 +90,7 @@ impl Session {
             purse: Purse { session: Budget::new(REPLAY_SESSION_BYTES_MAX), replay, whole },
             used: AtomicU64::new(0),
             initialized: AtomicBool::new(false),
+            questions: Questions::default(),
             state: Mutex::default(),
         })
     }
@@ -125,6 +128,25 @@ impl Session {
     /// What the client can be asked.
     pub(crate) fn abilities(&self) -> Arc<Abilities> {
         self.facts.abilities.clone()
+    }
+
+    /// What the client was asked and has not answered.
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    /// Whether the client can be told to visit a URL (mcp-protocol 5.11).
+    pub(crate) fn may_visit_urls(&self) -> bool {
+        let url: Object = [("mode", Json::from("url"))].into_iter().collect();
+        self.facts.abilities.permits(&Method::ElicitationCreate, &url).is_ok()
+    }
+
+    /// What a URL led to is done: told to the client that was shown it, and to no other.
+    pub(crate) fn visited(&self, elicitation: &str, params: &Json) {
+        if self.questions.was_shown(elicitation) {
+            let notice = Notification { method: Method::ElicitationComplete, params: Some(params.clone()) };
+            self.updated(elicitation, notice.encode());
+        }
     }
 
     /// Notes that the client was heard of.
@@ -280,6 +302,16 @@ impl Session {
         });
     }
 
+    /// Sends a message that belongs to a call whose own stream is gone. `false` if there is no GET stream either.
+    pub(crate) fn tell(&self, id: &Id, message: &Bytes) -> bool {
+        if self.lock().gets.is_empty() {
+            return false;
+        }
+        let key = String::from_utf8_lossy(id.json().as_bytes()).into_owned();
+        self.updated(&key, message.clone());
+        true
+    }
+
     /// Passes on a log message that belongs to no call; only to a client that set a level and listens (S-11).
     pub(crate) fn log(&self, level: LogLevel, message: &Bytes) {
         {
@@ -358,6 +390,7 @@ impl Session {
             state.ended = true;
             old
         };
+        self.questions.end();
         for running in old.running.into_values() {
             if running.stop() {
                 running.outbox.answer(self.cancelled(running.outbox.request()));

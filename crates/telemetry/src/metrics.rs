@@ -54,6 +54,7 @@ struct Series {
     child_restarts: IntCounterVec,
     catalog_entries: IntGaugeVec,
     catalog_complaints: IntGaugeVec,
+    parked_calls: IntGaugeVec,
     tool_calls: IntCounterVec,
     children: IntGauge,
     orphans_swept: IntCounter,
@@ -108,6 +109,7 @@ impl Series {
             ),
             child_restarts: counters(r, "child_restarts_total", "server reason", "Children started again."),
             catalog_entries: gauges(r, "catalog_entries", "server kind", "Entries offered to clients."),
+            parked_calls: gauges(r, "parked_calls", "server", "Calls that wait for a person's answer."),
             catalog_complaints: gauges(r, "catalog_complaints", "server", "Entries withheld or changed."),
             tool_calls: counters(r, "tool_calls_total", "server tool outcome", "Calls by catalogued tool."),
             children: gauge(r, "children", "Child processes alive."),
@@ -138,7 +140,14 @@ impl Series {
         ] {
             leave(vec, server, |labels| vec.remove(labels));
         }
-        for vec in [&self.state, &self.inflight, &self.queue_depth, &self.catalog_entries, &self.catalog_complaints] {
+        for vec in [
+            &self.state,
+            &self.inflight,
+            &self.queue_depth,
+            &self.catalog_entries,
+            &self.catalog_complaints,
+            &self.parked_calls,
+        ] {
             leave(vec, server, |labels| vec.remove(labels));
         }
         for vec in [&self.ready_wait, &self.request_seconds] {
@@ -297,6 +306,11 @@ impl Metrics {
     /// The server has `count` entries of `kind` (`"tools"`, …) in the catalogue.
     pub fn catalog_entries(&self, server: &ServerName, kind: &'static str, count: usize) {
         self.0.series.catalog_entries.with_label_values(&[server.as_str(), kind]).set(whole(count));
+    }
+
+    /// `count` calls of the server wait for a person's answer.
+    pub fn parked_calls(&self, server: &ServerName, count: usize) {
+        self.0.series.parked_calls.with_label_values(&[server.as_str()]).set(whole(count));
     }
 
     /// The server has `count` entries that were withheld or changed.

@@ -50,6 +50,8 @@ mod retry;
 mod signals;
 mod state;
 mod status;
+#[cfg(feature = "testing")]
+pub mod streams;
 mod supervisor;
 mod transport;
 

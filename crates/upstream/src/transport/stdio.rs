@@ -85,7 +85,7 @@ pub(crate) async fn start(
 }
 
 /// Speaks over any pair of pipes, as to a child without process.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn over(
     name: &ServerName,
     reader: impl AsyncRead + Send + Unpin + 'static,

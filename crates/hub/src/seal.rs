@@ -1,0 +1,242 @@
+//! Sealed tokens: what a modern client carries for the gateway from one round of questions to the next.
+//!
+//! `requestState` comes back from the client's side of the wire, so nothing in it is believed that the seal does not
+//! cover (mcp-protocol 5.9). A token is `tl1.<kind>.<payload>.<seal>`, payload and seal in Base64url; the seal is an
+//! HMAC over kind and payload, under a key that this process alone has. What a token says is no secret from its holder;
+//! what a server put into its own state stays readable to the client as it always was.
+//!
+//! Everything of the gateway's is wrapped, so that no kind can be taken for another, nor for a server's own state.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use trunkline_wire::{Json, Method, Object};
+
+/// Marks tokens of this gateway, and their form.
+const HEAD: &str = "tl1";
+
+/// Bytes of a seal: half of the hash, which nobody guesses either.
+const SEAL_BYTES: usize = 16;
+
+/// What a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "k")]
+pub(crate) enum State {
+    /// A call that waits at its server, in this process (mcp-protocol 5.9).
+    #[serde(rename = "park")]
+    Park {
+        /// Names the parked call, once.
+        #[serde(rename = "n")]
+        nonce: Box<str>,
+        /// Of the request that was parked.
+        #[serde(rename = "d")]
+        digest: Box<str>,
+    },
+    /// A modern server's own state (mcp-protocol 5.10).
+    #[serde(rename = "pass")]
+    Pass {
+        /// The server.
+        #[serde(rename = "s")]
+        server: Box<str>,
+        /// What it wants back, unescaped.
+        #[serde(rename = "i")]
+        inner: Box<str>,
+    },
+    /// URLs that a legacy server wants visited before the call is made again (mcp-protocol 5.11).
+    #[serde(rename = "url")]
+    Url {
+        /// Of the request to be made again.
+        #[serde(rename = "d")]
+        digest: Box<str>,
+        /// The round this is.
+        #[serde(rename = "r")]
+        round: u32,
+        /// Until when it is good, in seconds of the hub's life.
+        #[serde(rename = "e")]
+        until: u64,
+    },
+}
+
+/// Makes and opens tokens.
+pub(crate) struct Sealer(Hmac<Sha256>);
+
+/// A token that this process did not make, or that was changed on its way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forged;
+
+impl Sealer {
+    /// A sealer with a fresh key.
+    ///
+    /// # Panics
+    /// If the kernel gives no random bytes.
+    pub(crate) fn new() -> Self {
+        let mut key = [0_u8; 32];
+        getrandom::fill(&mut key).expect("the kernel gives random bytes");
+        Self(Hmac::new_from_slice(&key).expect("a key may have any length"))
+    }
+
+    /// Makes a token.
+    pub(crate) fn seal(&self, state: &State) -> String {
+        let kind = state.kind();
+        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(state).expect("texts and numbers serialise"));
+        let seal = self.over(kind, &payload).finalize().into_bytes();
+        format!("{HEAD}.{kind}.{payload}.{}", URL_SAFE_NO_PAD.encode(&seal[..SEAL_BYTES]))
+    }
+
+    /// Opens a token.
+    pub(crate) fn open(&self, token: &str) -> Result<State, Forged> {
+        let mut parts = token.split('.');
+        let (Some(HEAD), Some(kind), Some(payload), Some(seal), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Forged);
+        };
+        let seal = URL_SAFE_NO_PAD.decode(seal).map_err(|_| Forged)?;
+        if seal.len() != SEAL_BYTES {
+            return Err(Forged);
+        }
+        // In constant time.
+        self.over(kind, payload).verify_truncated_left(&seal).map_err(|_| Forged)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Forged)?;
+        let state: State = serde_json::from_slice(&payload).map_err(|_| Forged)?;
+        if state.kind() == kind { Ok(state) } else { Err(Forged) }
+    }
+
+    fn over(&self, kind: &str, payload: &str) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(kind.as_bytes());
+        mac.update(b".");
+        mac.update(payload.as_bytes());
+        mac
+    }
+}
+
+impl State {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Park { .. } => "park",
+            Self::Pass { .. } => "pass",
+            Self::Url { .. } => "url",
+        }
+    }
+}
+
+/// What makes a request the same one again: its method, whom it is for and with what (mcp-protocol 5.9).
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    method: Method,
+    target: Option<Json>,
+    arguments: Option<Json>,
+}
+
+impl Subject {
+    /// The subject of a request with these `params`, as the client wrote them.
+    pub(crate) fn of(method: &Method, params: &Object) -> Self {
+        let target = params.get("name").or_else(|| params.get("uri")).cloned();
+        Self { method: method.clone(), target, arguments: params.get("arguments").cloned() }
+    }
+
+    /// A digest that is equal for equal requests, however their JSON is written.
+    pub(crate) fn digest(&self) -> Box<str> {
+        let mut hash = Sha256::new();
+        hash.update(self.method.as_str());
+        for part in [&self.target, &self.arguments] {
+            hash.update([0]);
+            let value = part.as_ref().and_then(|part| part.decode::<serde_json::Value>().ok());
+            canonical(value.as_ref().unwrap_or(&serde_json::Value::Null), &mut hash);
+        }
+        URL_SAFE_NO_PAD.encode(hash.finalize()).into()
+    }
+}
+
+/// Feeds a value with the keys of each object in order. No argument is the same as an empty object.
+fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
+    match value {
+        serde_json::Value::Object(members) if members.is_empty() => hash.update("null"),
+        serde_json::Value::Object(members) => {
+            let mut sorted: Vec<_> = members.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            hash.update("{");
+            for (key, value) in sorted {
+                hash.update(serde_json::to_vec(key).expect("a string serialises"));
+                hash.update(":");
+                canonical(value, hash);
+                hash.update(",");
+            }
+            hash.update("}");
+        }
+        serde_json::Value::Array(items) => {
+            hash.update("[");
+            for item in items {
+                canonical(item, hash);
+                hash.update(",");
+            }
+            hash.update("]");
+        }
+        plain => hash.update(serde_json::to_vec(plain).expect("a plain value serialises")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass(inner: &str) -> State {
+        State::Pass { server: "git".into(), inner: inner.into() }
+    }
+
+    #[test]
+    fn g70_a_token_opens_only_as_it_was_made_and_where() {
+        let sealer = Sealer::new();
+        let token = sealer.seal(&pass("abc"));
+        assert!(token.starts_with("tl1.pass."), "{token}");
+        assert_eq!(sealer.open(&token), Ok(pass("abc")));
+        assert_eq!(Sealer::new().open(&token), Err(Forged), "another process");
+        assert_eq!(sealer.open(&token.replacen("pass", "park", 1)), Err(Forged), "another kind");
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).expect("ASCII");
+            // The last character of Base64 has bits that mean nothing.
+            assert!(sealer.open(&changed) == Err(Forged) || at + 1 == token.len(), "{at}: {changed}");
+        }
+        for foreign in ["", "tl1", "tl1.pass..", "tl2.pass.e30.e30", "x.y.z", "tl1.pass.e30.e30.e30"] {
+            assert_eq!(sealer.open(foreign), Err(Forged), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_digest_however_it_is_written() {
+        let digest = |text: &'static str| {
+            Subject::of(&Method::ToolsCall, &Object::parse(&Json::literal(text)).expect("an object")).digest()
+        };
+        let one = digest(r#"{"name":"a","arguments":{"x":1,"y":[{"b":2,"a":1}]},"_meta":{"k":1}}"#);
+        assert_eq!(one, digest(r#"{ "arguments":{"y":[{"a":1,"b":2}],"x":1}, "requestState":"s", "name":"a" }"#));
+        for other in [
+            r#"{"name":"b","arguments":{"x":1,"y":[{"b":2,"a":1}]}}"#,
+            r#"{"name":"a","arguments":{"x":2,"y":[{"b":2,"a":1}]}}"#,
+            r#"{"name":"a","arguments":{"x":1,"y":[]}}"#,
+            r#"{"name":"a"}"#,
+        ] {
+            assert_ne!(one, digest(other), "{other}");
+        }
+        assert_eq!(digest(r#"{"name":"a"}"#), digest(r#"{"name":"a","arguments":{}}"#));
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_comes_back(inner in ".{0,60}") {
+            let sealer = Sealer::new();
+            prop_assert_eq!(sealer.open(&sealer.seal(&pass(&inner))), Ok(pass(&inner)));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,80}") {
+            prop_assert_eq!(Sealer::new().open(&text), Err(Forged));
+        }
+    }
+}
