@@ -269,8 +269,8 @@ fn random_uuid() -> String {
     getrandom::fill(&mut bits).expect("the kernel gives random bytes");
     bits[6] = bits[6] & 0x0f | 0x40;
     bits[8] = bits[8] & 0x3f | 0x80;
-    let hex = |range: std::ops::Range<usize>| bits[range].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    [hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-")
+    let hex = format!("{:032x}", u128::from_be_bytes(bits));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]

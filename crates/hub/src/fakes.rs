@@ -83,10 +83,7 @@ impl World {
         let hub = Hub::new(fleet, &Config::default(), environment.metrics, environment.budget, received);
         let mut catalogs = hub.catalogs();
         let listed = catalogs.wait_for(|catalog| !catalog.tools().is_empty());
-        tokio::time::timeout(std::time::Duration::from_secs(60), listed)
-            .await
-            .expect("in time")
-            .expect("the hub lives");
+        tokio::time::timeout(std::time::Duration::from_mins(1), listed).await.expect("in time").expect("the hub lives");
         Self { hub, servers }
     }
 

@@ -30,7 +30,7 @@ pub(crate) enum Ended {
     /// Without one.
     Fault(Fault),
     /// With questions for a modern caller.
-    Input(Input),
+    Input(Box<Input>),
 }
 
 /// What a modern caller is asked.
@@ -90,7 +90,7 @@ impl<'a> Relay<'a> {
         self.rounds = parked.rounds;
         // What is still open is asked again, by a token of its own (mcp-protocol 5.9 rule 9).
         if !parked.questions.is_empty() {
-            return Ended::Input(Input { held: Some(parked), asked: None });
+            return Ended::Input(Box::new(Input { held: Some(parked), asked: None }));
         }
         self.drive(parked.call).await
     }
@@ -162,7 +162,7 @@ impl<'a> Relay<'a> {
                 let lack = asked.questions.iter().find_map(|question| lack(question, &client.abilities).err());
                 Some(match lack {
                     Some(lack) => Ended::Fault(refusal::undeclared(self.upstream.name(), lack)),
-                    None => Ended::Input(Input { held: None, asked: Some(asked) }),
+                    None => Ended::Input(Box::new(Input { held: None, asked: Some(asked) })),
                 })
             }
             (Caller::Modern(_), true) if self.rounds >= ROUNDS_MAX || !self.hub.parks().has_room() => {
@@ -223,7 +223,7 @@ impl<'a> Relay<'a> {
     fn park(&mut self, call: Call) -> Ended {
         let questions = std::mem::take(&mut self.gathered);
         self.flush();
-        Ended::Input(Input { held: Some(Parked::new(call, questions, self.rounds)), asked: None })
+        Ended::Input(Box::new(Input { held: Some(Parked::new(call, questions, self.rounds)), asked: None }))
     }
 
     fn notice(&mut self, notice: &Notification) {

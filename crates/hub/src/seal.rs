@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use trunkline_wire::{Json, Method, Object};
 
@@ -144,18 +145,18 @@ impl Subject {
         hash.update(self.method.as_str());
         for part in [&self.target, &self.arguments] {
             hash.update([0]);
-            let value = part.as_ref().and_then(|part| part.decode::<serde_json::Value>().ok());
-            canonical(value.as_ref().unwrap_or(&serde_json::Value::Null), &mut hash);
+            let value = part.as_ref().and_then(|part| part.decode::<Value>().ok());
+            canonical(value.as_ref().unwrap_or(&Value::Null), &mut hash);
         }
         URL_SAFE_NO_PAD.encode(hash.finalize()).into()
     }
 }
 
 /// Feeds a value with the keys of each object in order. No argument is the same as an empty object.
-fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
+fn canonical(value: &Value, hash: &mut Sha256) {
     match value {
-        serde_json::Value::Object(members) if members.is_empty() => hash.update("null"),
-        serde_json::Value::Object(members) => {
+        Value::Object(members) if members.is_empty() => hash.update("null"),
+        Value::Object(members) => {
             let mut sorted: Vec<_> = members.iter().collect();
             sorted.sort_unstable_by_key(|(key, _)| *key);
             hash.update("{");
@@ -167,7 +168,7 @@ fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
             }
             hash.update("}");
         }
-        serde_json::Value::Array(items) => {
+        Value::Array(items) => {
             hash.update("[");
             for item in items {
                 canonical(item, hash);
@@ -175,7 +176,9 @@ fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
             }
             hash.update("]");
         }
-        plain => hash.update(serde_json::to_vec(plain).expect("a plain value serialises")),
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            hash.update(serde_json::to_vec(plain).expect("a plain value serialises"));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use trunkline_testkit::{Fault as Deed, Script};
+use trunkline_upstream::CallerFacts;
 use trunkline_wire::{Id, Message, Response, Revision};
 
 use super::*;
@@ -35,15 +36,13 @@ fn asking() -> Script {
 /// Calls the tool in a session; returns the events of its stream.
 async fn called(world: &World, session: &Arc<Session>) -> crate::EventStream {
     let call = Message::Request(fakes::request(7, Method::ToolsCall, CALL));
-    match world.hub.handle(session, call, BOTH).await {
-        Reply::Events(events) => events,
-        other => panic!("a stream is expected, not {other:?}"),
-    }
+    let Reply::Events(events) = world.hub.handle(session, call, BOTH).await else { panic!("a stream is expected") };
+    events
 }
 
 async fn event(events: &mut crate::EventStream) -> Value {
     loop {
-        let event = timeout(Duration::from_secs(3600), events.next()).await.expect("in time").expect("an event");
+        let event = timeout(Duration::from_hours(1), events.next()).await.expect("in time").expect("an event");
         let text = event.data.into_bytes();
         if !text.is_empty() {
             return serde_json::from_slice(&text).expect("JSON");
@@ -98,7 +97,7 @@ async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
     let upstream = &world.hub.fleet().all()[0];
     let mut relay = Relay::new(&world.hub, upstream, listener, progress);
     let params = Object::parse(&Json::literal(r#"{"name":"echo"}"#)).expect("an object");
-    let ask = Ask { method: Method::ToolsCall, params, progress: false, caller: Default::default() };
+    let ask = Ask { method: Method::ToolsCall, params, progress: false, caller: CallerFacts::default() };
     let mut call = upstream.call(ask).await.expect("sent");
     for event in [
         notice(Method::Progress, r#"{"progressToken":3,"progress":1}"#),
@@ -327,7 +326,7 @@ async fn calls_that_wait_are_bounded_the_rest_is_answered_and_all_are_freed_in_t
     let mut waiting = 0;
     // The server works on 64 at a time, so that is how many can wait; the next ones are refused when the queue is full.
     let calls = (0..80).map(|_| modern(&world, CALL, ALL).boxed());
-    let ended = timeout(Duration::from_secs(60), futures_util::future::join_all(calls)).await.expect("all end");
+    let ended = timeout(Duration::from_mins(1), futures_util::future::join_all(calls)).await.expect("all end");
     for outcome in ended {
         let result = outcome.expect("a result");
         waiting += usize::from(result["resultType"] == "input_required");
