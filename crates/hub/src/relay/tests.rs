@@ -71,7 +71,7 @@ async fn modern(world: &World, params: &str, abilities: &'static str) -> Result<
     let outbox = Arc::new(Outbox::new(Id::from(7), fakes::session(&world.hub, "2025-11-25").purse().clone()));
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox, streams: true };
     let value = |json: Json| json.decode::<Value>().expect("JSON");
-    let errand = match call::aim(&world.hub, &request, true) {
+    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28) {
         Ok(errand) => errand,
         Err(outcome) => return outcome.map(value).map_err(value),
     };
