@@ -16,6 +16,7 @@ mod call;
 mod cli;
 mod conform;
 mod door;
+mod eras;
 mod fakes;
 mod legacy;
 mod orphans;

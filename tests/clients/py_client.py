@@ -107,9 +107,34 @@ async def connect(stack, job):
     return (await stack.enter_async_context(opened))[:2]
 
 
+def answers(job, questions):
+    """The same answers as everywhere in these tests, for what the job wants declared."""
+
+    def note(method, params):
+        questions.append({"method": method, "params": plain(params) if params is not None else {}})
+
+    async def elicit(context, params):
+        note("elicitation/create", params)
+        return types.ElicitResult(action="accept", content=None if params.mode == "url" else {"account": "main"})
+
+    async def sample(context, params):
+        note("sampling/createMessage", params)
+        said = types.TextContent(type="text", text="word")
+        return types.CreateMessageResult(role="assistant", content=said, model="none", stopReason="endTurn")
+
+    async def roots(context):
+        note("roots/list", None)
+        return types.ListRootsResult(roots=[types.Root(uri="file:///desk", name="desk")])
+
+    callbacks = {"elicitation": elicit, "sampling": sample, "roots": roots}
+    names = {"roots": "list_roots_callback"}
+    wanted = job.get("capabilities", {})
+    return {names.get(key, f"{key}_callback"): call for key, call in callbacks.items() if key in wanted}
+
+
 async def main():
     job = json.load(sys.stdin)
-    notices = []
+    notices, questions = [], []
 
     async def heard(message):
         if isinstance(message, types.ServerNotification):
@@ -117,7 +142,8 @@ async def main():
 
     async with AsyncExitStack() as stack:
         read, write = await connect(stack, job)
-        session = await stack.enter_async_context(ClientSession(read, write, message_handler=heard))
+        session = ClientSession(read, write, message_handler=heard, **answers(job, questions))
+        await stack.enter_async_context(session)
         greeting = plain(await session.initialize())
         driver = Driver(session, notices)
         steps = []
@@ -134,6 +160,7 @@ async def main():
             "instructions": greeting.get("instructions"),
             "steps": steps,
             "notices": notices,
+            "questions": questions,
         }
     json.dump(report, sys.stdout)
 

@@ -1,8 +1,9 @@
 // The official TypeScript SDK v1 as a client: does the steps it is told to, and prints what it got.
 //
 // usage: node ts_v1.mjs < job.json     job: {"transport": "http"|"sse"|"stdio", "url" | "command","args","env", "steps": [...]}
-// prints: {"server": {...}, "steps": [{"ok": ...} | {"error": {"code", "message"}}], "notices": [...]}
+// prints: {"server": {...}, "steps": [{"ok": ...} | {"error": {"code", "message"}}], "notices": [...], "questions": [...]}
 //
+// With "capabilities" in the job, it declares them, and answers what the server asks; without, it declares none.
 // The same job, word for word, goes to py_client.py; a test gives it a server directly and through the daemon.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -15,9 +16,11 @@ const { Client } = await sdk("client/index.js");
 const { StdioClientTransport } = await sdk("client/stdio.js");
 const { SSEClientTransport } = await sdk("client/sse.js");
 const { StreamableHTTPClientTransport } = await sdk("client/streamableHttp.js");
+const types = await sdk("types.js");
 
 const job = JSON.parse(readFileSync(0, "utf8"));
 const notices = [];
+const questions = [];
 const timeout = 60_000;
 
 function transport() {
@@ -70,7 +73,21 @@ const actions = {
   },
 };
 
-const client = new Client({ name: "ts-v1", version: "1.0.0" }, { capabilities: {} });
+/** The same answers as everywhere in these tests. */
+async function answer(request) {
+  questions.push({ method: request.method, params: request.params ?? {} });
+  if (request.method === "roots/list") return { roots: [{ uri: "file:///desk", name: "desk" }] };
+  if (request.method === "sampling/createMessage") {
+    return { role: "assistant", content: { type: "text", text: "word" }, model: "none", stopReason: "endTurn" };
+  }
+  return request.params.mode === "url" ? { action: "accept" } : { action: "accept", content: { account: "main" } };
+}
+
+const capabilities = job.capabilities ?? {};
+const client = new Client({ name: "ts-v1", version: "1.0.0" }, { capabilities });
+if (capabilities.elicitation) client.setRequestHandler(types.ElicitRequestSchema, answer);
+if (capabilities.sampling) client.setRequestHandler(types.CreateMessageRequestSchema, answer);
+if (capabilities.roots) client.setRequestHandler(types.ListRootsRequestSchema, answer);
 client.fallbackNotificationHandler = async (notice) => void notices.push(notice);
 await client.connect(transport());
 const steps = [];
@@ -81,7 +98,7 @@ for (const step of job.steps) {
     steps.push({ error: { code: problem.code ?? null, message: problem.message } });
   }
 }
-const report = { server: client.getServerVersion(), capabilities: client.getServerCapabilities(), instructions: client.getInstructions(), steps, notices };
+const report = { server: client.getServerVersion(), capabilities: client.getServerCapabilities(), instructions: client.getInstructions(), steps, notices, questions };
 if (job.transport === "http" && client.transport.sessionId) await client.transport.terminateSession();
 await client.close();
 process.stdout.write(JSON.stringify(report));

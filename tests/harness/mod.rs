@@ -12,6 +12,7 @@ pub(crate) mod fake;
 pub(crate) mod http;
 pub(crate) mod modern;
 pub(crate) mod parts;
+pub(crate) mod person;
 pub(crate) mod pipes;
 pub(crate) mod sse;
 

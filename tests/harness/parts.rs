@@ -74,6 +74,12 @@ pub(crate) fn python() -> PathBuf {
     installed("tests/python/.venv/bin/python")
 }
 
+/// The Python with the second generation of the SDK.
+fn python_2() -> PathBuf {
+    installed("tests/python/.venv2/.stamp");
+    installed("tests/python/.venv2/bin/python")
+}
+
 /// The entry point of one of the reference servers.
 pub(crate) fn reference(name: &str) -> PathBuf {
     installed(&format!("tests/node/node_modules/@modelcontextprotocol/server-{name}/dist/index.js"))
@@ -93,26 +99,41 @@ pub(crate) async fn everything(mode: &str) -> Service {
     Service { url: format!("http://127.0.0.1:{port}/{path}"), _process: process }
 }
 
-/// A server script that takes the ready file as its only argument.
-async fn service(program: PathBuf, script: Option<PathBuf>) -> Service {
+/// A server that takes the ready file as its last argument.
+async fn service(program: PathBuf, args: &[PathBuf]) -> Service {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let ready = directory.path().join("ready");
     let mut command = Command::new(program);
-    command.args(script).arg(&ready).stderr(Stdio::null());
+    command.args(args).arg(&ready).stderr(Stdio::null());
     let (process, url) = Process::start_until_ready(command, &ready, directory).await;
     Service { url, _process: process }
 }
 
 pub(crate) async fn fastmcp() -> Service {
-    service(python(), Some(sources().join("tests/servers/fastmcp_sse.py"))).await
+    service(python(), &[sources().join("tests/servers/fastmcp_sse.py")]).await
 }
 
 pub(crate) async fn rmcp_server() -> Service {
-    service(super::fake::program("rmcp-server"), None).await
+    service(super::fake::program("rmcp-server"), &[]).await
+}
+
+/// The server on the TypeScript SDK v2, on a port: 2026-07-28, and legacy requests one by one.
+pub(crate) async fn typescript_2_server() -> Service {
+    service(node(), &[typescript_2(), "http".into()]).await
+}
+
+/// The same on pipes, where it speaks nothing but 2026-07-28: command and arguments.
+pub(crate) fn typescript_2_pipes() -> (String, Vec<String>) {
+    let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
+    (text(node()), vec![text(typescript_2()), "stdio".into(), "modern".into()])
+}
+
+fn typescript_2() -> PathBuf {
+    sources().join("tests/servers/ts_v2_server.mjs")
 }
 
 pub(crate) async fn conformance_fixture() -> Service {
-    service(node(), Some(sources().join("tests/servers/conformance-server.mjs"))).await
+    service(node(), &[sources().join("tests/servers/conformance-server.mjs")]).await
 }
 
 /// The official suite's server scenarios; its output and whether it was content.
@@ -133,15 +154,33 @@ pub(crate) async fn conformance(url: &str, args: &[&str]) -> (String, bool) {
 pub(crate) enum Sdk {
     TypeScript,
     Python,
+    /// The second generations, and how they open: `legacy`, `auto` or `modern`.
+    TypeScript2(&'static str),
+    Python2(&'static str),
+    FastMcp(&'static str),
 }
 
 impl Sdk {
-    /// Does a job (see `tests/clients/ts_v1.mjs`) and returns the report.
+    /// Does a job (see `tests/clients/ts_v1.mjs` and `ts_v2.mjs`) and returns the report.
     pub(crate) async fn run(self, job: &Value) -> Value {
         let (program, script) = match self {
             Sdk::TypeScript => (node(), "tests/clients/ts_v1.mjs"),
             Sdk::Python => (python(), "tests/clients/py_client.py"),
+            Sdk::TypeScript2(_) => (node(), "tests/clients/ts_v2.mjs"),
+            Sdk::Python2(_) | Sdk::FastMcp(_) => (python_2(), "tests/clients/py_v2.py"),
         };
+        let mut job = job.clone();
+        match self {
+            Sdk::TypeScript | Sdk::Python => {}
+            Sdk::TypeScript2(mode) | Sdk::Python2(mode) => {
+                job["mode"] = mode.into();
+                job["library"] = "mcp".into();
+            }
+            Sdk::FastMcp(mode) => {
+                job["mode"] = mode.into();
+                job["library"] = "fastmcp".into();
+            }
+        }
         let mut command = tokio::process::Command::new(program);
         command.arg(sources().join(script)).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

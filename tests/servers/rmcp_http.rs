@@ -1,6 +1,11 @@
-//! A server built on rmcp, the official Rust SDK, over streamable HTTP: what a Rust author would deploy.
+//! A server built on rmcp, the official Rust SDK: what a Rust author would deploy. It speaks the legacy revisions and
+//! 2026-07-28, in which its tools can ask (`rmcp_ask.rs`).
 //!
-//! `rmcp-server READY_FILE` listens on a free loopback port and writes its URL to the file.
+//! `rmcp-server READY_FILE` listens on a free loopback port and writes its URL to the file; `rmcp-server stdio`
+//! serves its own pipes.
+
+#[path = "rmcp_ask.rs"]
+mod rmcp_ask;
 
 use std::sync::Arc;
 
@@ -17,14 +22,14 @@ use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{
-    ErrorData, Peer, RoleServer, ServerHandler, prompt, prompt_handler, prompt_router, tool, tool_handler, tool_router,
+    ErrorData, Peer, RoleServer, ServerHandler, ServiceExt as _, prompt, prompt_handler, prompt_router, tool,
+    tool_handler, tool_router,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone)]
 struct Desk {
-    #[expect(dead_code, reason = "the macro's code uses it")]
     tool_router: ToolRouter<Self>,
     prompt_router: PromptRouter<Self>,
 }
@@ -45,7 +50,7 @@ struct Who {
 #[prompt_router]
 impl Desk {
     fn new() -> Self {
-        Self { tool_router: Self::tool_router(), prompt_router: Self::prompt_router() }
+        Self { tool_router: Self::tool_router() + Self::ask_router(), prompt_router: Self::prompt_router() }
     }
 
     #[tool(description = "Adds two numbers", annotations(read_only_hint = true))]
@@ -75,7 +80,7 @@ impl Desk {
     }
 }
 
-#[tool_handler]
+#[tool_handler(router = self.tool_router)]
 #[prompt_handler(router = self.prompt_router)]
 impl ServerHandler for Desk {
     fn get_info(&self) -> ServerConfig {
@@ -133,6 +138,11 @@ impl ServerHandler for Desk {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let ready = std::env::args().nth(1).expect("the ready file is the argument");
+    if ready == "stdio" {
+        let service = Desk::new().serve(rmcp::transport::stdio()).await.map_err(std::io::Error::other)?;
+        service.waiting().await?;
+        return Ok(());
+    }
     let service = StreamableHttpService::new(
         || Ok(Desk::new()),
         Arc::new(LocalSessionManager::default()),
