@@ -33,7 +33,9 @@ fn outcomes(report: &str) -> BTreeMap<String, bool> {
 #[tokio::test]
 async fn the_official_suite_passes_but_for_what_is_listed() {
     let fixture = parts::conformance_fixture().await;
-    let daemon = Daemon::start(&format!("[mcp_servers.fixture]\nurl = {:?}\nprefix = \"\"\n", fixture.url)).await;
+    let daemon =
+        Daemon::start(&format!("[mcp_servers.fixture]\nurl = {:?}\nprefix = \"\"\nsampling = true\n", fixture.url))
+            .await;
     daemon.until_ready(&["fixture"]).await;
     let (report, _) = parts::conformance(&daemon.url, &["--suite", "all"]).await;
 
