@@ -20,6 +20,7 @@ mod eras;
 mod fakes;
 mod legacy;
 mod orphans;
+mod pair;
 mod recover;
 mod relay;
 mod sdk;

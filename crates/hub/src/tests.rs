@@ -128,3 +128,15 @@ async fn an_unknown_tool_of_a_server_that_is_away_is_explained() {
     let text = std::str::from_utf8(error.as_bytes()).expect("text");
     assert!(text.contains("unknown tool: git__log; server `git` is disabled"), "{text}");
 }
+
+#[tokio::test]
+async fn g56_a_session_outlives_eleven_hundred_newer_ones() {
+    let hub = hub(&[], &Config::default());
+    let oldest = session(&hub, "2025-06-18");
+    for _ in 0..1_100 {
+        session(&hub, "2025-06-18");
+    }
+    assert!(hub.session(oldest.id()).is_some());
+    let pong = ask(&hub, &oldest, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+    assert_eq!(pong["result"].to_string(), "{}");
+}

@@ -327,3 +327,45 @@ async fn on_the_one_stream_of_a_pair_events_have_no_ids_and_nothing_is_kept() {
     let (reply, ()) = tokio::join!(work(&session, Id::from(8), steered(&session, receiver)), cancel);
     assert!(matches!(&reply, Reply::One(text) if text.is_empty()), "{reply:?}");
 }
+
+#[tokio::test]
+async fn g53_a_stream_resumed_yields_nothing_of_another() {
+    let session = session("2025-06-18");
+    let mut ids = Vec::new();
+    for (request, notices) in [(7, ["a", "b"]), (8, ["c", "d"])] {
+        let (told, receiver) = mpsc::channel(4);
+        for notice in notices {
+            told.send(notice).await.expect("room");
+        }
+        drop(told);
+        let mut events = stream(work(&session, Id::from(request), steered(&session, receiver)).await);
+        ids.push(events.next().await.expect("the first notice").id.expect("an id"));
+        while events.next().await.is_some() {}
+    }
+    for (id, rest) in ids.iter().zip([["s1.Nw.2 b", "s1.Nw.3 answer"], ["s2.OA.2 d", "s2.OA.3 answer"]]) {
+        let id = EventId::parse(id).expect("an id of ours");
+        assert_eq!(texts(session.resume(&id).expect("held").boxed()).await, rest);
+    }
+    // An id put together from two streams is of neither.
+    let mixed = EventId::parse("s1.OA.1").expect("of the right form");
+    assert!(session.resume(&mixed).is_none());
+}
+
+#[tokio::test]
+async fn g55_a_cancellation_is_for_one_request_of_one_session() {
+    let (one, other) = (session("2025-06-18"), session("2025-06-18"));
+    let calls = [(&one, 7), (&one, 8), (&other, 7)].map(|(session, id)| {
+        let (told, receiver) = mpsc::channel::<&'static str>(4);
+        (told, Box::pin(work(session, Id::from(id), steered(session, receiver))))
+    });
+    let mut ended = Vec::new();
+    let [(first, mut a), (second, mut b), (third, mut c)] = calls;
+    for reply in [&mut a, &mut b, &mut c] {
+        assert!(futures_util::poll!(reply.as_mut()).is_pending());
+    }
+    one.cancel(&Id::from(7));
+    for (told, reply) in [(&first, &mut a), (&second, &mut b), (&third, &mut c)] {
+        ended.push((told.is_closed(), futures_util::poll!(reply.as_mut()).is_ready()));
+    }
+    assert_eq!(ended, [(true, true), (false, false), (false, false)]);
+}
