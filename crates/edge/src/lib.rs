@@ -30,7 +30,11 @@ mod cors;
 
 mod incoming;
 
+mod ingress;
+
 mod mcp;
+
+mod modern;
 
 mod sse_pair;
 

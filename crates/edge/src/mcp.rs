@@ -1,17 +1,12 @@
-//! The endpoint: POST, GET and DELETE on `/mcp` (mcp-protocol 3.2, 3.3, 3.9, 3.11, 3.12).
+//! The endpoint: POST, GET and DELETE on `/mcp` (mcp-protocol 3.2, 3.9, 3.11, 3.12).
 //!
 //! It reads a request as far as HTTP goes, finds the session, hands the message to the hub and gives back what
 //! the hub says, as JSON or as events. Which status goes with which refusal is decided here and nowhere else.
 //! Every error to a request carries the request's id; what was no request is refused with a line of text.
 //!
 //! # The two eras
-//! Only the legacy era is served yet; `is_modern` is the place where the other one will branch off. Dual-era
-//! clients open with `server/discover` or another request that claims a revision in `_meta`, and fall back to
-//! `initialize` if the answer looks like that of an older server. The one answer that all of them take so is
-//! **200 with -32601 and the request's own id**: Codex accepts only that error (by id), or a 400 with a null id
-//! and special words (clients.md 2); the TypeScript client reports a 404 as a failed connection and takes a 400
-//! for an answer only when the id matches; Python and rmcp fall back on any error of the older kind with a
-//! matching id (mcp-protocol 9.1). Older servers answer a method they do not know in the same way, in-band.
+//! Both are served here. `ingress` finds the era of each message by its body; those of the modern era go to `modern`,
+//! what stands here is the legacy one.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,24 +16,26 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::sleep;
-use trunkline_hub::{EventStream, Refusal, Reply, Session, Wants};
+use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
 use trunkline_wire::{
     Era, Fault, FaultCode, Id, Malformed, Message, Method, Outcome, Request as Call, Revision, RpcError, Text, code,
-    key,
 };
 
 use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
+use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, names_modern};
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
+use crate::modern;
 use crate::reply::{self, bare, plain};
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The words that SDK servers use and clients look for.
 const NO_SESSION: &str = "Bad Request: No valid session ID provided";
+
+/// A GET or DELETE, whose `Accept` says nothing of JSON.
+const STREAMED: Wants = Wants { json: true, sse: true };
 
 /// The headers that matter once the body is read.
 struct Head {
@@ -81,23 +78,47 @@ where
                 return unread.response();
             }
         };
-    let head = Head {
-        session: parts.headers.get(SESSION_ID).cloned(),
-        revision: parts.headers.get(PROTOCOL_VERSION).cloned(),
-        wants,
-    };
-    // The head's buffer is not needed for the time of a call.
-    drop(parts);
     let response = match trunkline_wire::parse_batch(&bytes) {
-        Some(Ok(members)) => Box::pin(batch(edge, &head, members)).await,
+        Some(Ok(members)) => {
+            let head = Head::of(&parts.headers, wants);
+            drop(parts);
+            Box::pin(batch(edge, &head, members)).await
+        }
         Some(Err(malformed)) => bad_body(&malformed, None),
         None => match Message::parse(&bytes) {
-            Ok(message) => single(edge, &head, message).await,
+            Ok(message) => of_era(edge, parts.headers, wants, message).await,
             Err(malformed) => bad_body(&malformed, readable_id(&bytes)),
         },
     };
     drop(charge);
     response
+}
+
+/// Answers one message in the terms of its era.
+async fn of_era(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Message) -> Response<Body> {
+    match ingress::era(&headers, &message) {
+        Ok(Era::Modern) => modern::answer(edge, headers, wants, message).await,
+        Ok(Era::Legacy) => {
+            let head = Head::of(&headers, wants);
+            // The head's buffer is not needed for the time of a call.
+            drop(headers);
+            single(edge, &head, message).await
+        }
+        Err(Refused { status, error }) => {
+            let Message::Request(call) = message else { return plain(status, &error.message) };
+            edge.metrics.client_request(Era::Modern, Some(&call.method), status.as_u16());
+            reply::error(status, Some(call.id), &error)
+        }
+    }
+}
+
+/// Answers a request, also if working on it panics.
+pub(crate) async fn guarded(edge: &Edge, id: Id, answering: impl Future<Output = Response<Body>>) -> Response<Body> {
+    AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+        edge.metrics.rejected("panic");
+        let error = RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more");
+        reply::error(StatusCode::INTERNAL_SERVER_ERROR, Some(id), &error)
+    })
 }
 
 /// Answers one message: rows 1, 2, 4-12 and 14 of mcp-protocol 3.9.
@@ -112,14 +133,13 @@ async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Bod
                     request(edge, head, call).await
                 }
             };
-            let response = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
-                edge.metrics.rejected("panic");
-                let text = "the gateway failed at this request; its log says more";
-                let error = RpcError::new(code::INTERNAL_ERROR, text);
-                reply::error(StatusCode::INTERNAL_SERVER_ERROR, Some(id), &error)
-            });
+            let response = guarded(edge, id, answering).await;
             edge.metrics.client_request(Era::Legacy, Some(&method), response.status().as_u16());
             response
+        }
+        Message::Response(response) if head.session.is_none() => {
+            let text = "an answer to a server's question belongs to a session: `Mcp-Session-Id` is missing";
+            reply::error(StatusCode::BAD_REQUEST, response.id, &RpcError::new(code::INVALID_REQUEST, text))
         }
         Message::Notification(_) | Message::Response(_) => {
             let session = match find(edge, head) {
@@ -129,7 +149,7 @@ async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Bod
             let reply = edge.hub.handle(&session, message, head.wants).await;
             let response = match reply {
                 Reply::Refused(refusal) => plain(status(&refusal), &refusal.to_string()),
-                Reply::Accepted | Reply::One(_) | Reply::Events(_) => bare(StatusCode::ACCEPTED),
+                Reply::Accepted | Reply::One(_) | Reply::Error { .. } | Reply::Events(_) => bare(StatusCode::ACCEPTED),
             };
             in_session(response, &session)
         }
@@ -155,31 +175,37 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
 
 async fn request(edge: &Arc<Edge>, head: &Head, call: Call) -> Response<Body> {
     let id = call.id.clone();
-    if head.session.is_none() && is_modern(head, &call) {
-        let text = "this gateway speaks revisions up to 2025-11-25 here; begin with `initialize`";
-        return reply::error(StatusCode::OK, Some(id), &RpcError::new(code::METHOD_NOT_FOUND, text));
-    }
     let session = match find(edge, head) {
         Ok(session) => session,
         Err(no) => return reply::error(no.status, Some(id), &no.error),
     };
-    let response = in_flight(edge, head.wants, &session, call, id).await;
+    let handling = edge.hub.handle(&session, Message::Request(call), head.wants);
+    let response = in_flight(edge, head.wants, id, handling).await;
     in_session(response, &session)
 }
 
-/// Hands a request to the hub and waits for the first thing that is known of its answer.
-async fn in_flight(edge: &Arc<Edge>, wants: Wants, session: &Arc<Session>, call: Call, id: Id) -> Response<Body> {
+/// Waits for the first thing that the hub knows of the answer to a request.
+pub(crate) async fn in_flight(
+    edge: &Arc<Edge>,
+    wants: Wants,
+    id: Id,
+    handling: impl Future<Output = Reply>,
+) -> Response<Body> {
     if edge.is_draining() {
         return refused(&Refusal::ShuttingDown, &id);
     }
     let Ok(place) = edge.in_flight.clone().try_acquire_owned() else { return overloaded(edge, id) };
     let reply = tokio::select! {
         biased;
-        reply = edge.hub.handle(session, Message::Request(call), wants) => reply,
+        reply = handling => reply,
         () = stopped(edge.clone()) => Reply::One(reply::cut_short(id.clone()).into()),
     };
     match reply {
         Reply::One(text) => one(wants, text),
+        Reply::Error { code, message } => match ingress::status_of(code) {
+            StatusCode::OK => one(wants, message),
+            status => reply::message(status, message),
+        },
         Reply::Events(events) => {
             reply::events(reply::until_answered(events, stopped(edge.clone()), move || reply::cut_short(id), place))
         }
@@ -204,7 +230,7 @@ async fn batch(edge: &Arc<Edge>, head: &Head, members: Vec<Result<Message, Malfo
             .flatten()
             .filter_map(|member| if let Message::Request(call) = member { Some(call) } else { None })
     };
-    if calls().any(|call| claim(call).is_some()) {
+    if calls().any(|call| Envelope::claim_of(call.params.as_ref()).is_some()) {
         return not_here("a batch may not hold requests of revision 2026-07-28");
     }
     if calls().any(|call| call.method == Method::Initialize) {
@@ -260,7 +286,7 @@ async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants
         () = stopped(edge.clone()) => Reply::Accepted,
     };
     match reply {
-        Reply::One(text) => text.into_bytes(),
+        Reply::One(text) | Reply::Error { message: text, .. } => text.into_bytes(),
         Reply::Events(events) => last_of(events).await.unwrap_or_else(|| reply::cut_short(id)),
         Reply::Refused(refusal) => refusal.response(Some(id)),
         Reply::Accepted => reply::cut_short(id),
@@ -279,7 +305,7 @@ fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /mcp opens an event stream: `Accept: text/event-stream`");
     }
-    let session = match find(edge, &Head::of(headers)) {
+    let session = match find(edge, &Head::of(headers, STREAMED)) {
         Ok(session) => session,
         Err(no) => return plain(no.status, &no.error.message),
     };
@@ -315,7 +341,7 @@ fn delete(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
-    match find(edge, &Head::of(headers)) {
+    match find(edge, &Head::of(headers, STREAMED)) {
         Ok(session) => {
             edge.hub.end(&session);
             in_session(bare(StatusCode::OK), &session)
@@ -333,61 +359,31 @@ fn modern_verb(headers: &HeaderMap) -> Option<Response<Body>> {
 }
 
 impl Head {
-    fn of(headers: &HeaderMap) -> Self {
-        Self {
-            session: headers.get(SESSION_ID).cloned(),
-            revision: headers.get(PROTOCOL_VERSION).cloned(),
-            wants: Wants { json: true, sse: true },
-        }
+    fn of(headers: &HeaderMap, wants: Wants) -> Self {
+        Self { session: headers.get(SESSION_ID).cloned(), revision: headers.get(PROTOCOL_VERSION).cloned(), wants }
     }
 }
 
-/// Why a message belongs to no session.
-struct NoSession {
-    status: StatusCode,
-    error: RpcError,
-}
-
 /// Rows 4 to 9 of mcp-protocol 3.9.
-fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, NoSession> {
+fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
     let Some(id) = &head.session else {
         let error = RpcError::new(code::BAD_SESSION_REQUEST, NO_SESSION);
-        return Err(NoSession { status: StatusCode::BAD_REQUEST, error });
+        return Err(Refused { status: StatusCode::BAD_REQUEST, error });
     };
     let Some(session) = session(edge, id) else {
-        return Err(NoSession { status: StatusCode::NOT_FOUND, error: Refusal::UnknownSession.error() });
+        return Err(Refused { status: StatusCode::NOT_FOUND, error: Refusal::UnknownSession.error() });
     };
     if head.revision.as_ref().is_some_and(|revision| legacy(revision).is_none()) {
         let supported = Revision::ALL.into_iter().filter(|revision| revision.era() == Era::Legacy);
         let supported = supported.map(Revision::as_str).collect::<Vec<_>>().join(", ");
         let text = format!("Bad Request: Unsupported protocol version (supported versions: {supported})");
-        return Err(NoSession {
-            status: StatusCode::BAD_REQUEST,
-            error: RpcError::new(code::BAD_SESSION_REQUEST, text),
-        });
+        return Err(Refused { status: StatusCode::BAD_REQUEST, error: RpcError::new(code::BAD_SESSION_REQUEST, text) });
     }
     Ok(session)
 }
 
 fn session(edge: &Edge, id: &HeaderValue) -> Option<Arc<Session>> {
     edge.hub.session(id.to_str().ok()?)
-}
-
-/// Whether a request without a session belongs to the modern era (mcp-protocol 3.3 rows 9, 11 and 12).
-fn is_modern(head: &Head, call: &Call) -> bool {
-    matches!(call.method, Method::Discover | Method::SubscriptionsListen)
-        || claim(call).is_some()
-        || head.revision.as_ref().is_some_and(names_modern)
-}
-
-/// The revision that a request claims in its `_meta`, whatever it is.
-pub(crate) fn claim(call: &Call) -> Option<trunkline_wire::Json> {
-    let meta = call.params().ok()?.get_object("_meta")?;
-    meta.get(key::PROTOCOL_VERSION).cloned()
-}
-
-fn names_modern(revision: &HeaderValue) -> bool {
-    revision.to_str().ok().and_then(Revision::parse).is_some_and(|revision| revision.era() == Era::Modern)
 }
 
 fn legacy(revision: &HeaderValue) -> Option<Revision> {

@@ -88,7 +88,8 @@ pub(crate) fn until_answered<H: Send + 'static>(
     held: H,
 ) -> BoxStream<'static, Bytes> {
     let last = move || Some(Event { id: None, data: last().into(), retry_ms: None });
-    written(events, stopped, last, write, held).boxed()
+    // A stream that is begun with nothing to say yet was begun to show that somebody is at work: at once.
+    written(events, stopped, last, write, Duration::ZERO, held).boxed()
 }
 
 /// One event of the HTTP+SSE transport, whose clients are told what each is.
@@ -100,7 +101,7 @@ pub(crate) struct Named {
 /// Writes named events until they end.
 pub(crate) fn until_ended(events: BoxStream<'static, Named>) -> BoxStream<'static, Bytes> {
     let write = |Named { name, data }| write_as(Some(name), Event { id: None, data, retry_ms: None });
-    written(events, std::future::pending(), || None, write, ()).boxed()
+    written(events, std::future::pending(), || None, write, KEEP_ALIVE, ()).boxed()
 }
 
 /// Writes the events of a stream that has no end of its own until `stopped`, then tells the client when to
@@ -111,7 +112,8 @@ pub(crate) fn until_stopped(
     retry: Duration,
 ) -> BoxStream<'static, Bytes> {
     let retry_ms = u64::try_from(retry.as_millis()).ok();
-    written(events, stopped, move || Some(Event { id: None, data: Text::default(), retry_ms }), write, ()).boxed()
+    let last = move || Some(Event { id: None, data: Text::default(), retry_ms });
+    written(events, stopped, last, write, KEEP_ALIVE, ()).boxed()
 }
 
 fn written<E, P, H>(
@@ -119,6 +121,7 @@ fn written<E, P, H>(
     stopped: impl Future<Output = ()> + Send + 'static,
     last: impl FnOnce() -> Option<E> + Send + 'static,
     write: impl Fn(E) -> P + Send + 'static,
+    first_silence: Duration,
     held: H,
 ) -> impl Stream<Item = Bytes> + Send + 'static
 where
@@ -134,7 +137,7 @@ where
     async_stream::stream! {
         let _held = held;
         let mut stopped = pin!(stopped);
-        let mut silence = pin!(sleep(KEEP_ALIVE));
+        let mut silence = pin!(sleep(first_silence));
         loop {
             let step = tokio::select! {
                 biased;
@@ -274,10 +277,10 @@ mod tests {
         let endless = futures_util::stream::pending().boxed();
         let pieces = until_answered(endless, sleep(Duration::from_secs(20)), || cut_short(Id::from(7)), ());
         let pieces: Vec<Bytes> = pieces.collect().await;
-        assert_eq!(pieces[0], COMMENT, "it was silent for 15 s");
-        let last = std::str::from_utf8(&pieces[1]).expect("text");
+        assert_eq!(pieces[..2], [COMMENT, COMMENT], "there was nothing to say, at once and for 15 s");
+        let last = std::str::from_utf8(&pieces[2]).expect("text");
         assert!(last.contains(r#""id":7"#) && last.contains("-31005"), "{last}");
-        assert_eq!(pieces.len(), 2);
+        assert_eq!(pieces.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,7 +291,7 @@ mod tests {
         });
         let pieces: Vec<Bytes> = until_answered(spaced.boxed(), std::future::pending(), Bytes::new, ()).collect().await;
         let comments = pieces.iter().filter(|piece| **piece == COMMENT).count();
-        assert_eq!((pieces.len(), comments), (6, 2), "one before the fourth event, one before the end");
+        assert_eq!((pieces.len(), comments), (7, 3), "at once, before the fourth event, and before the end");
     }
 
     proptest! {

@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use trunkline_hub::{EventStream, Refusal, Reply, Session, Wants};
+use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
 use trunkline_telemetry::spawn;
 use trunkline_wire::{
     Charge, Era, Json, Malformed, Message, Method, Request as Call, Response as Answer, Revision, RpcError, Text, code,
@@ -36,7 +36,7 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{bad_body, claim, error_text, idle_end, not_here, readable_id, stopped, too_busy};
+use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, stopped, too_busy};
 use crate::reply::{self, Named, plain};
 
 /// Where messages are posted to.
@@ -153,7 +153,7 @@ async fn request(edge: &Arc<Edge>, pair: &Arc<Pair>, call: Call, charge: Option<
     if edge.is_draining() {
         return refuse(pair, Refusal::ShuttingDown.response(Some(call.id)));
     }
-    if claim(&call).is_some() {
+    if Envelope::claim_of(call.params.as_ref()).is_some() {
         let text = "this transport speaks revisions up to 2025-11-25; requests of 2026-07-28 are served at /mcp";
         return refuse(pair, error_text(Some(call.id), &RpcError::new(code::INVALID_REQUEST, text)));
     }
@@ -233,7 +233,7 @@ async fn answering(edge: Arc<Edge>, pair: Arc<Pair>, session: Arc<Session>, call
         () = stopped(Arc::clone(&edge)) => Reply::Accepted,
     };
     let last = match reply {
-        Reply::One(text) => text,
+        Reply::One(text) | Reply::Error { message: text, .. } => text,
         Reply::Refused(refusal) => refusal.response(Some(id)).into(),
         Reply::Events(events) => match pass_on(&edge, &pair, events).await {
             Passed::Whole => return,

@@ -52,6 +52,13 @@ pub(crate) struct Errand {
     retry: Option<Retry>,
 }
 
+impl Errand {
+    /// The server it goes to.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
 /// Who hears the notices of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {

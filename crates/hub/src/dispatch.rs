@@ -8,13 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, select_all};
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use trunkline_upstream::Upstream;
-use trunkline_wire::{Id, Json, Message, Method, Notification, Owner, Request, Response, RpcError, Text, code};
+use trunkline_wire::{
+    Id, Json, Message, Method, Notification, Owner, Request, Response, Revision, RpcError, Text, code,
+};
 
 use crate::call::{self, Listener};
 use crate::catalog::{Catalog, List};
 use crate::client::Caller;
+use crate::limits::COMMIT_AFTER;
 use crate::logging::{self, LogLevel};
 use crate::refusal::{self, Refusal};
 use crate::replay::{First, Outbox};
@@ -52,14 +55,14 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             Reply::One(answer(request.id, outcome))
         }
         Owner::Catalogue => {
-            let outcome = list(hub, session, &request).await;
+            let outcome = list(hub, &request, session.revision(), || session.lists_until(hub.first_list_wait)).await;
             Reply::One(answer(request.id, outcome))
         }
         Owner::ByUri if request.method != Method::ResourcesRead => {
             let id = request.id.clone();
             let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request);
             let start = |outbox: Arc<Outbox>| finished(Arc::clone(session), outbox, outcome);
-            work(session, id, start).await
+            work(session, id, wants, start).await
         }
         Owner::ByName | Owner::ByUri => {
             let errand = match call::aim(hub, &request, session.revision()) {
@@ -73,15 +76,17 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
                 let outcome = async move { call::run(&hub, errand, listener).await };
                 finished(Arc::clone(session), outbox, outcome)
             };
-            work(session, request.id, start).await
+            work(session, request.id, wants, start).await
         }
     }
 }
 
-/// Drives work that ends with an answer in the outbox, up to the first thing the client may know.
+/// Drives work that ends with an answer in the outbox, up to the first thing the client may know; where it takes a
+/// stream, not for longer than a connection may seem dead.
 pub(crate) async fn work(
     session: &Session,
     id: Id,
+    wants: Wants,
     start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>,
 ) -> Reply {
     let outbox = Arc::new(Outbox::new(id, session.purse().clone()));
@@ -91,7 +96,12 @@ pub(crate) async fn work(
         return Reply::Refused(Refusal::UnknownSession);
     }
     let driver = Driver(running);
-    match driver.first().await {
+    let first = if wants.sse {
+        timeout(COMMIT_AFTER, driver.first()).await.unwrap_or(First::Notice)
+    } else {
+        driver.first().await
+    };
+    match first {
         First::Answer(answer) => Reply::One(answer),
         First::Notice => Reply::Events(driver.into_events(session).boxed()),
     }
@@ -104,17 +114,18 @@ fn finished(
     outbox: Arc<Outbox>,
     outcome: impl Future<Output = Result<Json, Json>> + Send + 'static,
 ) -> BoxFuture<'static, ()> {
-    let failed = |_| {
-        let error = RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more");
-        Err(error.to_json())
-    };
     AssertUnwindSafe(outcome)
         .catch_unwind()
         .map(move |outcome| {
-            let outcome = outcome.unwrap_or_else(failed);
+            let outcome = outcome.unwrap_or_else(|_| Err(failed()));
             session.finish(&outbox, answer(outbox.request().clone(), outcome));
         })
         .boxed()
+}
+
+/// The error for a request at which the gateway itself failed.
+pub(crate) fn failed() -> Json {
+    RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more").to_json()
 }
 
 fn notified(session: &Session, notification: &Notification) {
@@ -151,15 +162,21 @@ fn set_level(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Js
     Ok(Json::literal("{}"))
 }
 
-/// Answers a list from the catalogue, at once unless a server is starting for the very first time (R-3).
-async fn list(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Json> {
+/// Answers a list from the catalogue, at once unless a server is starting for the very first time: then `until` says
+/// how long that is waited for (R-3).
+pub(crate) async fn list(
+    hub: &Hub,
+    request: &Request,
+    revision: Revision,
+    until: impl FnOnce() -> Instant,
+) -> Result<Json, Json> {
     let list = List::asked_by(&request.method).expect("the catalogue owns the four lists");
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
     let mut catalog = hub.catalog();
     if !catalog.awaited.is_empty() {
-        catalog = first_complete(hub, session.lists_until(hub.first_list_wait)).await;
+        catalog = first_complete(hub, until()).await;
     }
-    catalog.page(list, session.revision()).asked(&params).cloned()
+    catalog.page(list, revision).asked(&params).cloned()
 }
 
 /// Waits until no server that was never seen before is starting, but not beyond `until`.
@@ -189,7 +206,7 @@ async fn first_complete(hub: &Hub, until: Instant) -> Arc<Catalog> {
     }
 }
 
-fn unknown_method(request: &Request) -> Bytes {
+pub(crate) fn unknown_method(request: &Request) -> Bytes {
     let method = trunkline_telemetry::redact::printable(request.method.as_str(), 128);
     let error = RpcError::new(code::METHOD_NOT_FOUND, format!("method not found: {method}"));
     Response::error(Some(request.id.clone()), error.to_json()).encode()
@@ -210,7 +227,7 @@ mod tests {
         let session = fakes::session(&hub, "2025-06-18");
         let outcome = async { panic!("as the test wants") };
         let start = |outbox| finished(Arc::clone(&session), outbox, outcome);
-        let reply = work(&session, Id::from(7), start).await;
+        let reply = work(&session, Id::from(7), Wants { json: true, sse: true }, start).await;
         let Reply::One(text) = reply else { panic!("one message, not {reply:?}") };
         let text = String::from_utf8(text.into_bytes().to_vec()).expect("text");
         assert!(text.contains(r#""id":7"#) && text.contains("-32603"), "{text}");

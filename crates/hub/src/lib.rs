@@ -1,13 +1,14 @@
 //! Joins both sides: what clients ask is answered from the catalogue or relayed to the server it is for.
 //!
-//! [`Hub::handle`] takes one message of a session and resolves at the first thing that can be said about it: one
-//! answer, or a stream where a notice comes before the answer. An ordinary `tools/call` costs one shallow look
-//! at `params`, one lookup and no task; payloads cross as text.
+//! [`Hub::handle`] takes one message of a legacy session, [`Hub::handle_modern`] one request of a modern client, and
+//! resolves at the first thing that can be said about it: one answer, or a stream where a notice comes before the
+//! answer. An ordinary `tools/call` costs one shallow look at `params`, one lookup and no task; payloads cross as text.
 //!
 //! # What a client may rely on
 //! * Every request gets exactly one final answer, on its own reply, also if its server is away.
 //! * `initialize` and lists wait for no server, but for one that was never seen before, and then briefly.
-//! * A lost connection cancels nothing; `notifications/cancelled` and the end of the session do.
+//! * A lost connection cancels nothing in a session; `notifications/cancelled` and its end do. A modern client that
+//!   goes has cancelled.
 //!
 //! # What this crate does not do
 //! It knows no HTTP status and no socket, starts no child, retries nothing (that is `upstream`'s), and never
@@ -18,12 +19,14 @@ mod call;
 mod catalog;
 mod client;
 mod dispatch;
+mod envelope;
 mod errors;
 mod input;
 mod instructions;
 mod limits;
 mod logging;
 mod meta;
+mod modern;
 mod parked;
 mod progress;
 mod refusal;
@@ -34,6 +37,7 @@ mod running;
 mod seal;
 mod session;
 mod shapes;
+mod stamp;
 mod subscriptions;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,23 +52,26 @@ use tokio::time::Instant;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice};
+use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, Revision, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
+pub use envelope::Envelope;
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use session::Session;
 
 use catalog::build::{self, Shape};
-use limits::{REPLAY_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
+use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
 use parked::Parks;
-use replay::EventId;
+use replay::{EventId, Purse};
 use resources::{Place, Seen};
 use seal::Sealer;
 use subscriptions::Interest;
 
-/// A stream of events for one reply. Dropping it is a lost connection, not a cancellation.
+/// A stream of events for one reply. Dropping it is a lost connection: no cancellation in a legacy session, but one
+/// for a modern client.
 pub type EventStream = BoxStream<'static, Event>;
 
 /// What the client's `Accept` allows.
@@ -82,6 +89,13 @@ pub enum Reply {
     Accepted,
     /// A whole JSON-RPC message.
     One(Text),
+    /// A whole JSON-RPC error toward a modern client, for whom a transport may have a status for its code.
+    Error {
+        /// The code that stands in the message.
+        code: i64,
+        /// The message.
+        message: Text,
+    },
     /// Notices, then the answer, which is the last event.
     Events(EventStream),
     /// Refused as a whole.
@@ -103,8 +117,8 @@ pub struct Hub {
     births: Mutex<Births>,
     interest: Interest,
     seen: Seen,
-    /// Held while the servers are told the wanted log level, so that none hears an older word last.
-    levels: Mutex<()>,
+    /// Which levels modern requests want. Held while the servers are told, so that none hears an older word last.
+    levels: Mutex<logging::Running>,
     /// Calls that wait for a modern client's answers.
     parks: Parks,
     sealer: Sealer,
@@ -203,6 +217,19 @@ impl Hub {
         dispatch::message(self, session, message, wants).await
     }
 
+    /// Answers one request of a modern client; resolves at the first thing that can be said. `envelope` is the
+    /// request's own, and agrees with what the transport says of the request.
+    ///
+    /// If the future or the stream it returned is dropped, the request is given up and its server told.
+    pub async fn handle_modern(self: &Arc<Self>, envelope: Envelope, request: Request, wants: Wants) -> Reply {
+        modern::request(self, envelope, request, wants).await
+    }
+
+    /// The arguments that a modern call of this tool repeats in headers, by its published schema (mcp-protocol 3.5).
+    pub fn param_headers(&self, tool: &str) -> Arc<[ParamHeader]> {
+        self.catalog.borrow().tools.get(tool).map(|entry| entry.param_headers().clone()).unwrap_or_default()
+    }
+
     /// Opens the stream that a GET asks for: the session's own, or the rest of the answer stream that
     /// `last_event_id` belongs to (mcp-protocol 3.11).
     pub fn attach(&self, session: &Arc<Session>, last_event_id: Option<&str>) -> Result<EventStream, Refusal> {
@@ -294,7 +321,17 @@ impl Hub {
         &self.interest
     }
 
-    pub(crate) fn levels(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// What the notices of one modern request are charged to until they are read.
+    pub(crate) fn purse(&self) -> Purse {
+        let session = Budget::new(REPLAY_STREAM_BYTES_MAX);
+        Purse { session, replay: self.replay.clone(), whole: self.budget.clone() }
+    }
+
+    pub(crate) fn levels(&self) -> MutexGuard<'_, logging::Running> {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -393,6 +430,7 @@ impl std::fmt::Debug for Reply {
         match self {
             Self::Accepted => out.write_str("Accepted"),
             Self::One(message) => write!(out, "One({} bytes)", message.len()),
+            Self::Error { code, message } => write!(out, "Error({code}, {} bytes)", message.len()),
             Self::Events(_) => out.write_str("Events"),
             Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
         }

@@ -57,6 +57,14 @@ pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How many of one call may go at once before that holds: a few quick steps are told one by one.
 pub(crate) const PROGRESS_BURST: u32 = 10;
 
+/// How long the form of an answer is left open. Then a stream is begun, for a connection on which nothing moves is
+/// soon taken for dead (mcp-protocol 3.6).
+pub(crate) const COMMIT_AFTER: Duration = Duration::from_secs(10);
+
+/// For how long a modern client may take a list for current without asking (mcp-protocol 6.8). Who listens hears of a
+/// change within a second; nobody else needs to know it sooner.
+pub(crate) const LIST_FRESH: Duration = Duration::from_mins(1);
+
 /// Quiet time before a list change is announced.
 pub(crate) const ANNOUNCE_QUIET: Duration = Duration::from_millis(300);
 

@@ -1,5 +1,8 @@
 //! Log messages of servers: from which level on, and under whose name (mcp-protocol 5.7, 6.5).
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
 use bytes::Bytes;
 use trunkline_wire::{Json, Method, Notification, Object, ServerName};
 
@@ -33,16 +36,68 @@ pub(crate) fn named(mut params: Object, server: &ServerName) -> Bytes {
     Notification { method: Method::LogMessage, params: Some(params.to_json()) }.encode()
 }
 
-/// Asks the servers for the most verbose level that any session wants.
+/// The levels that running modern requests want, per server: how many want each.
+pub(crate) type Running = HashMap<ServerName, BTreeMap<LogLevel, usize>>;
+
+/// A modern request that wants log messages, as long as it runs.
+pub(crate) struct Raised {
+    hub: Weak<Hub>,
+    server: ServerName,
+    level: LogLevel,
+}
+
+impl Raised {
+    /// Counts a request to `server` that wants messages from `level` on.
+    pub(crate) fn by(hub: &Arc<Hub>, server: &ServerName, level: LogLevel) -> Self {
+        count(hub, server, |counts| *counts.entry(level).or_default() += 1);
+        Self { hub: Arc::downgrade(hub), server: server.clone(), level }
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        count(&hub, &self.server, |counts| {
+            let left = counts.get(&self.level).map_or(0, |count| count.saturating_sub(1));
+            if left == 0 {
+                counts.remove(&self.level)
+            } else {
+                counts.insert(self.level, left)
+            };
+        });
+    }
+}
+
+/// Changes the counts of a server, and asks it for another level if that makes a difference.
+fn count(hub: &Hub, server: &ServerName, change: impl FnOnce(&mut BTreeMap<LogLevel, usize>)) {
+    let differs = {
+        let mut running = hub.levels();
+        let counts = running.entry(server.clone()).or_default();
+        let before = counts.keys().next().copied();
+        change(counts);
+        let differs = counts.keys().next().copied() != before;
+        if counts.is_empty() {
+            running.remove(server);
+        }
+        differs
+    };
+    if differs {
+        apply(hub);
+    }
+}
+
+/// Asks each server for the most verbose level that any session wants, or any modern request now running on it
+/// (mcp-protocol 6.5).
 pub(crate) fn apply(hub: &Hub) {
-    let _turn = hub.levels();
+    let running = hub.levels();
     let mut wanted: Option<LogLevel> = None;
     hub.each_session(|session| {
         let level = session.level();
         wanted = [wanted, level].into_iter().flatten().min();
     });
     for upstream in hub.fleet().all() {
-        upstream.want_log_level(wanted);
+        let by_requests = running.get(upstream.name()).and_then(|counts| counts.keys().next().copied());
+        upstream.want_log_level([wanted, by_requests].into_iter().flatten().min());
     }
 }
 

@@ -182,6 +182,22 @@ pub(crate) fn undeclared(server: &ServerName, lack: Lack) -> Fault {
     }
 }
 
+/// A result that no modern client could read: it is no object, or has a key twice.
+pub(crate) fn unreadable(method: &Method) -> Fault {
+    Fault {
+        code: FaultCode::UpstreamProtocolError,
+        server: None,
+        text: format!(
+            "the server's answer to {} cannot be read: it is no object, or has a key twice; check what was done before \
+             you repeat it",
+            method.label()
+        ),
+        outcome: Outcome::Failed,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
 /// The stream to be resumed is gone, and with it the answer to `request`.
 pub(crate) fn replay_gone(request: Id) -> Bytes {
     let fault = Fault {

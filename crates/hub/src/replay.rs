@@ -80,6 +80,7 @@ struct State {
     last: u64,
     turn: u64,
     read: bool,
+    mute: bool,
     waker: Option<Waker>,
 }
 
@@ -96,6 +97,14 @@ impl Outbox {
     /// An outbox for the answer to `request`.
     pub(crate) fn new(request: Id, purse: Purse) -> Self {
         Self { request, purse, state: Mutex::new(State { read: true, ..State::default() }) }
+    }
+
+    /// An outbox whose stream has no numbered events and is not resumed. Without `notices` those are dropped: the
+    /// client takes one body and no stream.
+    pub(crate) fn unnumbered(request: Id, purse: Purse, notices: bool) -> Self {
+        let outbox = Self::new(request, purse);
+        outbox.lock().mute = !notices;
+        outbox
     }
 
     /// The request this belongs to.
@@ -121,7 +130,7 @@ impl Outbox {
     fn put(&self, data: Bytes, pinned: bool) {
         let waker = {
             let mut state = self.lock();
-            if state.answer.is_some() {
+            if state.answer.is_some() || state.mute {
                 return;
             }
             while (state.notices.len() >= REPLAY_STREAM_EVENTS_MAX
@@ -220,6 +229,12 @@ impl Outbox {
         let mut state = self.lock();
         if state.turn != reader.turn {
             return Poll::Ready(None);
+        }
+        if state.id_head.is_none() {
+            // Nobody comes back for what was read.
+            while state.notices.front().is_some_and(|kept| kept.number <= reader.after) {
+                state.drop_oldest();
+            }
         }
         let at = state.notices.partition_point(|kept| kept.number <= reader.after);
         let next = state.notices.get(at).or(state.answer.as_ref().filter(|answer| answer.number > reader.after));

@@ -17,6 +17,8 @@ pub mod key {
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// Identity of the server of a modern result.
     pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+    /// The listen request that a message on its stream belongs to: that request's id.
+    pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
     /// Task that a 2025-11-25 message belongs to.
     pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// Why the gateway itself could not serve a call (mcp-protocol 2.4).

@@ -42,6 +42,9 @@ impl Revision {
     /// The newest revision that is opened by `initialize`.
     pub const NEWEST_LEGACY: Self = Self::V2025_11_25;
 
+    /// Those of the modern era, newest first: what such a client may claim (mcp-protocol 3.4).
+    pub const MODERN: [Self; 1] = [Self::V2026_07_28];
+
     /// The date string.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +64,16 @@ impl Revision {
     /// The era it belongs to.
     pub fn era(self) -> Era {
         if self <= Self::NEWEST_LEGACY { Era::Legacy } else { Era::Modern }
+    }
+
+    /// Whether `text` names a revision of the modern era, be it one that is not known here: dates compare as text.
+    pub fn is_modern(text: &str) -> bool {
+        let is_date = text.len() == 10
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+        is_date && text >= Self::V2026_07_28.as_str()
     }
 
     /// What `initialize` is answered with: the wanted revision if it is a legacy one that we know, else the
@@ -87,6 +100,16 @@ mod tests {
         }
         for other in ["1999-01-01", "2026-07-28", "2027-01-01", ""] {
             assert_eq!(Revision::negotiate(other), Revision::V2025_11_25);
+        }
+    }
+
+    #[test]
+    fn later_dates_are_modern_and_nonsense_is_not() {
+        for modern in ["2026-07-28", "2026-10-01", "2099-01-01"] {
+            assert!(Revision::is_modern(modern), "{modern}");
+        }
+        for other in ["2025-11-25", "2026-07-27", "", "newest", "2026-07-28x", "9"] {
+            assert!(!Revision::is_modern(other), "{other}");
         }
     }
 }

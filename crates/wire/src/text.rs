@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::id::Id;
 use crate::json::{Json, on_one_line};
 
 /// Longest payload that is copied rather than left a piece of its own.
@@ -21,6 +22,26 @@ pub struct Text {
 }
 
 impl Text {
+    /// The answer to the request `id` whose result is `front`, `middle` and `back`, put one after the other. A large
+    /// `middle` stays where it lies.
+    pub fn of_result(id: &Id, front: &[u8], middle: &Bytes, back: &[u8]) -> Self {
+        let id = id.json().as_bytes();
+        let copied = Self::copies(middle.len());
+        let room = if copied { middle.len() + back.len() } else { 0 };
+        let mut head = BytesMut::with_capacity(40 + id.len() + front.len() + room);
+        for piece in [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"result\":", front] {
+            head.put_slice(piece);
+        }
+        if copied {
+            for piece in [middle, back, b"}"] {
+                head.put_slice(piece);
+            }
+            return Self::from(on_one_line(&head.freeze()));
+        }
+        let tail = [back, b"}"].concat().into();
+        Self { head: on_one_line(&head.freeze()), payload: on_one_line(middle), tail: on_one_line(&tail) }
+    }
+
     /// `head`, then `payload` on one line, then `tail`.
     pub(crate) fn around(mut head: BytesMut, payload: &Json, tail: &'static [u8]) -> Self {
         if payload.as_bytes().len() <= COPY_BYTES_MAX {
@@ -77,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Id, Response};
+    use crate::Response;
 
     proptest! {
         #[test]
@@ -86,6 +107,16 @@ mod tests {
             let payload = format!("[{space}\"{}\"]", "x".repeat(COPY_BYTES_MAX - 20 + extra));
             let text = Response::result(Id::from(7), Json::trusted(payload.clone())).text();
             let whole = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, payload.replace(['\r', '\n'], " "));
+            prop_assert_eq!(text.len(), whole.len());
+            prop_assert_eq!(text.into_bytes(), whole);
+        }
+
+        #[test]
+        fn a_result_in_three_pieces_reads_like_one(extra in 0_usize..40, space in "[ \r\n]{0,2}") {
+            let middle = Bytes::from(format!("\"{}\",{space}", "x".repeat(COPY_BYTES_MAX - 20 + extra)));
+            let text = Text::of_result(&Id::from(7), b"[", &middle, b"1]");
+            let middle = String::from_utf8(middle.to_vec()).expect("text").replace(['\r', '\n'], " ");
+            let whole = format!(r#"{{"jsonrpc":"2.0","id":7,"result":[{middle}1]}}"#);
             prop_assert_eq!(text.len(), whole.len());
             prop_assert_eq!(text.into_bytes(), whole);
         }

@@ -230,8 +230,8 @@ fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: 
         let own = own.filter(|title| !title.trim().is_empty()).unwrap_or_else(|| in_words(&original));
         body.set("title", Json::from(format!("{server}: {own}").as_str()));
     }
-    let (original_json, output) = (Json::from(&*original), Output::of(&body));
-    Entry { name, original, body: body.to_json(), upstream: upstream.clone(), original_json, output }
+    let output = Output::of(&body);
+    Entry::new(name, original, body.to_json(), upstream.clone(), output)
 }
 
 /// A name in words: `get_issue` and `getIssue` read "Get issue". Search in clients splits at spaces, not at

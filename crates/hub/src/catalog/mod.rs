@@ -10,10 +10,12 @@ pub(crate) mod output;
 pub(crate) mod pages;
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use trunkline_upstream::{Complaint, Upstream};
-use trunkline_wire::{ExposedName, Json, Method, Revision, ServerName};
+use trunkline_wire::headers::{self, ParamHeader};
+use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 
 use crate::resources::Resources;
 use output::{Class, Output};
@@ -45,6 +47,8 @@ pub struct Entry {
     pub(crate) upstream: Upstream,
     pub(crate) original_json: Json,
     pub(crate) output: Output,
+    /// Looked for when the first modern call needs to know: most tools have none.
+    param_headers: OnceLock<Arc<[ParamHeader]>>,
 }
 
 /// Entries in the order of the list, found by name.
@@ -113,6 +117,20 @@ impl Catalog {
 }
 
 impl Entry {
+    /// An entry under its names.
+    pub(crate) fn new(name: ExposedName, original: Box<str>, body: Json, upstream: Upstream, output: Output) -> Self {
+        let original_json = Json::from(&*original);
+        Self { name, original, body, upstream, original_json, output, param_headers: OnceLock::new() }
+    }
+
+    /// The arguments that a modern call repeats in headers: those that the published schema annotates.
+    pub(crate) fn param_headers(&self) -> &Arc<[ParamHeader]> {
+        self.param_headers.get_or_init(|| {
+            let schema = Object::parse(&self.body).ok().and_then(|body| body.get("inputSchema").cloned());
+            schema.map(|schema| headers::annotated(&schema).headers.into()).unwrap_or_default()
+        })
+    }
+
     /// The server it belongs to.
     pub fn server(&self) -> &ServerName {
         self.upstream.name()

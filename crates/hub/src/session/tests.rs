@@ -8,9 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 use trunkline_wire::Method;
 
 use super::*;
-use crate::dispatch::work;
 use crate::fakes::{self, request};
-use crate::{EventStream, Reply};
+use crate::{EventStream, Reply, Wants, dispatch};
+
+async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>) -> Reply {
+    dispatch::work(session, id, Wants { json: true, sse: true }, start).await
+}
 
 fn session(revision: &str) -> Arc<Session> {
     let params = format!(r#"{{"protocolVersion":"{revision}"}}"#);
@@ -368,4 +371,23 @@ async fn g55_a_cancellation_is_for_one_request_of_one_session() {
         ended.push((told.is_closed(), futures_util::poll!(reply.as_mut()).is_ready()));
     }
     assert_eq!(ended, [(true, true), (false, false), (false, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_ten_seconds_comes_on_a_stream_where_the_client_takes_one() {
+    let session = session("2025-06-18");
+    let slow = |outbox: Arc<Outbox>| {
+        let session = Arc::clone(&session);
+        async move {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            session.finish(&outbox, "answer".into());
+        }
+        .boxed()
+    };
+    let begun = Instant::now();
+    let events = stream(work(&session, Id::from(1), slow).await);
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    assert_eq!(texts(events).await, ["s1.MQ.1 answer"]);
+    let whole = dispatch::work(&session, Id::from(2), Wants { json: true, sse: false }, slow).await;
+    assert!(matches!(whole, Reply::One(_)), "{whole:?}");
 }

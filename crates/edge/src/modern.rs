@@ -1,0 +1,45 @@
+//! Modern clients on `/mcp`: a request that names its revision, its client and what that can do (mcp-protocol 3.4, 3.6).
+//!
+//! No session is looked for and none is named: a `Mcp-Session-Id` that comes along is ignored. An error that comes
+//! before anything else has a status of its own where 3.4 gives it one; once a stream was begun, it is the stream's
+//! last event. A client that closes its connection has cancelled: the reply is dropped, and the hub does the rest.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+use trunkline_hub::Wants;
+use trunkline_wire::{Era, Message, Method, Request as Call};
+
+use crate::Edge;
+use crate::body::Body;
+use crate::ingress::{self, Refused};
+use crate::mcp::{guarded, in_flight};
+use crate::reply::{self, bare, plain};
+
+/// Answers a message that belongs to the modern era.
+pub(crate) async fn answer(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Message) -> Response<Body> {
+    // Nothing is notified over HTTP in this era, where closing the connection is how a request is cancelled: ids of
+    // different clients are often the same (mcp-protocol 6.1), so that one named here could be somebody else's.
+    let Message::Request(call) = message else { return bare(StatusCode::ACCEPTED) };
+    let method = call.method.clone();
+    let response = guarded(edge, call.id.clone(), request(edge, headers, wants, call)).await;
+    edge.metrics.client_request(Era::Modern, Some(&method), response.status().as_u16());
+    response
+}
+
+async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call) -> Response<Body> {
+    let id = call.id.clone();
+    let envelope = match ingress::admit(&edge.hub, &headers, &call) {
+        Ok(envelope) => envelope,
+        Err(Refused { status, error }) => return reply::error(status, Some(id), &error),
+    };
+    // The head's buffer is not needed for the time of a call.
+    drop(headers);
+    if call.method == Method::SubscriptionsListen && !wants.sse {
+        return plain(
+            StatusCode::NOT_ACCEPTABLE,
+            "subscriptions/listen answers with a stream: `Accept: text/event-stream`",
+        );
+    }
+    in_flight(edge, wants, id, edge.hub.handle_modern(envelope, call, wants)).await
+}
