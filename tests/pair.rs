@@ -7,12 +7,12 @@ use crate::harness::daemon::{Daemon, Home};
 use crate::harness::fake::{self, Desk};
 use crate::harness::parts::Sdk;
 use crate::harness::sse::SseClient;
-use crate::harness::{http, until};
+use crate::harness::{answers, http, until};
 
 async fn one(config: &str) -> (Daemon, Desk) {
     let home = Home::new();
     let (block, desk) = fake::stdio(&home, "one", &[]);
-    home.configure(&format!("{config}\n{block}"));
+    home.configure(&format!("{config}\n{block}sampling = true\n"));
     let daemon = home.serve().await;
     daemon.until_ready(&["one"]).await;
     (daemon, desk)
@@ -142,6 +142,32 @@ async fn g1_g2_a_foreign_page_gets_neither_half() {
             assert_eq!(reply.status, 403, "{method} {target} {host} {origin}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_person_is_asked_on_the_one_stream() {
+    let (daemon, desk) = one("").await;
+    let url = format!("http://{}/sse", daemon.address());
+    for (revision, tool, methods) in [
+        ("2025-06-18", "ask_thrice", vec!["elicitation/create"; 3]),
+        ("2024-11-05", "ask_sampling", vec!["sampling/createMessage"]),
+    ] {
+        let abilities = answers::legacy_abilities(revision).to_string();
+        let mut client = SseClient::connect_with(&url, revision, &abilities).await;
+        let params = format!(r#"{{"name":"one__{tool}","arguments":{{}}}}"#);
+        let (answer, questions) = client.converse("tools/call", &params).await;
+        let asked: Vec<&str> = questions.iter().filter_map(|question| question["method"].as_str()).collect();
+        assert_eq!(asked, methods, "{answer}");
+        assert!(answer["result"]["isError"].is_null(), "{answer}");
+    }
+    // Who leaves instead of answering leaves nobody waiting.
+    let abilities = answers::legacy_abilities("2025-06-18").to_string();
+    let client = SseClient::connect_with(&url, "2025-06-18", &abilities).await;
+    let before = desk.lines("cancelled").len();
+    client.send(&call("1", "ask_form", "{}")).await;
+    until("the question", async || (daemon.server("one").await["in_flight"] == 1).then_some(())).await;
+    drop(client);
+    until("the server to hear of it", async || (desk.lines("cancelled").len() > before).then_some(())).await;
 }
 
 /// The same job over the pair and at `/mcp`: the SDK must see no difference.

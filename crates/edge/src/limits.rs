@@ -57,8 +57,9 @@ pub(crate) const STREAM_END_SPREAD: Duration = Duration::from_secs(1);
 /// its own place of `limits.in_flight`; what has no such place is refused.
 pub(crate) const PAIR_QUEUE_MAX: usize = 64;
 
-/// How long the calls of an HTTP+SSE session go on after its stream was lost: what is all but done gets done.
-pub(crate) const PAIR_GRACE: Duration = Duration::from_secs(2);
+/// How long the calls of an HTTP+SSE session go on after its stream was lost: what is all but done gets done, and a
+/// server that waits for an answer of this client is told within a second.
+pub(crate) const PAIR_GRACE: Duration = Duration::from_millis(500);
 
 /// What a standalone stream tells its client to wait before it reconnects after a planned stop.
 pub(crate) const STREAM_RETRY: Duration = Duration::from_secs(1);
