@@ -38,10 +38,10 @@ impl Id {
 
     /// A key that is equal for equal ids: strings by content, whatever their escapes; numbers by text.
     pub fn key(&self) -> Bytes {
-        match self.0.decode_str() {
-            Some(text) if memchr::memchr(b'\\', self.0.as_bytes()).is_some() => Json::from(text.as_str()).into_bytes(),
-            _ => self.0.bytes().clone(),
+        if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
+            return self.0.bytes().clone();
         }
+        self.0.decode_str().map_or_else(|| self.0.bytes().clone(), |text| Json::from(text.as_str()).into_bytes())
     }
 }
 

@@ -82,7 +82,19 @@ impl Json {
 
     /// Returns the string this value is, unescaped, or `None` if it is no string.
     pub fn decode_str(&self) -> Option<String> {
+        if let Some(plain) = self.plain_str() {
+            return Some(plain.to_owned());
+        }
         (self.0.first() == Some(&b'"')).then(|| self.decode().ok()).flatten()
+    }
+
+    /// Returns the string this value is, if it is one without escapes: then it stands there as it is.
+    pub(crate) fn plain_str(&self) -> Option<&str> {
+        let text = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if memchr::memchr(b'\\', text).is_some() {
+            return None;
+        }
+        std::str::from_utf8(text).ok()
     }
 
     /// The text.
@@ -110,7 +122,7 @@ impl Json {
     /// Raw line ends can stand only between tokens of valid JSON, so a space takes their place. Free where
     /// there are none.
     pub fn on_one_line(&self) -> Bytes {
-        on_one_line(&self.0)
+        on_one_line(self.0.clone())
     }
 
     pub(crate) fn unchecked(text: Bytes) -> Self {
@@ -118,9 +130,9 @@ impl Json {
     }
 }
 
-pub(crate) fn on_one_line(text: &Bytes) -> Bytes {
-    if memchr::memchr2(b'\n', b'\r', text).is_none() {
-        return text.clone();
+pub(crate) fn on_one_line(text: Bytes) -> Bytes {
+    if memchr::memchr2(b'\n', b'\r', &text).is_none() {
+        return text;
     }
     let mut line = text.to_vec();
     for byte in &mut line {
@@ -194,6 +206,20 @@ mod tests {
         assert_eq!(Json::parse(deep), Err(Malformed::TooDeep));
         let text = format!(r#"{{"a":"{}\"["}}"#, "[".repeat(500));
         assert!(Json::parse(text).is_ok());
+    }
+
+    #[test]
+    fn a_string_is_read_with_and_without_escapes_and_nothing_else_is() {
+        for (text, string) in [
+            (r#""a b""#, Some("a b")),
+            (r#""""#, Some("")),
+            (r#""\u0061\"""#, Some("a\"")),
+            (r#""\\""#, Some("\\")),
+            ("7", None),
+            ("{}", None),
+        ] {
+            assert_eq!(Json::literal(text).decode_str().as_deref(), string, "{text}");
+        }
     }
 
     #[test]

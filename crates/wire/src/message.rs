@@ -87,13 +87,18 @@ impl Message {
             return Err(Malformed::NotRpc("a message is an object"));
         }
         let mut envelope = Object::parse(value)?;
-        if envelope.get_str("jsonrpc").as_deref() != Some("2.0") {
+        if envelope.get("jsonrpc").and_then(Json::plain_str) != Some("2.0")
+            && envelope.get_str("jsonrpc").as_deref() != Some("2.0")
+        {
             return Err(Malformed::NotRpc("`jsonrpc` must be \"2.0\""));
         }
         let id = envelope.remove("id");
         if let Some(method) = envelope.remove("method") {
-            let method = method.decode_str().ok_or(Malformed::NotRpc("`method` must be a string"))?;
-            let method = Method::from(method.as_str());
+            let not_a_string = Malformed::NotRpc("`method` must be a string");
+            let method = match method.plain_str() {
+                Some(plain) => Method::from(plain),
+                None => Method::from(method.decode_str().ok_or(not_a_string)?.as_str()),
+            };
             let params = envelope.remove("params");
             if params.as_ref().is_some_and(|params| !params.is_object()) {
                 return Err(Malformed::NotRpc("`params` must be an object"));
@@ -211,7 +216,7 @@ fn encode_call(id: Option<&Id>, method: &Method, params: Option<&Json>) -> Bytes
         out.put_slice(params.as_bytes());
     }
     out.put_u8(b'}');
-    on_one_line(&out.freeze())
+    on_one_line(out.freeze())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! the same members in the same text. A repeated key is refused here, at every level that the gateway
 //! reads, so that routing and execution cannot see two different names.
 
-use bytes::{BufMut, BytesMut};
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::json::{Json, Malformed, check_utf8, malformed};
 use crate::scan::{Flaw, Scanner};
@@ -12,7 +14,16 @@ use crate::scan::{Flaw, Scanner};
 /// The members of one JSON object, in the writer's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Object {
-    members: Vec<(Box<str>, Json)>,
+    members: Vec<(Key, Json)>,
+}
+
+/// The key of a member.
+#[derive(Clone)]
+enum Key {
+    /// Shared with the text it stands in, in its quotes. Nearly all keys are: they have no escapes.
+    Quoted(Bytes),
+    /// Without quotes and escapes.
+    Plain(Box<str>),
 }
 
 impl Object {
@@ -25,7 +36,7 @@ impl Object {
         check_utf8(whole)?;
         let mut members = Vec::with_capacity(8);
         let read = Scanner::new(whole).object(|name, value| {
-            members.push((key(name)?, Json::unchecked(whole.slice_ref(value))));
+            members.push((Key::read(name, whole)?, Json::unchecked(whole.slice_ref(value))));
             Ok(())
         });
         read.map_err(|flaw| malformed(flaw, whole))?;
@@ -42,7 +53,7 @@ impl Object {
 
     /// Returns the value of `key`.
     pub fn get(&self, key: &str) -> Option<&Json> {
-        self.members.iter().find(|(name, _)| **name == *key).map(|(_, value)| value)
+        self.members.iter().find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
 
     /// Returns the value of `key` if it is a string.
@@ -57,21 +68,21 @@ impl Object {
 
     /// Puts `value` in the place of the member `key`, or appends it.
     pub fn set(&mut self, key: &str, value: Json) {
-        match self.members.iter_mut().find(|(name, _)| **name == *key) {
+        match self.members.iter_mut().find(|(name, _)| name.is(key)) {
             Some((_, old)) => *old = value,
-            None => self.members.push((key.into(), value)),
+            None => self.members.push((Key::Plain(key.into()), value)),
         }
     }
 
     /// Takes the member `key` out.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
-        let at = self.members.iter().position(|(name, _)| **name == *key)?;
+        let at = self.members.iter().position(|(name, _)| name.is(key))?;
         Some(self.members.remove(at).1)
     }
 
     /// Keeps the members for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.members.retain(|(name, _)| keep(name));
+        self.members.retain(|(name, _)| keep(name.as_str()));
     }
 
     /// Whether there are no members.
@@ -81,7 +92,7 @@ impl Object {
 
     /// The members in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
-        self.members.iter().map(|(name, value)| (&**name, value))
+        self.members.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// Appends the object's text to `out`.
@@ -91,7 +102,10 @@ impl Object {
             if at > 0 {
                 out.put_u8(b',');
             }
-            write_str(name, out);
+            match name {
+                Key::Quoted(text) => out.put_slice(text),
+                Key::Plain(name) => write_str(name, out),
+            }
             out.put_u8(b':');
             out.put_slice(value.as_bytes());
         }
@@ -100,7 +114,7 @@ impl Object {
 
     /// Returns the object's text.
     pub fn to_json(&self) -> Json {
-        let room: usize = self.members.iter().map(|(n, v)| n.len() + v.as_bytes().len() + 4).sum();
+        let room: usize = self.members.iter().map(|(n, v)| n.as_bytes().len() + v.as_bytes().len() + 4).sum();
         let mut out = BytesMut::with_capacity(room + 2);
         self.write(&mut out);
         Json::unchecked(out.freeze())
@@ -126,26 +140,56 @@ pub(crate) fn write_str(text: &str, out: &mut BytesMut) {
 ///
 /// A handful of members is compared pairwise; beyond that sorting keeps a hostile object from costing the
 /// square of its size.
-fn repeated(members: &[(Box<str>, Json)]) -> Option<&str> {
+fn repeated(members: &[(Key, Json)]) -> Option<&str> {
     if members.len() <= 16 {
         return members
             .iter()
             .enumerate()
             .find(|(at, (name, _))| members[..*at].iter().any(|(earlier, _)| earlier == name))
-            .map(|(_, (name, _))| &**name);
+            .map(|(_, (name, _))| name.as_str());
     }
-    let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
-    names.sort_unstable();
-    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    let mut names: Vec<&Key> = members.iter().map(|(name, _)| name).collect();
+    names.sort_unstable_by_key(|name| name.as_bytes());
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].as_str())
 }
 
-/// Reads a key, given with its quotes. Nearly none has an escape, and then it stands there as it is.
-fn key(text: &[u8]) -> Result<Box<str>, Flaw> {
-    if memchr::memchr(b'\\', text).is_some() {
-        return serde_json::from_slice(text).map_err(|_| Flaw::Syntax);
+impl Key {
+    /// Reads a key, given with its quotes, of the object `whole`, which is text.
+    fn read(text: &[u8], whole: &Bytes) -> Result<Self, Flaw> {
+        if memchr::memchr(b'\\', text).is_some() {
+            return serde_json::from_slice(text).map(Self::Plain).map_err(|_| Flaw::Syntax);
+        }
+        Ok(Self::Quoted(whole.slice_ref(text)))
     }
-    let plain = text.get(1..text.len() - 1).unwrap_or_default();
-    std::str::from_utf8(plain).map(Box::from).map_err(|_| Flaw::Syntax)
+
+    fn is(&self, key: &str) -> bool {
+        self.as_bytes() == key.as_bytes()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Quoted(text) => text.get(1..text.len() - 1).unwrap_or_default(),
+            Self::Plain(name) => name.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("a key is cut out of text at its quotes")
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(out)
+    }
 }
 
 #[cfg(test)]

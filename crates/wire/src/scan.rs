@@ -28,6 +28,7 @@ pub(crate) struct Scanner<'t> {
 
 /// Looked at in one go within strings.
 const STRIDE: usize = 64;
+const WORD: usize = 8;
 
 impl<'t> Scanner<'t> {
     /// Stands at the start of `text`.
@@ -146,16 +147,7 @@ impl<'t> Scanner<'t> {
     /// Passes the rest of a string, its closing quote too.
     fn string(&mut self) -> Result<(), Flaw> {
         loop {
-            while let Some(stride) = self.text.get(self.at..self.at + STRIDE) {
-                // No early exit: that is what lets the compiler look at many bytes at once.
-                if stride.iter().fold(false, |found, &byte| found | is_special(byte)) {
-                    break;
-                }
-                self.at += STRIDE;
-            }
-            while self.text.get(self.at).is_some_and(|&byte| !is_special(byte)) {
-                self.at += 1;
-            }
+            self.at += plain(&self.text[self.at..]);
             match self.next()? {
                 b'"' => return Ok(()),
                 b'\\' => match self.next()? {
@@ -229,6 +221,41 @@ impl<'t> Scanner<'t> {
         self.at += 1;
         Ok(byte)
     }
+}
+
+/// Length of the plain text at the start of `text`.
+///
+/// Most strings are short, and end within the first words; what is longer is taken in strides.
+fn plain(text: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        for _ in 0..STRIDE / WORD {
+            let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else {
+                let rest = &text[at..];
+                return at + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len());
+            };
+            let found = specials(u64::from_le_bytes(*word));
+            if found != 0 {
+                return at + found.trailing_zeros() as usize / 8;
+            }
+            at += WORD;
+        }
+        // No early exit: that is what lets the compiler look at many bytes at once.
+        while let Some(stride) = text.get(at..at + STRIDE)
+            && !stride.iter().fold(false, |found, &byte| found | is_special(byte))
+        {
+            at += STRIDE;
+        }
+    }
+}
+
+/// Marks special bytes by their highest bits, exactly up to the first of them; beyond it a borrow may mark others.
+fn specials(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    // The classic: a byte below `least` borrows, and one that was high before does not count.
+    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & (ONES << 7)
 }
 
 /// Whether a byte ends a run of plain text in a string: a quote, a backslash, or a raw control character.
@@ -318,6 +345,17 @@ mod tests {
                 let parsed = serde_json::from_slice::<IgnoredAny>(&text).is_ok();
                 prop_assert_eq!(passes(&text), parsed, "{:?}", String::from_utf8_lossy(&text));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn plain_text_ends_at_the_first_special_byte(
+            mut text in prop::collection::vec(any::<u8>().prop_filter("plain", |byte| !is_special(*byte)), 0..200),
+            rest in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            text.extend(rest);
+            prop_assert_eq!(plain(&text), text.iter().position(|&byte| is_special(byte)).unwrap_or(text.len()));
         }
     }
 

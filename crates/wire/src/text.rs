@@ -47,9 +47,9 @@ impl Text {
         if payload.as_bytes().len() <= COPY_BYTES_MAX {
             head.put_slice(payload.as_bytes());
             head.put_slice(tail);
-            return Self::from(on_one_line(&head.freeze()));
+            return Self::from(on_one_line(head.freeze()));
         }
-        Self { head: on_one_line(&head.freeze()), payload: payload.on_one_line(), tail: Bytes::from_static(tail) }
+        Self { head: on_one_line(head.freeze()), payload: payload.on_one_line(), tail: Bytes::from_static(tail) }
     }
 
     /// Whether a payload of this length will be copied: then the head wants room for it.
