@@ -1,8 +1,9 @@
 //! Bounds on label values that come from outside the configuration (S-37).
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use prometheus::IntCounter;
 use trunkline_wire::ServerName;
 
 /// Label value that stands for all names beyond the bound.
@@ -15,31 +16,50 @@ pub(crate) const TOOLS_MAX: usize = 500;
 #[derive(Debug)]
 pub(crate) struct BoundedTools {
     limit: usize,
-    known: Mutex<HashSet<(ServerName, Box<str>)>>,
+    known: Mutex<Known>,
 }
+
+/// Tools by server, each with its counter of successes once there was one, so that a call that succeeds costs two
+/// lookups.
+type Known = HashMap<ServerName, HashMap<Box<str>, Option<IntCounter>>>;
 
 impl BoundedTools {
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, known: Mutex::default() }
     }
 
+    /// Counts a success of `tool`; `resolve` finds the counter for a label.
+    pub(crate) fn succeeded(&self, server: &ServerName, tool: &str, resolve: impl Fn(&str) -> IntCounter) {
+        let mut known = self.known();
+        let counter = known.get_mut(server).and_then(|tools| tools.get_mut(tool));
+        if let Some(counter) = counter {
+            counter.get_or_insert_with(|| resolve(tool)).inc();
+        } else {
+            drop(known);
+            resolve(self.label(server, tool)).inc();
+        }
+    }
+
     /// Returns `tool` if it has, or now gets, a place; else [`OTHER`].
     pub(crate) fn label<'a>(&self, server: &ServerName, tool: &'a str) -> &'a str {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (server.clone(), Box::from(tool));
-        if known.contains(&key) {
+        let mut known = self.known();
+        if known.get(server).is_some_and(|tools| tools.contains_key(tool)) {
             return tool;
         }
-        if known.len() >= self.limit {
+        if known.values().map(HashMap::len).sum::<usize>() >= self.limit {
             return OTHER;
         }
-        known.insert(key);
+        known.entry(server.clone()).or_default().insert(tool.into(), None);
         tool
     }
 
     /// Frees the places of a server.
     pub(crate) fn forget(&self, server: &ServerName) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|(owner, _)| owner != server);
+        self.known().remove(server);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,8 +14,10 @@ mod labels;
 pub mod logs;
 mod process;
 pub mod redact;
+mod rounds;
 mod tasks;
 
 pub use journal::{Journal, Transition};
 pub use metrics::{Metrics, ServerMetrics};
+pub use rounds::Rounds;
 pub use tasks::spawn;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -31,6 +31,9 @@ struct Shared {
     registry: Registry,
     series: Series,
     tools: BoundedTools,
+    /// Tool calls that clients of an era had answered, of `client_requests`: resolved once, at the first.
+    legacy_calls: OnceLock<IntCounter>,
+    modern_calls: OnceLock<IntCounter>,
     /// The state each server is shown in. Held while a state changes and while the series are read, so that
     /// the sum of states of a server is always 1 (reliability 6).
     states: Mutex<HashMap<ServerName, &'static str>>,
@@ -167,7 +170,14 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new_custom(Some("trunkline".into()), None).expect("a prefix that is a name");
         let series = Series::new(&registry);
-        Self(Arc::new(Shared { registry, series, tools: BoundedTools::new(TOOLS_MAX), states: Mutex::default() }))
+        Self(Arc::new(Shared {
+            registry,
+            series,
+            tools: BoundedTools::new(TOOLS_MAX),
+            legacy_calls: OnceLock::new(),
+            modern_calls: OnceLock::new(),
+            states: Mutex::default(),
+        }))
     }
 
     /// Returns everything in Prometheus' text form.
@@ -321,20 +331,28 @@ impl Metrics {
     /// A call of a catalogued tool ended. Names beyond the bound count as `other`; names that are not in the
     /// catalogue must not be given here (S-37).
     pub fn tool_call(&self, server: &ServerName, tool: &str, outcome: &'static str) {
-        let tool = self.0.tools.label(server, tool);
-        self.0.series.tool_calls.with_label_values(&[server.as_str(), tool, outcome]).inc();
+        let counter = |tool: &str| self.0.series.tool_calls.with_label_values(&[server.as_str(), tool, outcome]);
+        if outcome == OK {
+            self.0.tools.succeeded(server, tool, counter);
+        } else {
+            counter(self.0.tools.label(server, tool)).inc();
+        }
     }
 
     // Clients.
 
     /// A client's request was answered with the HTTP status `status`; no method where none could be read.
     pub fn client_request(&self, era: Era, method: Option<&Method>, status: u16) {
-        let era = match era {
-            Era::Legacy => "legacy",
-            Era::Modern => "modern",
+        let (era, calls) = match era {
+            Era::Legacy => ("legacy", &self.0.legacy_calls),
+            Era::Modern => ("modern", &self.0.modern_calls),
         };
-        let method = method.map_or("none", Method::label);
-        self.0.series.client_requests.with_label_values(&[era, method, &status.to_string()]).inc();
+        let resolve = |method| self.0.series.client_requests.with_label_values(&[era, method, &status.to_string()]);
+        match method {
+            Some(call @ Method::ToolsCall) if status == 200 => calls.get_or_init(|| resolve(call.label())).inc(),
+            Some(other) => resolve(other.label()).inc(),
+            None => resolve("none").inc(),
+        }
     }
 
     /// A request or a connection was refused at the door.

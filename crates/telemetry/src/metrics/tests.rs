@@ -74,6 +74,31 @@ fn the_handle_counts_into_the_same_series() {
 }
 
 #[test]
+fn calls_are_counted_by_their_outcome_whether_resolved_before_or_not() {
+    let metrics = Metrics::new();
+    let git = server("git");
+    for outcome in ["ok", "error", "ok", "ok"] {
+        metrics.tool_call(&git, "commit", outcome);
+        metrics.client_request(Era::Legacy, Some(&Method::ToolsCall), 200);
+    }
+    metrics.client_request(Era::Legacy, Some(&Method::ToolsCall), 503);
+    metrics.client_request(Era::Modern, Some(&Method::ToolsCall), 200);
+    let text = metrics.render();
+    for line in [
+        r#"trunkline_tool_calls_total{outcome="ok",server="git",tool="commit"} 3"#,
+        r#"trunkline_tool_calls_total{outcome="error",server="git",tool="commit"} 1"#,
+        r#"trunkline_client_requests_total{era="legacy",method="tools/call",status="200"} 4"#,
+        r#"trunkline_client_requests_total{era="legacy",method="tools/call",status="503"} 1"#,
+        r#"trunkline_client_requests_total{era="modern",method="tools/call",status="200"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    metrics.forget(&git);
+    metrics.tool_call(&git, "commit", "ok");
+    assert!(metrics.render().contains(r#"trunkline_tool_calls_total{outcome="ok",server="git",tool="commit"} 1"#));
+}
+
+#[test]
 fn what_a_peer_named_is_no_label() {
     let metrics = Metrics::new();
     metrics.client_request(Era::Legacy, Some(&Method::from("evil\nname")), 404);
