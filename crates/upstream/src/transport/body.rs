@@ -12,12 +12,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use memmap2::MmapMut;
 use tokio::sync::Semaphore;
 use trunkline_telemetry::redact::{self, Scrubber};
 use trunkline_wire::sse::{Decoder, Event};
 use trunkline_wire::{Budget, Charge};
+
+use super::direct::Answering;
 
 /// As much of a foreign body as is ever shown (S-13).
 const EXCERPT_BYTES: usize = 2 * 1024;
@@ -36,7 +38,7 @@ static DISCARDS: Semaphore = Semaphore::const_new(128);
 #[derive(Debug)]
 pub(crate) enum Body {
     /// From a connection of our own stack.
-    Direct(Incoming),
+    Direct(Answering),
     /// From reqwest.
     Full(reqwest::Body),
 }

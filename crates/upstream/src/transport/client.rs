@@ -5,7 +5,7 @@
 //! long an answer takes: streams are long, and deadlines belong to the call (reliability 11).
 //!
 //! Two stacks stand behind it. Servers on this machine and in the private network, named by number or as `localhost`
-//! and reached by plain HTTP, go straight through hyper: it costs a third of the processor time per call, and no
+//! and reached by plain HTTP, go straight through hyper (`direct.rs`): it costs a third of the processor time per call, and no
 //! trust store is loaded for them. All others go through reqwest, which brings TLS and proxies; its store is loaded
 //! when the first such server is dialled.
 
@@ -17,13 +17,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, LOCATION};
+use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::CertificateError;
 use tower::util::ServiceFn;
 use trunkline_telemetry::redact;
@@ -31,16 +30,11 @@ use url::{Host, Url};
 
 use super::FaultPoint;
 use super::body::Body;
+use super::direct::{Direct, NoAnswer, REST_MAX, RESTING_MAX};
 use super::failure::{Failure, Seen};
 
 /// TLS included (reliability 7).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// An idle connection may have died unseen, and a tool call must not be the one to find out.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-
-/// As many as may be in flight at one server (reliability 7); more would lie idle.
-const POOL_IDLE_MAX: usize = 64;
 
 /// Start and spacing of the probes; after three the connection is dead.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -61,7 +55,7 @@ pub(crate) struct Client(Stack);
 
 #[derive(Debug, Clone)]
 enum Stack {
-    Direct(legacy::Client<HttpConnector<Loopbacks>, Full<Bytes>>),
+    Direct(Direct),
     Full(reqwest::Client),
 }
 
@@ -70,11 +64,17 @@ enum Stack {
 /// that is refused.
 type Loopbacks = ServiceFn<fn(Name) -> std::future::Ready<io::Result<std::array::IntoIter<SocketAddr, 2>>>>;
 
-/// Where requests go, in the two forms that the stacks want.
+/// What connects to servers near by.
+pub(super) type Connector = HttpConnector<Loopbacks>;
+
+/// Where requests go, in the forms that the stacks want.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     url: Url,
     uri: Uri,
+    /// Path and query, as the request line has them.
+    target: Uri,
+    host: HeaderValue,
 }
 
 /// The head of a response, with its body still to come.
@@ -96,8 +96,11 @@ impl Address {
         url.set_username("").ok()?;
         url.set_password(None).ok()?;
         url.set_fragment(None);
-        let uri = url.as_str().parse().ok()?;
-        Some(Self { url, uri })
+        let uri: Uri = url.as_str().parse().ok()?;
+        let target = uri.path_and_query()?.clone().into();
+        let host = uri.host()?;
+        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Some(Self { host: HeaderValue::try_from(host).ok()?, target, uri, url })
     }
 
     /// As a URL, for tests that look at its parts.
@@ -159,7 +162,7 @@ impl Client {
     /// A client for the server at `address`. Reads the trust store, and `ca_file`, if it may have to speak TLS.
     pub(crate) fn new(address: &Address, ca_file: Option<&Path>) -> Result<Self, Failure> {
         if address.url.scheme() == "http" && address.is_near() {
-            return Ok(Self(Stack::Direct(direct())));
+            return Ok(Self(Stack::Direct(Direct::new(connector()))));
         }
         let common = !address.is_near() && ca_file.is_none();
         if let Some(client) = REMOTE.get().filter(|_| common) {
@@ -203,9 +206,13 @@ impl Client {
             Stack::Direct(client) => {
                 let mut request = http::Request::new(Full::new(body));
                 *request.method_mut() = method;
-                *request.uri_mut() = to.uri.clone();
+                *request.uri_mut() = to.target.clone();
                 *request.headers_mut() = headers;
-                let response = client.request(request).await.map_err(|error| failure(&error, to))?;
+                request.headers_mut().entry(HOST).or_insert_with(|| to.host.clone());
+                let response = client.send(&to.uri, request).await.map_err(|error| match error {
+                    NoAnswer::Unreachable(error) => unreachable(&error, to),
+                    NoAnswer::Broke(error) => broke(&error, to),
+                })?;
                 let (head, body) = response.into_parts();
                 Ok(Answer { status: head.status, headers: head.headers, body: Body::Direct(body), moved: None })
             }
@@ -221,7 +228,8 @@ impl Client {
     }
 }
 
-fn direct() -> legacy::Client<HttpConnector<Loopbacks>, Full<Bytes>> {
+/// Connects to servers near by.
+pub(super) fn connector() -> Connector {
     let loopbacks: fn(Name) -> _ = |_name| {
         let both = [(IpAddr::from(Ipv4Addr::LOCALHOST), 0), (IpAddr::from(Ipv6Addr::LOCALHOST), 0)];
         ready(Ok(both.map(SocketAddr::from).into_iter()))
@@ -234,11 +242,7 @@ fn direct() -> legacy::Client<HttpConnector<Loopbacks>, Full<Bytes>> {
     connector.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     #[cfg(target_os = "linux")]
     connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(POOL_IDLE_MAX)
-        .build(connector)
+    connector
 }
 
 fn full(address: &Address, ca_file: Option<&Path>) -> Result<reqwest::Client, Failure> {
@@ -251,8 +255,8 @@ fn full(address: &Address, ca_file: Option<&Path>) -> Result<reqwest::Client, Fa
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_MAX)
+        .pool_idle_timeout(REST_MAX)
+        .pool_max_idle_per_host(RESTING_MAX)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE)
@@ -309,27 +313,37 @@ fn next_hop(method: &Method, from: &Address, answer: &Answer) -> Result<Address,
 
 /// Reads from the chain of causes how far the request got.
 fn failure(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
-    let connecting = find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
-    if let Some(tls) = find::<rustls::Error>(error).filter(|_| connecting) {
+    if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+        unreachable(error, to)
+    } else {
+        broke(error, to)
+    }
+}
+
+/// No connection could be made.
+fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
+    if let Some(tls) = find::<rustls::Error>(error) {
         return Failure::new(FaultPoint::NothingSent, Seen::Tls, tls_text(tls));
     }
-    if connecting {
-        let cause = root(error);
-        let kind = find::<io::Error>(error).map(io::Error::kind);
-        let text = match kind {
-            Some(io::ErrorKind::ConnectionRefused) => {
-                format!("nothing listens at {}; is the server running?", to.tried())
-            }
-            Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
-            // The resolver's error has no type of its own.
-            _ if cause.to_string().starts_with("failed to lookup") => {
-                format!("the name in {} cannot be resolved", to.shown())
-            }
-            _ if cause.to_string().contains("timed out") => format!("no connection to {} within 10 s", to.tried()),
-            _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
-        };
-        return Failure::new(FaultPoint::NothingSent, Seen::Unreachable, text);
-    }
+    let cause = root(error);
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    let text = match kind {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            format!("nothing listens at {}; is the server running?", to.tried())
+        }
+        Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
+        // The resolver's error has no type of its own.
+        _ if cause.to_string().starts_with("failed to lookup") => {
+            format!("the name in {} cannot be resolved", to.shown())
+        }
+        _ if cause.to_string().contains("timed out") => format!("no connection to {} within 10 s", to.tried()),
+        _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
+    };
+    Failure::new(FaultPoint::NothingSent, Seen::Unreachable, text)
+}
+
+/// The connection failed the request.
+fn broke(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
     let broken = find::<hyper::Error>(error);
     if broken.is_some_and(hyper::Error::is_parse) {
         return Failure::new(FaultPoint::Unreadable, Seen::Other, format!("what answers at {} is no HTTP", to.tried()));

@@ -8,6 +8,7 @@
 mod answer;
 pub(crate) mod body;
 pub(crate) mod client;
+mod direct;
 pub(crate) mod failure;
 #[cfg(test)]
 pub(crate) mod fakes;
