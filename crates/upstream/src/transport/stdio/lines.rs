@@ -2,14 +2,17 @@
 //!
 //! Every byte is looked at once. A short line is copied out of the read buffer, so that what keeps the message keeps
 //! nothing else; a long one takes the buffer with it and is never copied. The buffer of a long line is charged to
-//! the budget, and given back with the last clone of the line. A line beyond the bound, or beyond the budget, is
-//! thrown away as it comes in, but for its ends: they show which request it answered.
+//! the budget, and given back with the last clone of the line. One that grows beyond two mebibytes moves into a mapping
+//! of its own, in which there is room for the longest allowed, and is read there: the allocator would double it again
+//! and again, and keep what it was for later. A line beyond the bound, or beyond the budget, is thrown away as it comes
+//! in, but for its ends: they show which request it answered.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use memmap2::{MmapMut, MmapOptions};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 use trunkline_wire::{Budget, Charge};
@@ -22,6 +25,9 @@ const ROOM_BYTES_MIN: usize = 16 * 1024;
 
 /// Longest line that is copied rather than given the buffer.
 const COPY_BYTES_MAX: usize = 32 * 1024;
+
+/// From this size on a line gets memory of its own. A shorter one costs less in the allocator's, which keeps it.
+const MAPPED_BYTES_MIN: usize = 2 * 1024 * 1024;
 
 /// Kept of each end of a line that is thrown away.
 const END_BYTES: usize = 4 * 1024;
@@ -54,7 +60,15 @@ pub(super) struct Lines<R> {
     budget: Budget,
     /// Held for what the buffer holds beyond its usual size.
     charge: Option<Charge>,
+    /// The beginning of a very long line, which stands before what is in the buffer.
+    mapped: Option<Mapped>,
     discarding: Option<Discarding>,
+}
+
+/// A very long line, as far as it was read.
+struct Mapped {
+    memory: MmapMut,
+    filled: usize,
 }
 
 struct Discarding {
@@ -67,7 +81,7 @@ struct Discarding {
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(input: R, line_bytes_max: usize, budget: Budget) -> Self {
         let buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        Self { input, buffer, scanned: 0, line_bytes_max, budget, charge: None, discarding: None }
+        Self { input, buffer, scanned: 0, line_bytes_max, budget, charge: None, mapped: None, discarding: None }
     }
 
     /// Returns the next line, or `None` at the end. A last line without line end is no line: its writer died over it.
@@ -85,7 +99,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// Whether the stream stopped amid a line.
     pub(super) fn amid_a_line(&self) -> bool {
-        !self.buffer.is_empty() || self.discarding.is_some()
+        !self.buffer.is_empty() || self.mapped.is_some() || self.discarding.is_some()
     }
 
     fn take_line(&mut self) -> Option<Line> {
@@ -94,10 +108,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.hold_or_discard();
             return None;
         };
-        let length = self.scanned + found;
+        let buffered = self.scanned + found;
+        let length = self.mapped().len() + buffered;
         self.scanned = 0;
         if self.discarding.is_some() || length > self.line_bytes_max {
-            let discarding = self.discard(length);
+            let discarding = self.discard(buffered);
             self.buffer.advance(1);
             let Discarding { head, tail, bytes, no_room } = discarding;
             return Some(Line::Discarded { head, tail: tail.into(), bytes, no_room });
@@ -107,23 +122,29 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.buffer.advance(length + 1);
             return Some(Line::Whole(line));
         }
-        let mut line = self.buffer.split_to(length + 1);
-        line.truncate(length);
-        // What came in with the end of the line moves to a new buffer: the old one is the line's now.
-        let mut fresh = BytesMut::with_capacity(BUFFER_BYTES);
-        fresh.extend_from_slice(&self.buffer);
-        self.buffer = fresh;
-        Some(Line::Whole(match self.charge.take() {
-            Some(charge) => Bytes::from_owner(Charged { line, _charge: charge }),
-            None => line.freeze(),
+        let line = if let Some(mut mapped) = self.mapped.take() {
+            mapped.push(&self.buffer[..buffered]);
+            self.buffer.advance(buffered + 1);
+            LongLine::Mapped(mapped)
+        } else {
+            let mut line = self.buffer.split_to(buffered + 1);
+            line.truncate(buffered);
+            // What came in with the end of the line moves to a new buffer: the old one is the line's now.
+            self.renew_buffer();
+            LongLine::Buffer(line)
+        };
+        Some(Line::Whole(match (self.charge.take(), line) {
+            (None, LongLine::Buffer(line)) => line.freeze(),
+            (charge, line) => Bytes::from_owner(Charged { line, _charge: charge }),
         }))
     }
 
     /// Decides on the line whose end is not yet there.
     fn hold_or_discard(&mut self) {
-        let length = self.buffer.len();
+        let buffered = self.buffer.len();
+        let length = self.mapped().len() + buffered;
         if self.discarding.is_some() || length > self.line_bytes_max {
-            self.discarding = Some(self.discard(length));
+            self.discarding = Some(self.discard(buffered));
             self.scanned = 0;
             return;
         }
@@ -136,31 +157,59 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             Some(charge) => charge.grow(owed),
             None => self.budget.charge(owed).map(|charge| self.charge = Some(charge)),
         };
-        if charged.is_err() {
-            let discarding = self.discard(length);
+        if charged.is_err() || (length >= MAPPED_BYTES_MIN && self.map().is_err()) {
+            let discarding = self.discard(buffered);
             self.discarding = Some(Discarding { no_room: true, ..discarding });
             self.scanned = 0;
         }
     }
 
-    /// Throws away `length` bytes of the buffer, and its extra room with them.
+    /// Moves what the buffer holds behind what is mapped.
+    fn map(&mut self) -> io::Result<()> {
+        let mapped = match &mut self.mapped {
+            Some(mapped) => mapped,
+            None => self.mapped.insert(Mapped::new(self.line_bytes_max)?),
+        };
+        mapped.push(&self.buffer);
+        self.buffer.clear();
+        self.scanned = 0;
+        if self.buffer.capacity() > BUFFER_BYTES {
+            self.renew_buffer();
+        }
+        Ok(())
+    }
+
+    /// The part of the line that stands before the buffer.
+    fn mapped(&self) -> &[u8] {
+        self.mapped.as_ref().map_or(&[], Mapped::as_ref)
+    }
+
+    /// Throws away `length` bytes of the buffer, what stands before them, and the extra room.
     fn discard(&mut self, length: usize) -> Discarding {
-        let gone = self.buffer.split_to(length);
+        let (before, gone) = (self.mapped.take(), self.buffer.split_to(length));
+        let before = before.as_ref().map_or(&[][..], Mapped::as_ref);
         let mut discarding = self.discarding.take().unwrap_or_else(|| {
-            let head = Bytes::copy_from_slice(&gone[..gone.len().min(END_BYTES)]);
+            let head: Bytes = before.iter().chain(&gone).take(END_BYTES).copied().collect();
             Discarding { head, tail: Vec::new(), bytes: 0, no_room: false }
         });
-        discarding.bytes += gone.len() as u64;
-        discarding.tail.extend_from_slice(&gone[gone.len().saturating_sub(END_BYTES)..]);
+        for part in [before, &gone] {
+            discarding.bytes += part.len() as u64;
+            discarding.tail.extend_from_slice(&part[part.len().saturating_sub(END_BYTES)..]);
+        }
         discarding.tail.drain(..discarding.tail.len().saturating_sub(END_BYTES));
         drop(gone);
         self.charge = None;
         if self.buffer.capacity() > BUFFER_BYTES || self.buffer.capacity() < ROOM_BYTES_MIN {
-            let mut fresh = BytesMut::with_capacity(BUFFER_BYTES);
-            fresh.extend_from_slice(&self.buffer);
-            self.buffer = fresh;
+            self.renew_buffer();
         }
         discarding
+    }
+
+    /// Moves what is buffered to a buffer of the usual size.
+    fn renew_buffer(&mut self) {
+        let mut fresh = BytesMut::with_capacity(BUFFER_BYTES);
+        fresh.extend_from_slice(&self.buffer);
+        self.buffer = fresh;
     }
 
     /// Makes room to read into. A buffer that is full of one line doubles, so that growing costs little.
@@ -171,15 +220,44 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
+impl Mapped {
+    /// Memory for a line of at most `most` bytes. What stays unused of it is never touched, and costs nothing.
+    fn new(most: usize) -> io::Result<Self> {
+        let memory = MmapOptions::new().len(most).no_reserve_swap().map_anon()?;
+        Ok(Self { memory, filled: 0 })
+    }
+
+    /// Adds to the line. Whoever calls has seen to it that it does not grow beyond its bound.
+    fn push(&mut self, bytes: &[u8]) {
+        self.memory[self.filled..][..bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.filled]
+    }
+}
+
+/// Where a long line lies.
+enum LongLine {
+    Buffer(BytesMut),
+    Mapped(Mapped),
+}
+
 /// A long line and what it is charged.
 struct Charged {
-    line: BytesMut,
-    _charge: Charge,
+    line: LongLine,
+    _charge: Option<Charge>,
 }
 
 impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
-        &self.line
+        match &self.line {
+            LongLine::Buffer(line) => line,
+            LongLine::Mapped(line) => line.as_ref(),
+        }
     }
 }
 
@@ -266,6 +344,35 @@ mod tests {
         assert!(head.starts_with(b"{\"id\":7,") && tail.ends_with(b"x}") && tail.len() == END_BYTES);
         assert_eq!((*bytes, *no_room), (300_009, false));
         assert_eq!(text(next), b"next");
+    }
+
+    #[tokio::test]
+    async fn a_very_long_line_beyond_the_bound_leaves_its_ends_too() {
+        let mut long = b"{\"id\":7,".to_vec();
+        long.extend(vec![b'x'; 5 << 20]);
+        long.extend(b"}\nnext\n");
+        let chunks = long.chunks(50_000).map(<[u8]>::to_vec).collect();
+        let got = all(Lines::new(Chunks(chunks), 3 << 20, budget())).await;
+        let [Line::Discarded { head, tail, bytes, .. }, next] = &got[..] else { panic!("{}", got.len()) };
+        assert!(head.starts_with(b"{\"id\":7,xx") && tail.ends_with(b"x}") && tail.len() == END_BYTES);
+        assert_eq!((*bytes, text(next)), ((5 << 20) + 9, &b"next"[..]));
+    }
+
+    #[tokio::test]
+    async fn very_long_lines_come_whole_and_what_follows_them_too() {
+        let sizes = [MAPPED_BYTES_MIN - 1, MAPPED_BYTES_MIN, 3 << 20, 7, 5 << 20, 4_000_000];
+        let lines: Vec<Vec<u8>> =
+            sizes.iter().zip(b'a'..).map(|(size, letter)| [vec![letter; *size], b"\n".to_vec()].concat()).collect();
+        let chunks = lines.concat().chunks(60_007).map(<[u8]>::to_vec).collect();
+        let budget = budget();
+        let mut input = Lines::new(Chunks(chunks), 5 << 20, budget.clone());
+        for line in &lines {
+            let got = poll_fn(|context| input.poll_next(context)).await.expect("readable").expect("a line");
+            assert!(text(&got) == &line[..line.len() - 1], "{} bytes", line.len());
+            assert!(input.buffer.capacity() <= BUFFER_BYTES * 2, "{}", input.buffer.capacity());
+        }
+        assert!(!input.amid_a_line());
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]
