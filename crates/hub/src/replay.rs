@@ -172,6 +172,11 @@ impl Outbox {
         wake(waker);
     }
 
+    /// Wakes nobody until the next look: for a reader that is about to look.
+    pub(crate) fn hush(&self) {
+        self.lock().waker = None;
+    }
+
     /// Returns what came first, for the reader that began with the request; else wakes `context` when it comes.
     pub(crate) fn poll_first(&self, context: &Context<'_>) -> Poll<First> {
         let mut state = self.lock();

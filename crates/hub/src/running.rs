@@ -87,6 +87,8 @@ impl Driver {
     /// Waits for what the request comes to first.
     pub(crate) async fn first(&self) -> First {
         std::future::poll_fn(|context| {
+            // Nobody else reads yet, and what the work brings is looked for right behind it.
+            self.0.outbox.hush();
             self.0.go_on(context);
             self.0.outbox.poll_first(context)
         })
