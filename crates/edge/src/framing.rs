@@ -55,14 +55,17 @@ impl Framing {
 
     fn end_line(&mut self) {
         let kept = &mut self.line[..self.length.min(PREFIX_BYTES)];
-        kept.make_ascii_lowercase();
         match (kept as &[u8], &self.place) {
             ([] | [b'\r'], Place::Before) => {}
             ([] | [b'\r'], _) => self.place = Place::Behind,
             (_, _) => self.place = Place::Within,
         }
-        self.sized |= kept.starts_with(b"content-length:");
-        self.coded |= kept.starts_with(b"transfer-encoding:");
+        // Most lines are told by their first letter.
+        if matches!(kept, [b'c' | b'C' | b't' | b'T', ..]) {
+            kept.make_ascii_lowercase();
+            self.sized |= kept.starts_with(b"content-length:");
+            self.coded |= kept.starts_with(b"transfer-encoding:");
+        }
         self.length = 0;
     }
 }

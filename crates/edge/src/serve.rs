@@ -20,16 +20,17 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use trunkline_telemetry::Rounds;
 
 use crate::body::{Body, Phase};
-use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, IDLE_TIMEOUT, LAST_WORDS, READ_BYTES_MAX};
+use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, LAST_WORDS, READ_BYTES_MAX};
 use crate::listen::{Listeners, OwnerSocket};
 use crate::peer::Peer;
 use crate::reply::{closing, plain};
@@ -176,26 +177,27 @@ where
     });
     let mut served = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            // The library's clock runs between requests too; `Watched` has the shorter one for the head.
-            .header_read_timeout(IDLE_TIMEOUT)
+            // `Watched` has the clocks for the head and for the time between requests.
+            .header_read_timeout(None)
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(READ_BYTES_MAX)
             .serve_connection(io, service)
     );
+    // The library and the answer it asks for wake each other.
+    let mut rounds = Rounds::default();
     tokio::select! {
         biased;
         () = edge.soft.cancelled() => {}
-        ended = served.as_mut() => return note(ended),
+        ended = rounds.drive(served.as_mut()) => return note(ended),
     }
     served.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
-        ended = served.as_mut() => return note(ended),
+        ended = rounds.drive(served.as_mut()) => return note(ended),
         () = edge.hard.cancelled() => {}
     }
     // Streams see the token themselves and write their last event; whoever does not read it is cut.
-    if let Ok(ended) = timeout(LAST_WORDS, served).await {
+    if let Ok(ended) = timeout(LAST_WORDS, rounds.drive(served)).await {
         note(ended);
     }
 }

@@ -1,12 +1,14 @@
-//! [`Watched`]: a connection's bytes, with the two clocks that the HTTP library does not have.
+//! [`Watched`]: a connection's bytes, with the three clocks that the HTTP library does not have, or has for a price.
 //!
 //! *The head's clock.* The library's one timer bounds the silence before a head and the head itself alike.
 //! A kept-alive connection may rest for 75 s, but a head that has begun, and the first one on a fresh
 //! connection (S-23: silent sockets and halves of an HTTP/2 preface included), must be complete within 10 s.
+//! *The clock of rest.* It counts those 75 s. The library would allot and cancel a timer with each request; this one
+//! runs on through them, and only when it ends asks whether the connection has rested all the while.
 //! *The writer's clock.* A reader that takes no byte for 30 s is cut; while it stalls, nothing is
 //! pulled from the stream behind it, so what it costs is what lies in the socket.
 //!
-//! It also lets [`Framing`] look at each head. Both clocks end as an I/O error, which closes the connection. A timer exists only while one is needed.
+//! It also lets [`Framing`] look at each head. All clocks end as an I/O error, which closes the connection.
 
 use std::future::Future;
 use std::io;
@@ -16,11 +18,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::body::Phase;
 use crate::framing::Framing;
-use crate::limits::{HEAD_TIMEOUT, STALL_TIMEOUT};
+use crate::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT, STALL_TIMEOUT};
 
 /// A socket under watch.
 pub(crate) struct Watched<S> {
@@ -30,17 +32,30 @@ pub(crate) struct Watched<S> {
     head: Option<u32>,
     framing: Framing,
     head_clock: Option<Pin<Box<Sleep>>>,
+    /// When the connection has rested for too long; `None` while a request is open.
+    rest_end: Option<Instant>,
+    rest_clock: Option<Pin<Box<Sleep>>>,
     write_clock: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     /// Watches `inner`. The clock of the first head runs from the first poll.
     pub(crate) fn new(inner: S, phase: Arc<Phase>) -> Self {
-        Self { inner, phase, head: Some(0), framing: Framing::default(), head_clock: None, write_clock: None }
+        Self {
+            inner,
+            phase,
+            head: Some(0),
+            framing: Framing::default(),
+            head_clock: None,
+            rest_end: None,
+            rest_clock: None,
+            write_clock: None,
+        }
     }
 
     /// The first bytes after a response open the next head; later ones do not restart its clock.
     fn read_head(&mut self, bytes: &[u8]) {
+        self.rest_end = None;
         let heads = self.phase.heads();
         if self.head != Some(heads) {
             self.head = Some(heads);
@@ -53,14 +68,31 @@ impl<S> Watched<S> {
         }
     }
 
-    /// The peer has sent nothing for now: fails if it owes us the rest of a head for too long.
-    fn poll_head_clock(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.head != Some(self.phase.heads()) {
-            self.head = None;
-            self.head_clock = None;
+    /// The peer has sent nothing for now: fails if it owes us the rest of a head for too long, or has nothing to say.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.head == Some(self.phase.heads()) {
+            return poll_clock(&mut self.head_clock, HEAD_TIMEOUT, cx, "the request's head took too long");
+        }
+        self.head = None;
+        self.head_clock = None;
+        self.poll_rest(cx)
+    }
+
+    /// Fails when no request has been open for too long.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.phase.is_busy() {
+            self.rest_end = None;
             return Poll::Pending;
         }
-        poll_clock(&mut self.head_clock, HEAD_TIMEOUT, cx, "the request's head took too long")
+        let end = *self.rest_end.get_or_insert_with(|| Instant::now() + IDLE_TIMEOUT);
+        let clock = self.rest_clock.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        loop {
+            ready!(clock.as_mut().poll(cx));
+            if clock.deadline() >= end {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")));
+            }
+            clock.as_mut().reset(end);
+        }
     }
 
     fn wrote<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -96,7 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 }
                 Poll::Ready(outcome)
             }
-            Poll::Pending => this.poll_head_clock(cx),
+            Poll::Pending => this.poll_silence(cx),
         }
     }
 }
@@ -122,7 +154,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.inner).poll_flush(cx);
-        self.wrote(cx, outcome)
+        ready!(self.wrote(cx, outcome))?;
+        // The library flushes when a response is complete, and does not read again before something comes.
+        if self.head != Some(self.phase.heads())
+            && let Poll::Ready(Err(error)) = self.poll_rest(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
