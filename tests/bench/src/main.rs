@@ -47,6 +47,12 @@ struct Options {
     /// Measures only the sections whose name has this in it: small, large, lists, memory.
     #[arg(long)]
     only: Option<String>,
+    /// Measures the small calls with these numbers of clients instead, for example `--clients 1,32`.
+    #[arg(long, value_delimiter = ',', default_values_t = CLIENTS)]
+    clients: Vec<usize>,
+    /// Measures only the contenders whose label has one of these in it, for example `--contenders bare,http`.
+    #[arg(long, value_delimiter = ',')]
+    contenders: Vec<String>,
     /// Hidden: be the bare proxy in front of this address.
     #[arg(long, hide = true)]
     proxy_to: Option<SocketAddr>,
@@ -115,9 +121,13 @@ async fn take_turns(
     bytes: usize,
     body: impl Fn(&Contender) -> Bytes,
 ) -> Result<Vec<Row>, Failure> {
+    let is_wanted = |label: &str| {
+        options.contenders.is_empty() || options.contenders.iter().any(|part| label.contains(part.as_str()))
+    };
+    let contenders: Vec<&Contender> = contenders.iter().filter(|contender| is_wanted(contender.label)).collect();
     let mut found: Vec<Vec<(Measured, f64)>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..options.rounds {
-        for (contender, found) in contenders.iter().zip(&mut found) {
+        for (&contender, found) in contenders.iter().zip(&mut found) {
             let before = contender.pid.map(process::cpu_seconds);
             let time = Duration::from_millis(options.millis);
             let measured = load::run(contender.address, clients, time, &body(contender), bytes).await;
@@ -150,7 +160,7 @@ async fn small_calls(options: &Options, report: &mut Report) -> Result<(), Failu
         Contender { label: "trunkline, stdio", address: daemon.address, tool: "stdio__size", pid: Some(daemon.pid()) },
         Contender { label: "trunkline, sse", address: daemon.address, tool: "sse__size", pid: Some(daemon.pid()) },
     ];
-    for clients in CLIENTS {
+    for &clients in &options.clients {
         let rows = take_turns(options, &contenders, clients, 1024, |contender| call(contender.tool, 1024)).await?;
         report.section(format!("tools/call, 1 KiB result, {clients} clients"), rows);
     }
