@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use trunkline_wire::ServerName;
 use url::Url;
 
-use crate::clients::{EnvVar, ServerFile, TransportFile};
+use crate::clients::{EnvVar, EraFile, ServerFile, TransportFile};
 use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
@@ -59,7 +59,8 @@ pub(crate) fn servers(
         if let (Ok(name), Some(connect)) = (name, connect) {
             let enabled = file.enabled.unwrap_or(true);
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
-            servers.push((name, Server { enabled, connect, declared, tuning, expose, problem, secrets }));
+            let era = file.era.and_then(EraFile::fixed);
+            servers.push((name, Server { enabled, connect, era, declared, tuning, expose, problem, secrets }));
         }
     }
     servers
@@ -196,6 +197,9 @@ impl Block<'_, '_> {
                 HttpTransport::Auto
             }
         };
+        if transport == HttpTransport::Sse && file.era == Some(EraFile::Modern) {
+            self.error("era", "modern servers are reached by streamable HTTP, and `transport` says sse");
+        }
         let url = self.url(url, listen);
         let (bearer, bearer_source) = self.bearer();
         let headers = self.headers(bearer.is_some() || bearer_source.is_some());

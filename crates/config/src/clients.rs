@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use trunkline_wire::Era;
 
 use crate::findings::Findings;
 use crate::tuning::ServerLimits;
@@ -78,8 +79,8 @@ pub(crate) struct ServerFile {
     pub(crate) start: Option<String>,
     /// After how many idle seconds it is stopped. This version has 0 only: never.
     pub(crate) idle_stop_sec: Option<f64>,
-    /// Which protocol era it speaks. This version has `auto` and `legacy`.
-    pub(crate) era: Option<String>,
+    /// Which era of the protocol it speaks. The default finds out at the first connection.
+    pub(crate) era: Option<EraFile>,
     /// Whether its hints about tools are believed. This version has false only.
     pub(crate) trust_annotations: Option<bool>,
     /// Directories it is told when it asks for roots: paths, or `file://` URIs. Default none: it may not ask.
@@ -177,6 +178,29 @@ impl TransportFile {
     }
 }
 
+/// Which era of the protocol a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EraFile {
+    /// Found out at the first connection.
+    Auto,
+    /// Opened by `initialize`: revisions up to 2025-11-25.
+    Legacy,
+    /// Stateless: 2026-07-28.
+    Modern,
+}
+
+impl EraFile {
+    /// The era, if it is not to be found out.
+    pub(crate) fn fixed(self) -> Option<Era> {
+        match self {
+            Self::Auto => None,
+            Self::Legacy => Some(Era::Legacy),
+            Self::Modern => Some(Era::Modern),
+        }
+    }
+}
+
 impl ServerFile {
     /// Reports keys that have no effect, and refuses settings this version does not have.
     pub(crate) fn check_vocabulary(&self, name: &str, findings: &mut Findings<'_>) {
@@ -215,7 +239,6 @@ impl ServerFile {
         };
         only("sharing", self.sharing.as_deref(), &["shared"]);
         only("start", self.start.as_deref(), &["eager"]);
-        only("era", self.era.as_deref(), &["auto", "legacy"]);
         only("pin", self.pin.as_deref(), &["off"]);
         only("trust_annotations", self.trust_annotations.map(|on| if on { "true" } else { "false" }), &["false"]);
         only("idle_stop_sec", self.idle_stop_sec.map(|time| if time == 0.0 { "0" } else { "other" }), &["0"]);

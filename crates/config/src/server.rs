@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use trunkline_wire::Era;
 use url::Url;
 
 use crate::expose::Expose;
@@ -20,6 +21,8 @@ pub struct Server {
     pub enabled: bool,
     /// How to reach it.
     pub connect: Connect,
+    /// Which era it speaks. `None`: found out at the first connection (mcp-protocol 4.5, 4.6).
+    pub era: Option<Era>,
     /// What it is told at the handshake that it may ask.
     pub declared: Declared,
     /// Timeouts and limits.
@@ -41,6 +44,7 @@ impl Server {
         Self {
             enabled: true,
             connect,
+            era: None,
             declared: Declared::default(),
             tuning: Tuning::default(),
             expose: Expose::default(),

@@ -247,12 +247,12 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
          trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true",
     );
     let text = "[auth]\ntokens = []\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"lazy\"\n\
-                era = \"modern\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = 60\nroots = [\"http://x\"]\nstale_keep_sec = 1";
+                era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = 60\nroots = [\"http://x\"]\nstale_keep_sec = 1";
     assert_snapshot!(errors(text), @r"
     config.toml:1: auth: not supported by this version
     config.toml:5: mcp_servers.a.sharing: not supported by this version, which has only: shared
     config.toml:6: mcp_servers.a.start: not supported by this version, which has only: eager
-    config.toml:7: mcp_servers.a.era: not supported by this version, which has only: auto, legacy
+    config.toml:7: mcp_servers.a.era: must be one of: auto, legacy, modern
     config.toml:8: mcp_servers.a.pin: not supported by this version, which has only: off
     config.toml:9: mcp_servers.a.trust_annotations: not supported by this version, which has only: false
     config.toml:10: mcp_servers.a.idle_stop_sec: not supported by this version, which has only: 0

@@ -12,6 +12,8 @@
 
 mod script;
 
+mod modern;
+
 mod duplex;
 mod faults;
 mod server;

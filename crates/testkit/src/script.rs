@@ -11,12 +11,15 @@ use bytes::{Bytes, BytesMut};
 use trunkline_wire::{Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, code};
 
 use crate::faults::{Deed, Fault};
+use crate::modern::{self, Listens};
 
 /// What a fake server has and how it behaves.
 #[derive(Debug, Clone)]
 pub struct Script {
     /// `serverInfo.name`.
     pub name: String,
+    /// Whether it is of 2026-07-28: no handshake, an envelope in each request, `resultType` in each result.
+    pub modern: bool,
     /// The revision it answers `initialize` with; `None` agrees to what is wanted.
     pub revision: Option<String>,
     /// Its instructions.
@@ -43,6 +46,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             name: "fake".into(),
+            modern: false,
             revision: None,
             instructions: None,
             tools: vec![tool("echo")],
@@ -53,6 +57,26 @@ impl Default for Script {
             capabilities: None,
             faults: Vec::new(),
         }
+    }
+}
+
+impl Script {
+    /// Its capabilities, as JSON text.
+    pub(crate) fn declared(&self) -> String {
+        if let Some(capabilities) = &self.capabilities {
+            return capabilities.clone();
+        }
+        let mut parts = vec![r#""logging":{},"completions":{}"#];
+        if !self.tools.is_empty() {
+            parts.push(r#""tools":{"listChanged":true}"#);
+        }
+        if !self.prompts.is_empty() {
+            parts.push(r#""prompts":{"listChanged":true}"#);
+        }
+        if !self.resources.is_empty() || !self.templates.is_empty() {
+            parts.push(r#""resources":{"listChanged":true,"subscribe":true}"#);
+        }
+        format!("{{{}}}", parts.join(","))
     }
 }
 
@@ -106,6 +130,7 @@ pub struct Scripted {
     held: Vec<Request>,
     cancelled: HashSet<Bytes>,
     next_ask: u64,
+    listens: Listens,
 }
 
 impl Scripted {
@@ -118,6 +143,7 @@ impl Scripted {
             held: Vec::new(),
             cancelled: HashSet::new(),
             next_ask: 0,
+            listens: Listens::default(),
         }
     }
 
@@ -134,8 +160,14 @@ impl Scripted {
     /// Takes one message and returns what to do about it.
     pub fn react(&mut self, message: &Message) -> Vec<Act> {
         match message {
+            Message::Request(request) if self.script.modern && request.method == Method::SubscriptionsListen => {
+                self.listens.accept(request)
+            }
             Message::Request(request) => self.answer(request),
-            Message::Notification(notice) if notice.method == Method::Cancelled => self.cancel(notice),
+            Message::Notification(notice) if notice.method == Method::Cancelled => {
+                self.listens.cancel(notice);
+                self.cancel(notice)
+            }
             Message::Notification(_) => Vec::new(),
             Message::Response(response) => self.told(response),
         }
@@ -204,28 +236,39 @@ impl Scripted {
 
     fn outcome(&mut self, request: &Request) -> Result<Json, Json> {
         let params = request.params().map_err(|_| invalid("params are no object"))?;
+        if self.script.modern {
+            if let Some(outcome) = modern::opening(&self.script, &request.method, &params) {
+                return outcome;
+            }
+            self.initialized = true;
+            return self.known(request, &params).map(|result| modern::stamped(&request.method, &result));
+        }
         if !self.initialized && !matches!(request.method, Method::Initialize | Method::Ping) {
             // What the Python SDK says, the strictest of them.
             return Err(invalid("Received request before initialization was complete"));
         }
+        self.known(request, &params)
+    }
+
+    fn known(&mut self, request: &Request, params: &Object) -> Result<Json, Json> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "a legacy server knows these and no others")]
         match &request.method {
-            Method::Initialize => Ok(self.initialize(&params)),
+            Method::Initialize => Ok(self.initialize(params)),
             Method::Ping | Method::LoggingSetLevel | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
                 Ok(Json::literal("{}"))
             }
-            Method::ToolsList => self.page("tools", &self.script.tools, &params),
-            Method::PromptsList => self.page("prompts", &self.script.prompts, &params),
-            Method::ResourcesList => self.page("resources", &self.script.resources, &params),
-            Method::ResourcesTemplatesList => self.page("resourceTemplates", &self.script.templates, &params),
+            Method::ToolsList => self.page("tools", &self.script.tools, params),
+            Method::PromptsList => self.page("prompts", &self.script.prompts, params),
+            Method::ResourcesList => self.page("resources", &self.script.resources, params),
+            Method::ResourcesTemplatesList => self.page("resourceTemplates", &self.script.templates, params),
             Method::ToolsCall => {
-                known(&self.script.tools, "name", &params, "Unknown tool")?;
+                known(&self.script.tools, "name", params, "Unknown tool")?;
                 let arguments = params.get("arguments").map_or(Json::literal("{}"), Json::clone);
                 let text = String::from_utf8_lossy(arguments.as_bytes()).into_owned();
-                Ok(content(&text, Some(&params)))
+                Ok(content(&text, Some(params)))
             }
             Method::PromptsGet => {
-                known(&self.script.prompts, "name", &params, "Unknown prompt")?;
+                known(&self.script.prompts, "name", params, "Unknown prompt")?;
                 let messages = r#"[{"role":"user","content":{"type":"text","text":"a prompt"}}]"#;
                 Ok(object(&[("messages", Json::literal(messages)), ("echo", params.to_json())]))
             }
@@ -251,7 +294,7 @@ impl Scripted {
         let info = format!(r#"{{"name":{},"version":"1.0"}}"#, quoted(&self.script.name));
         let mut result: Object = [
             ("protocolVersion", Json::from(revision.as_str())),
-            ("capabilities", Json::trusted(self.capabilities())),
+            ("capabilities", Json::trusted(self.script.declared())),
             ("serverInfo", Json::trusted(info)),
         ]
         .into_iter()
@@ -260,23 +303,6 @@ impl Scripted {
             result.set("instructions", Json::from(instructions.as_str()));
         }
         result.to_json()
-    }
-
-    fn capabilities(&self) -> String {
-        if let Some(capabilities) = &self.script.capabilities {
-            return capabilities.clone();
-        }
-        let mut parts = vec![r#""logging":{},"completions":{}"#];
-        if !self.script.tools.is_empty() {
-            parts.push(r#""tools":{"listChanged":true}"#);
-        }
-        if !self.script.prompts.is_empty() {
-            parts.push(r#""prompts":{"listChanged":true}"#);
-        }
-        if !self.script.resources.is_empty() || !self.script.templates.is_empty() {
-            parts.push(r#""resources":{"listChanged":true,"subscribe":true}"#);
-        }
-        format!("{{{}}}", parts.join(","))
     }
 
     fn page(&self, key: &str, entries: &[String], params: &Object) -> Result<Json, Json> {

@@ -15,6 +15,7 @@ use trunkline_testkit::{Handle, serve};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Response, Revision, ServerName};
 
 use crate::call::{Ask, CallerFacts};
+use crate::dial::Order;
 use crate::environment::{Environment, GuardProgram, ServerNotice};
 use crate::error::DialError;
 use crate::fleet::Fleet;
@@ -200,13 +201,7 @@ impl Pipes {
 }
 
 impl Dialer for Pipes {
-    fn dial<'a>(
-        &'a self,
-        _name: &'a ServerName,
-        _server: &'a Server,
-        _first_start: bool,
-        environment: &'a Environment,
-    ) -> BoxFuture<'a, Result<Dialed, DialError>> {
+    fn dial<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Dialed, DialError>> {
         Box::pin(async move {
             self.dials.send_modify(|dials| *dials += 1);
             let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -216,7 +211,7 @@ impl Dialer for Pipes {
                 Some(Plan::Serve(script)) => script,
                 None => self.script.clone(),
             };
-            let (dialed, server) = connect(script, environment).await;
+            let (dialed, server) = connect(script, order.environment).await;
             self.servers().push(server);
             Ok(dialed)
         })

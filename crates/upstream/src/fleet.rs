@@ -10,7 +10,7 @@ use trunkline_config::Server;
 use trunkline_telemetry::spawn;
 use trunkline_wire::ServerName;
 
-use crate::dial;
+use crate::dial::{self, Order};
 use crate::environment::Environment;
 use crate::error::DialError;
 use crate::handle::Upstream;
@@ -101,13 +101,7 @@ async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationTok
 struct Ladder;
 
 impl Dialer for Ladder {
-    fn dial<'a>(
-        &'a self,
-        name: &'a ServerName,
-        server: &'a Server,
-        first_start: bool,
-        environment: &'a Environment,
-    ) -> BoxFuture<'a, Result<Dialed, DialError>> {
-        Box::pin(dial::dial(name, server, first_start, environment))
+    fn dial<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Dialed, DialError>> {
+        Box::pin(dial::dial(order))
     }
 }

@@ -16,6 +16,7 @@ use trunkline_wire::{Json, Method, Object, Outcome, ServerName};
 
 use crate::call::{Ask, Call, CallEvent, CallerFacts};
 use crate::environment::{Environment, LogLevel};
+use crate::era::Memory;
 use crate::error::{CallError, CallErrorKind};
 use crate::limits::{READY_WAIT, SUBSCRIPTIONS_MAX};
 use crate::offer::Offer;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) ever_ready: AtomicBool,
     /// Connections made after the first.
     pub(crate) restarts: AtomicU64,
+    /// Which era it was found to speak (mcp-protocol 4.8).
+    pub(crate) era: Mutex<Memory>,
     wishes: Mutex<Wishes>,
 }
 
@@ -93,6 +96,7 @@ impl Upstream {
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
+            era: Mutex::default(),
             wishes: Mutex::default(),
             name,
             server,

@@ -1,5 +1,5 @@
 //! The legacy handshake, the same over all three transports (mcp-protocol 4.11): `initialize`, its answer, and
-//! `notifications/initialized`.
+//! `notifications/initialized`. And [`Handshake`], what a server said of itself, in either era (see `discover.rs`).
 //!
 //! The transport differs only in where the answer comes from, so [`finish`] takes what sending `initialize` gave.
 //! Pings of the server are answered meanwhile; its other requests are refused, since nobody is there yet to answer
@@ -14,14 +14,15 @@ use trunkline_wire::{
     Era, Id, Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, code,
 };
 
+use crate::envelope::CLIENT_INFO;
 use crate::questions;
 use crate::transport::failure::Failure;
 use crate::transport::{FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
 
-/// The result of `initialize`.
+/// What a server said of itself when the connection was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Handshake {
-    /// The agreed revision, one of the four with a handshake.
+    /// The agreed revision.
     pub(crate) revision: Revision,
     /// `serverInfo`, as sent.
     pub(crate) identity: Option<Json>,
@@ -40,12 +41,18 @@ pub(crate) enum Missed {
     Unsent(SendError),
     /// The stream of the answer ended before it, with this text.
     Ended(String),
+    /// The answer came and could not be read, with this text.
+    Garbled(String),
     /// The server refused, but knows a revision that we know too.
     OtherRevision(Revision),
     /// The server refused: code and message.
     Refused(i64, String),
     /// The server wants a revision that we do not speak.
     UnknownRevision(String),
+    /// The server refused `initialize` as modern servers do, naming these revisions: it is to be asked anew.
+    ModernOnly(String),
+    /// The configuration says that the server is modern, and it is not; what it did instead.
+    NotModern(String),
     /// The answer is none.
     Unreadable(String),
 }
@@ -55,10 +62,7 @@ pub(crate) fn initialize(id: u64, revision: Revision, declared: &Declared) -> Ou
     let params: Object = [
         ("protocolVersion", Json::from(revision.as_str())),
         ("capabilities", questions::declaration(declared)),
-        (
-            "clientInfo",
-            Json::literal(concat!(r#"{"name":"trunkline","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#)),
-        ),
+        ("clientInfo", Json::literal(CLIENT_INFO)),
     ]
     .into_iter()
     .collect();
@@ -78,9 +82,14 @@ pub(crate) async fn finish(
         Sent::Reply(Message::Request(_) | Message::Notification(_)) => {
             return Err(Missed::Unreadable("answered `initialize` with a message of its own".to_owned()));
         }
-        Sent::OnOwnStream(mut stream) => answer(transport, &mut stream, id).await?,
-        Sent::OnSharedStream => answer(transport, shared, id).await?,
+        Sent::OnOwnStream(mut stream) => answer(transport, &mut stream, id, &mut None).await?,
+        Sent::OnSharedStream => answer(transport, shared, id, &mut None).await?,
     };
+    complete(transport, response).await
+}
+
+/// Completes the handshake with the answer to `initialize`.
+pub(crate) async fn complete(transport: &dyn Transport, response: Response) -> Result<Handshake, Missed> {
     let handshake = match response.outcome {
         Ok(result) => read(&result)?,
         Err(error) => return Err(refusal(&error)),
@@ -97,8 +106,13 @@ pub(crate) async fn finish(
     Ok(handshake)
 }
 
-/// Reads `stream` up to the answer to the request `id`.
-async fn answer(transport: &dyn Transport, stream: &mut MessageStream, id: u64) -> Result<Response, Missed> {
+/// Reads `stream` up to the answer to the request `id`; the last answer to another one goes into `other`.
+pub(crate) async fn answer(
+    transport: &dyn Transport,
+    stream: &mut MessageStream,
+    id: u64,
+    other: &mut Option<Response>,
+) -> Result<Response, Missed> {
     let mut seen = None;
     while let Some(next) = stream.next().await {
         match next {
@@ -110,16 +124,22 @@ async fn answer(transport: &dyn Transport, stream: &mut MessageStream, id: u64) 
                 let reply = Outgoing { text: reply(request), request: None, method };
                 transport.send(reply).await.map_err(Missed::Unsent)?;
             }
-            Ok(Message::Response(_) | Message::Notification(_)) => {}
+            Ok(Message::Response(response)) => *other = Some(response),
+            Ok(Message::Notification(_)) => {}
             // A line that is no message, on a stream that goes on: noise of a launcher, perhaps.
             Err(broken) if broken.fault == FaultPoint::Unreadable && broken.request.is_none() => {
                 seen = Some(broken.text);
+            }
+            Err(broken) if broken.fault == FaultPoint::Unreadable => {
+                if broken.request == Some(id) {
+                    return Err(Missed::Garbled(broken.text));
+                }
             }
             Err(broken) => return Err(Missed::Ended(broken.text)),
         }
     }
     Err(seen.map_or_else(
-        || Missed::Ended("closed the connection before it answered `initialize`".to_owned()),
+        || Missed::Ended("the connection was closed before an answer came".to_owned()),
         Missed::Unreadable,
     ))
 }
@@ -169,6 +189,9 @@ fn refusal(error: &Json) -> Missed {
     let common = supported.iter().filter_map(|text| Revision::parse(text)).filter(|found| found.era() == Era::Legacy);
     match common.max() {
         Some(revision) => Missed::OtherRevision(revision),
+        None if refusal.code == code::UNSUPPORTED_PROTOCOL_VERSION => {
+            Missed::ModernOnly(redact::printable(&supported.join(", "), 200))
+        }
         None if !supported.is_empty() => Missed::UnknownRevision(redact::printable(&supported.join(", "), 200)),
         None => Missed::Refused(refusal.code, redact::printable(&refusal.message, 500)),
     }
@@ -197,7 +220,9 @@ mod tests {
         let error = literal(r#"{"code":-32602,"message":"no","data":{"supported":["2024-11-05","2025-03-26","x"]}}"#);
         assert_eq!(refusal(&error), Missed::OtherRevision(Revision::V2025_03_26));
         let modern = literal(r#"{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}"#);
-        assert_eq!(refusal(&modern), Missed::UnknownRevision("2026-07-28".to_owned()));
+        assert_eq!(refusal(&modern), Missed::ModernOnly("2026-07-28".to_owned()));
+        let foreign = literal(r#"{"code":-32602,"message":"no","data":{"supported":["2031-01-01"]}}"#);
+        assert_eq!(refusal(&foreign), Missed::UnknownRevision("2031-01-01".to_owned()));
         assert_eq!(refusal(&literal(r#"{"code":-1,"message":"no"}"#)), Missed::Refused(-1, "no".to_owned()));
     }
 

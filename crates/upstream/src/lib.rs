@@ -30,7 +30,10 @@ mod backoff;
 mod call;
 mod deadline;
 mod dial;
+mod discover;
+mod envelope;
 mod environment;
+mod era;
 mod error;
 #[cfg(test)]
 mod fakes;

@@ -45,6 +45,9 @@ pub(crate) const FIRST_START: Duration = Duration::from_mins(2);
 /// Longest later start, and the handshake over HTTP (reliability 6).
 pub(crate) const LATER_START: Duration = Duration::from_secs(30);
 
+/// How long a child may be silent on `server/discover` before it is sent `initialize` as well.
+pub(crate) const DISCOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Wait between a supervisor's panic and its restart.
 pub(crate) const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
 

@@ -12,14 +12,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Server};
+use trunkline_config::Connect;
 use trunkline_wire::{Json, Method, Object, ServerName};
 
 use crate::backoff::Luck;
-use crate::environment::Environment;
+use crate::dial::Order;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{DIAL_SLACK, FIRST_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
+use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
 use crate::link::Link;
 use crate::lists::Lists;
 use crate::offer::Kinds;
@@ -31,13 +31,7 @@ use crate::transport::{Broken, Dialed, FaultPoint};
 /// How connections come about: the ladder of `dial.rs`, or a fake in tests.
 pub(crate) trait Dialer: Send + Sync + 'static {
     /// Opens a connection. Dropping the future gives the attempt up and leaves nothing behind.
-    fn dial<'a>(
-        &'a self,
-        name: &'a ServerName,
-        server: &'a Server,
-        first_start: bool,
-        environment: &'a Environment,
-    ) -> BoxFuture<'a, Result<Dialed, DialError>>;
+    fn dial<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Dialed, DialError>>;
 }
 
 /// Work under way, at most one of each kind.
@@ -383,9 +377,15 @@ fn dial(shared: Arc<Shared>, dialer: Arc<dyn Dialer>) -> BoxFuture<'static, Resu
         if let Some(problem) = &server.problem {
             return Err(DialError::new(DialErrorKind::Config, problem.clone()));
         }
-        let first = !shared.ever_ready.load(Ordering::Relaxed);
-        let limit = server.tuning.startup_timeout.unwrap_or(FIRST_START) + DIAL_SLACK;
-        let dialing = dialer.dial(&shared.name, server, first, &shared.environment);
+        let first_start = !shared.ever_ready.load(Ordering::Relaxed);
+        // A child may be started twice, each time within its own limit.
+        let (first, second) = match server.tuning.startup_timeout {
+            Some(limit) => (limit, limit),
+            None => (FIRST_START, LATER_START),
+        };
+        let limit = first + second + DIAL_SLACK;
+        let (name, environment, memory) = (&shared.name, &shared.environment, &shared.era);
+        let dialing = dialer.dial(Order { name, server, first_start, environment, memory });
         tokio::time::timeout(limit, dialing).await.unwrap_or_else(|_| {
             let text = format!("no connection within {} s", limit.as_secs());
             Err(DialError::new(DialErrorKind::Timeout, text))

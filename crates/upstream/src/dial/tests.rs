@@ -1,14 +1,27 @@
 //! One server per rung of the ladder, and the sentences that people read.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
-use trunkline_config::Secret;
+use trunkline_config::{Http, HttpTransport as Wanted, Secret};
+use trunkline_wire::Era;
 
 use super::*;
-use crate::error::Disposition;
+use crate::error::{DialErrorKind, Disposition};
 use crate::transport::fakes::{
-    Fake, Got, dial, environment, event, events, json_reply, live_events, nobody, raw, reply, server,
-    server_with_token, sound, status, welcome,
+    self, Fake, Got, dial, dial_remembering, discovered, environment, event, events, json_reply, live_events, nobody,
+    raw, reply, sound, status, welcome,
 };
+
+/// A server whose era is to be found out.
+fn server(url: &url::Url, transport: Wanted) -> Server {
+    Server { era: None, ..fakes::server(url, transport) }
+}
+
+fn server_with_token(url: &url::Url, transport: Wanted, token: &str) -> Server {
+    Server { era: None, ..fakes::server_with_token(url, transport, token) }
+}
 
 async fn error_of(server: &Server) -> DialError {
     dial(server).await.err().expect("no connection")
@@ -43,20 +56,33 @@ async fn legacy_pair(path: &'static str, refusal: u16) -> (Fake, url::Url) {
 }
 
 #[tokio::test]
-async fn streamable_http_is_found_with_the_first_request() {
-    let fake = sound(|got| async move { json_reply(&got.result(json!({}))) }).await;
-    let dialed = dial(&server(&fake.url, Wanted::Auto)).await.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((dialed.transport.facts().kind, dialed.next_id), ("http", 2));
-    assert_eq!(fake.asked(), ["initialize", "notifications/initialized"]);
+async fn a_modern_server_is_found_with_the_first_request() {
+    let fake = fakes::modern(|_| async { status(500) }).await;
+    for wanted in [Wanted::Auto, Wanted::Http] {
+        let dialed = dial(&server(&fake.url, wanted)).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((dialed.handshake.revision, dialed.next_id), (Revision::V2026_07_28, 2));
+        assert!(dialed.handshake.identity.is_some());
+    }
+    assert_eq!(fake.asked(), ["server/discover"; 2]);
 }
 
 #[tokio::test]
-async fn a_refused_post_leads_to_the_legacy_pair() {
+async fn g61_a_server_that_refuses_the_probe_is_greeted_without_a_trace_of_it() {
+    let fake = sound(|got| async move { json_reply(&got.result(json!({}))) }).await;
+    let dialed = dial(&server(&fake.url, Wanted::Auto)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((dialed.transport.facts().kind, dialed.next_id), ("http", 2));
+    assert_eq!(fake.asked(), ["server/discover", "initialize", "notifications/initialized"]);
+    assert_eq!(fake.seen()[1].header("mcp-protocol-version"), None);
+    assert_eq!(fake.seen()[2].header("mcp-protocol-version"), Some("2025-11-25"));
+}
+
+#[tokio::test]
+async fn g60_a_refused_post_leads_to_the_legacy_pair() {
     for refusal in [400, 404, 405, 406, 410, 415, 422, 501] {
         let (fake, url) = legacy_pair("/events", refusal).await;
         let dialed = dial(&server(&url, Wanted::Auto)).await.unwrap_or_else(|error| panic!("{refusal}: {error}"));
         assert_eq!(dialed.transport.facts().kind, "sse");
-        assert_eq!(fake.asked()[..3], ["initialize", "GET", "initialize"]);
+        assert_eq!(fake.asked()[..4], ["server/discover", "initialize", "GET", "initialize"]);
     }
 }
 
@@ -74,12 +100,12 @@ async fn a_url_that_ends_in_sse_is_tried_as_such_first() {
 }
 
 #[tokio::test]
-async fn what_proves_nothing_never_leads_to_sse() {
+async fn g59_what_proves_nothing_leads_nowhere() {
     for code in [429, 500, 502, 503, 504] {
         let fake = Fake::new(move |_| async move { status(code) }).await;
         let error = error_of(&server(&fake.url, Wanted::Auto)).await;
         assert_eq!((error.kind, error.disposition()), (DialErrorKind::Http(code), Disposition::Backoff), "{code}");
-        assert_eq!(fake.asked(), ["initialize"], "{code}");
+        assert_eq!(fake.asked(), ["server/discover"], "{code}");
     }
 }
 
@@ -95,7 +121,7 @@ async fn where_neither_transport_is_found_the_answer_to_the_post_is_told() {
     let error = error_of(&server(&fake.url, Wanted::Auto)).await;
     assert_eq!((error.kind, error.disposition()), (DialErrorKind::Http(404), Disposition::Misconfigured));
     assert!(error.text.contains("`url`") && error.text.contains("[mcp_servers.fake]"), "{error}");
-    assert_eq!(fake.asked(), ["initialize", "GET"]);
+    assert_eq!(fake.asked(), ["server/discover", "initialize", "GET"]);
 }
 
 #[tokio::test]
@@ -108,7 +134,7 @@ async fn a_get_that_meets_a_busy_server_is_told_instead() {
 async fn an_explicit_transport_is_the_only_one_tried() {
     let (fake, url) = legacy_pair("/events", 405).await;
     assert_eq!(error_of(&server(&url, Wanted::Http)).await.kind, DialErrorKind::Http(405));
-    assert_eq!(fake.asked(), ["initialize"]);
+    assert_eq!(fake.asked(), ["server/discover", "initialize"]);
     let fake = sound(|_| async { status(500) }).await;
     assert_eq!(error_of(&server(&fake.url, Wanted::Sse)).await.kind, DialErrorKind::Http(405));
     assert_eq!(fake.asked(), ["GET"]);
@@ -138,7 +164,7 @@ async fn a_refused_credential_names_the_key_to_set() {
         header.headers = vec![("Authorization".to_owned(), Secret::new("Basic x"))];
         let header = error_of(&Server::new(Connect::Http(header))).await;
         assert!(header.text.contains("`http_headers` was sent and refused"), "{header}");
-        assert_eq!(fake.asked(), ["initialize"; 3]);
+        assert_eq!(fake.asked(), ["server/discover"; 3], "G-59");
     }
 }
 
@@ -181,7 +207,7 @@ async fn a_revision_from_elsewhere_is_not_a_connection() {
     let error = error_of(&server(&fake.url, Wanted::Auto)).await;
     assert_eq!((error.kind, error.disposition()), (DialErrorKind::Revision, Disposition::Misconfigured));
     assert!(error.text.contains("2031-01-01"), "{error}");
-    assert_eq!(fake.asked(), ["initialize"], "not initialized, and not asked as SSE");
+    assert_eq!(fake.asked(), ["server/discover", "initialize"], "not initialized, and not asked as SSE");
 }
 
 #[tokio::test]
@@ -226,6 +252,7 @@ async fn a_server_that_hangs_is_given_up_with_the_key_that_raises_the_limit() {
     let error = error_of(&server).await;
     assert_eq!(error.kind, DialErrorKind::Timeout);
     assert!(error.text.contains("within 0.05 s") && error.text.contains("`startup_timeout_sec`"), "{error}");
+    assert!(error.text.contains("`server/discover`") && error.text.contains("era = \"legacy\""), "{error}");
 }
 
 #[tokio::test]
@@ -257,6 +284,101 @@ async fn a_child_that_is_not_there_is_no_connection() {
     let name = ServerName::new("fake").expect("a name");
     let stdio = trunkline_config::Stdio::new("/nonexistent/server", []);
     let server = Server::new(Connect::Stdio(stdio));
-    let error = super::dial(&name, &server, true, &environment(trunkline_config::Limits::default())).await.err();
+    let (environment, memory) = (environment(trunkline_config::Limits::default()), Mutex::default());
+    let order = Order { name: &name, server: &server, first_start: true, environment: &environment, memory: &memory };
+    let error = super::dial(order).await.err();
     assert!(error.expect("no connection").text.contains("/nonexistent/server"));
+}
+
+/// A server that answers the probe as `probe` says and `initialize` as a sound one.
+async fn probed(probe: impl Fn(&Got) -> axum::response::Response + Clone + Send + Sync + 'static) -> Fake {
+    Fake::new(move |got| {
+        let answer = match got.asks() {
+            "server/discover" => probe(&got),
+            "initialize" => json_reply(&welcome(&got)),
+            _ => status(202),
+        };
+        async move { answer }
+    })
+    .await
+}
+
+fn error(got: &Got, code: i64, supported: &[&str]) -> serde_json::Value {
+    let data = json!({"supported": supported});
+    json!({"jsonrpc": "2.0", "id": got.body["id"], "error": {"code": code, "message": "no", "data": data}})
+}
+
+#[tokio::test]
+async fn a_refusal_that_names_our_revision_is_modern_and_is_asked_once_more() {
+    let refused = |code| {
+        move |got: &Got| {
+            let body = error(got, code, &["2026-07-28"]);
+            reply(400, &[("content-type", "application/json")], body.to_string())
+        }
+    };
+    let fake = probed(refused(-32022)).await;
+    let told = error_of(&server(&fake.url, Wanted::Auto)).await;
+    assert_eq!((told.kind, fake.asked().len()), (DialErrorKind::Revision, 2), "{told}");
+    assert_eq!(fake.asked(), ["server/discover"; 2]);
+
+    let fake = probed(refused(-32020)).await;
+    assert!(dial(&server(&fake.url, Wanted::Auto)).await.is_ok(), "`initialize` as a last resort");
+    assert_eq!(fake.asked()[..3], ["server/discover", "server/discover", "initialize"]);
+}
+
+#[tokio::test]
+async fn g59_a_message_under_a_status_that_proves_nothing_is_not_read_as_evidence() {
+    for code in [401, 403, 429, 503] {
+        let fake = probed(move |got| reply(code, &[], error(got, -32601, &[]).to_string())).await;
+        assert!(dial(&server(&fake.url, Wanted::Auto)).await.is_err(), "{code}");
+        assert_eq!(fake.asked(), ["server/discover"], "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_legacy_server_is_probed_once() {
+    let fake = probed(|_| status(404)).await;
+    let memory = Mutex::default();
+    for _ in 0..2 {
+        assert!(dial_remembering(&server(&fake.url, Wanted::Auto), &memory).await.is_ok());
+    }
+    assert_eq!(fake.asked().iter().filter(|asked| *asked == "server/discover").count(), 1);
+
+    let (fake, url) = legacy_pair("/events", 404).await;
+    let memory = Mutex::default();
+    for _ in 0..2 {
+        assert!(dial_remembering(&server(&url, Wanted::Auto), &memory).await.is_ok());
+    }
+    let again: Vec<String> = fake.asked().into_iter().filter(|asked| asked != "notifications/initialized").collect();
+    assert_eq!(again, ["server/discover", "initialize", "GET", "initialize", "GET", "initialize"]);
+}
+
+#[tokio::test]
+async fn what_was_remembered_and_does_not_hold_is_found_out_anew() {
+    let memory: Mutex<Memory> = Mutex::default();
+    memory.lock().expect("sound").legacy(Way::Initialize, Instant::now());
+    let fake = fakes::modern(|_| async { status(500) }).await;
+    let dialed = dial_remembering(&server(&fake.url, Wanted::Auto), &memory).await;
+    assert_eq!(dialed.expect("a connection").handshake.revision, Revision::V2026_07_28);
+    assert_eq!(fake.asked(), ["initialize", "server/discover"]);
+
+    let refusing = Fake::new(|got| async move {
+        match got.asks() {
+            "server/discover" => json_reply(&discovered(&got)),
+            _ => json_reply(&error(&got, -32022, &["2026-07-28"])),
+        }
+    })
+    .await;
+    memory.lock().expect("sound").legacy(Way::Initialize, Instant::now());
+    assert!(dial_remembering(&server(&refusing.url, Wanted::Auto), &memory).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_be_modern_is_not_tried_otherwise() {
+    let fake = sound(|_| async { status(500) }).await;
+    let must = Server { era: Some(Era::Modern), ..server(&fake.url, Wanted::Auto) };
+    let told = error_of(&must).await;
+    assert_eq!(told.kind, DialErrorKind::Revision);
+    assert!(told.text.contains("`era` in [mcp_servers.fake]") && told.text.contains("405"), "{told}");
+    assert_eq!(fake.asked(), ["server/discover"]);
 }

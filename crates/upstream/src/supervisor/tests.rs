@@ -3,6 +3,8 @@
 use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, prompt, tool};
 
+use trunkline_config::Server;
+
 use super::*;
 use crate::environment::LogLevel;
 use crate::fakes::{Plan, World, config};

@@ -1,4 +1,4 @@
-//! The stream on which a POST is answered, and how it is resumed (mcp-protocol 4.3).
+//! How a POST is answered: as one JSON body, or on a stream, and how that is resumed (mcp-protocol 4.3).
 //!
 //! A server may close the stream at any time and leave it to us to come back: then a GET that names the last event
 //! id continues it, after the wait that the server asked for. Every event that comes resets the count of failures;
@@ -11,11 +11,14 @@ use std::time::Duration;
 use async_stream::stream;
 use tokio::time::sleep;
 use trunkline_wire::sse::Event;
-use trunkline_wire::{Id, Message};
+use trunkline_wire::{Id, Message, parse_batch};
 
-use super::body::{Body, BodyError, Events};
+use super::body::{self, Body, BodyError, Bounds, Events};
+use super::client::Answer;
+use super::failure::{Failure, Seen};
 use super::http::Connection;
-use super::{Broken, FaultPoint, MessageStream};
+use super::peer::{Peer, said};
+use super::{Broken, FaultPoint, MessageStream, Sent};
 
 /// Attempts in a row that may bring nothing.
 pub(super) const FAILURES_MAX: u32 = 3;
@@ -62,11 +65,16 @@ pub(super) fn is_message(event: &Event) -> bool {
     !event.data.is_empty() && event.event.as_deref().is_none_or(|kind| kind == "message")
 }
 
-/// The messages on the stream that answers `request`, up to and with the answer.
-pub(super) fn answer_stream(connection: Arc<Connection>, body: Body, request: u64) -> MessageStream {
+/// The messages on the stream that answers `request`, up to and with the answer. `source`: where it can be resumed.
+pub(super) fn answer_stream(
+    bounds: Bounds,
+    source: Option<Arc<Connection>>,
+    body: Body,
+    request: u64,
+) -> MessageStream {
     Box::pin(stream! {
         let mut cursor = Cursor::default();
-        let mut events = Events::new(body, connection.peer.bounds.clone());
+        let mut events = Events::new(body, bounds.clone());
         // Why the answer may be among what we could not read.
         let mut unreadable = None;
         loop {
@@ -97,8 +105,8 @@ pub(super) fn answer_stream(connection: Arc<Connection>, body: Body, request: u6
                 yield Err(broken(FaultPoint::Unreadable, text, request));
                 return;
             }
-            match resume(&connection, &mut cursor).await {
-                Ok(body) => events = Events::new(body, connection.peer.bounds.clone()),
+            match resume(source.as_deref(), &mut cursor).await {
+                Ok(body) => events = Events::new(body, bounds.clone()),
                 Err(text) => {
                     yield Err(broken(FaultPoint::BrokenMidway, text, request));
                     return;
@@ -109,8 +117,8 @@ pub(super) fn answer_stream(connection: Arc<Connection>, body: Body, request: u6
 }
 
 /// Opens the stream again behind the last event. Fails with what was seen when that is of no use.
-async fn resume(connection: &Connection, cursor: &mut Cursor) -> Result<Body, String> {
-    let Some(last) = cursor.last_event_id.clone() else {
+async fn resume(source: Option<&Connection>, cursor: &mut Cursor) -> Result<Body, String> {
+    let (Some(connection), Some(last)) = (source, cursor.last_event_id.clone()) else {
         return Err("the stream of the answer ended without it".to_owned());
     };
     loop {
@@ -137,6 +145,54 @@ async fn resume(connection: &Connection, cursor: &mut Cursor) -> Result<Body, St
             },
         }
     }
+}
+
+/// Reads an answer that is one JSON body.
+pub(super) async fn json_answer(peer: &Peer, body: Body, request: u64) -> Result<Sent, Failure> {
+    let text = body.collect(&peer.bounds).await.map_err(|error| body_failure(&error))?;
+    if let Some(members) = parse_batch(&text) {
+        // A server of 2025-03-26 may answer so; its members come one by one.
+        let members: Vec<_> = members.into_iter().flatten().filter_map(Result::ok).map(Ok).collect();
+        return Ok(Sent::OnOwnStream(Box::pin(futures_util::stream::iter(members))));
+    }
+    let unreadable = |what: &str| {
+        let text = format!("{what}: {}", body::excerpt(&text, &peer.scrubber));
+        Failure::new(FaultPoint::Unreadable, Seen::Other, text)
+    };
+    if text.is_empty() {
+        return Err(Failure::new(FaultPoint::Unreadable, Seen::Other, "answered a request with an empty body"));
+    }
+    match Message::parse(&text) {
+        Ok(Message::Response(mut response)) => {
+            match &response.id {
+                Some(id) if id.minted() == Some(request) => {}
+                // The server could not read our id, or did not try: the answer to this POST it is.
+                None if response.outcome.is_err() => response.id = Some(Id::from(request)),
+                None | Some(_) => return Err(unreadable("answered another request than the one sent")),
+            }
+            Ok(Sent::Reply(Message::Response(response)))
+        }
+        Ok(Message::Request(_) | Message::Notification(_)) => Err(unreadable("answered a request with another")),
+        Err(malformed) => Err(unreadable(&format!("answered with what is no message, {malformed}"))),
+    }
+}
+
+/// What it means that a request was accepted with neither JSON nor a stream.
+pub(super) async fn without_answer(peer: &Peer, answer: Answer) -> Failure {
+    let what = match answer.status.as_u16() {
+        202 | 204 => format!("answered a request with {}, which holds no answer", answer.status),
+        _ => format!("answered with {} instead of JSON or a stream of events", said(&answer.headers)),
+    };
+    peer.unreadable(&what, answer.body).await
+}
+
+/// What it means for a request that the body of its answer cannot be read.
+fn body_failure(error: &BodyError) -> Failure {
+    let point = match error {
+        BodyError::Broke => FaultPoint::BrokenMidway,
+        BodyError::TooLarge(_) | BodyError::NoRoom => FaultPoint::Unreadable,
+    };
+    Failure::new(point, Seen::Other, error.to_string())
 }
 
 fn answers(message: &Message, request: u64) -> bool {

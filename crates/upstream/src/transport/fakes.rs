@@ -16,11 +16,12 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use trunkline_config::{Connect, Http, HttpTransport, Limits, Secret, Server};
 use trunkline_telemetry::{Journal, Metrics};
-use trunkline_wire::{Budget, Message, ServerName};
+use trunkline_wire::{Budget, Era, Message, ServerName};
 use url::Url;
 
 use super::{Broken, Dialed, MessageStream, Outgoing, SendError, Sent};
 use crate::environment::{Environment, GuardProgram};
+use crate::era::Memory;
 use crate::error::DialError;
 
 /// A request as a fake saw it.
@@ -162,6 +163,36 @@ where
     .await
 }
 
+/// What a modern server answers to `server/discover`.
+pub(crate) fn discovered(got: &Got) -> Value {
+    got.result(json!({
+        "resultType": "complete",
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": {"tools": {}},
+        "ttlMs": 0,
+        "cacheScope": "private",
+        "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "fake", "version": "1"}},
+    }))
+}
+
+/// A modern server; `tools/call` is answered by `call`.
+pub(crate) async fn modern<F>(call: impl Fn(Got) -> F + Clone + Send + Sync + 'static) -> Fake
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    Fake::new(move |got| {
+        let call = call.clone();
+        async move {
+            match got.asks() {
+                "server/discover" => json_reply(&discovered(&got)),
+                "tools/call" => call(got).await,
+                _ => status(405),
+            }
+        }
+    })
+    .await
+}
+
 pub(crate) fn status(code: u16) -> Response {
     reply(code, &[], Body::empty())
 }
@@ -203,8 +234,10 @@ pub(crate) fn event(message: &Value) -> String {
     format!("event: message\ndata: {message}\n\n")
 }
 
+/// A server that is said to be of the legacy era: most tests are about a transport, and not about finding it.
 pub(crate) fn server(url: &Url, transport: HttpTransport) -> Server {
-    Server::new(Connect::Http(Http { transport, ..Http::new(url.clone()) }))
+    let connect = Connect::Http(Http { transport, ..Http::new(url.clone()) });
+    Server { era: Some(Era::Legacy), ..Server::new(connect) }
 }
 
 /// The same with a bearer token, which is a secret.
@@ -215,7 +248,7 @@ pub(crate) fn server_with_token(url: &Url, transport: HttpTransport, token: &str
         bearer_source: Some("FAKE_TOKEN".to_owned()),
         ..Http::new(url.clone())
     };
-    Server { secrets: vec![Secret::new(token)], ..Server::new(Connect::Http(http)) }
+    Server { era: Some(Era::Legacy), secrets: vec![Secret::new(token)], ..Server::new(Connect::Http(http)) }
 }
 
 pub(crate) fn environment(limits: Limits) -> Environment {
@@ -235,8 +268,18 @@ pub(crate) async fn dial(server: &Server) -> Result<Dialed, DialError> {
 }
 
 pub(crate) async fn dial_within(server: &Server, limits: Limits) -> Result<Dialed, DialError> {
-    let name = ServerName::new("fake").expect("a name");
-    crate::dial::dial(&name, server, false, &environment(limits)).await
+    dial_order(server, limits, &Mutex::default()).await
+}
+
+/// Dials with what earlier dials showed.
+pub(crate) async fn dial_remembering(server: &Server, memory: &Mutex<Memory>) -> Result<Dialed, DialError> {
+    dial_order(server, Limits::default(), memory).await
+}
+
+async fn dial_order(server: &Server, limits: Limits, memory: &Mutex<Memory>) -> Result<Dialed, DialError> {
+    let (name, environment) = (ServerName::new("fake").expect("a name"), environment(limits));
+    let order = crate::dial::Order { name: &name, server, first_start: false, environment: &environment, memory };
+    crate::dial::dial(order).await
 }
 
 /// Dials by one transport, which must succeed.

@@ -15,14 +15,14 @@ use futures_util::future::BoxFuture;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use trunkline_wire::{Id, Message, Method, Revision, parse_batch};
+use trunkline_wire::{Message, Method, Revision};
 
-use super::answer::answer_stream;
-use super::body::{self, Body, BodyError, Kind};
+use super::answer::{answer_stream, json_answer, without_answer};
+use super::body::{self, Body, Kind};
 use super::client::{Address, Answer};
-use super::failure::{Failure, Seen};
+use super::failure::Failure;
 use super::listen::{GetStream, listen};
-use super::peer::{MCP_PROTOCOL_VERSION, Peer, said};
+use super::peer::{MCP_PROTOCOL_VERSION, Peer};
 use super::{Facts, FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
 
 /// Names the session, on every request of any verb once the server gave one.
@@ -95,15 +95,12 @@ impl HttpTransport {
             connection.open(&answer);
         }
         match body::kind(&answer.headers) {
-            Kind::Events => Ok(Sent::OnOwnStream(answer_stream(Arc::clone(connection), answer.body, request))),
-            Kind::Json => connection.json(answer.body, request).await,
-            Kind::Other => {
-                let what = match answer.status.as_u16() {
-                    202 | 204 => format!("answered a request with {}, which holds no answer", answer.status),
-                    _ => format!("answered with {} instead of JSON or a stream of events", said(&answer.headers)),
-                };
-                Err(connection.peer.unreadable(&what, answer.body).await)
+            Kind::Events => {
+                let (bounds, source) = (connection.peer.bounds.clone(), Some(Arc::clone(connection)));
+                Ok(Sent::OnOwnStream(answer_stream(bounds, source, answer.body, request)))
             }
+            Kind::Json => json_answer(&connection.peer, answer.body, request).await,
+            Kind::Other => Err(without_answer(&connection.peer, answer).await),
         }
     }
 }
@@ -182,45 +179,6 @@ impl Connection {
         }
         headers
     }
-
-    /// Reads an answer that is one JSON body.
-    async fn json(&self, body: Body, request: u64) -> Result<Sent, Failure> {
-        let text = body.collect(&self.peer.bounds).await.map_err(|error| body_failure(&error))?;
-        if let Some(members) = parse_batch(&text) {
-            // A server of 2025-03-26 may answer so; its members come one by one.
-            let members: Vec<_> = members.into_iter().flatten().filter_map(Result::ok).map(Ok).collect();
-            return Ok(Sent::OnOwnStream(Box::pin(futures_util::stream::iter(members))));
-        }
-        let unreadable = |what: &str| {
-            let text = format!("{what}: {}", body::excerpt(&text, &self.peer.scrubber));
-            Failure::new(FaultPoint::Unreadable, Seen::Other, text)
-        };
-        if text.is_empty() {
-            return Err(Failure::new(FaultPoint::Unreadable, Seen::Other, "answered a request with an empty body"));
-        }
-        match Message::parse(&text) {
-            Ok(Message::Response(mut response)) => {
-                match &response.id {
-                    Some(id) if id.minted() == Some(request) => {}
-                    // The server could not read our id, or did not try: the answer to this POST it is.
-                    None if response.outcome.is_err() => response.id = Some(Id::from(request)),
-                    None | Some(_) => return Err(unreadable("answered another request than the one sent")),
-                }
-                Ok(Sent::Reply(Message::Response(response)))
-            }
-            Ok(Message::Request(_) | Message::Notification(_)) => Err(unreadable("answered a request with another")),
-            Err(malformed) => Err(unreadable(&format!("answered with what is no message, {malformed}"))),
-        }
-    }
-}
-
-/// What it means for a request that the body of its answer cannot be read.
-fn body_failure(error: &BodyError) -> Failure {
-    let point = match error {
-        BodyError::Broke => FaultPoint::BrokenMidway,
-        BodyError::TooLarge(_) | BodyError::NoRoom => FaultPoint::Unreadable,
-    };
-    Failure::new(point, Seen::Other, error.to_string())
 }
 
 #[cfg(test)]

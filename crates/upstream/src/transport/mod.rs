@@ -1,4 +1,5 @@
-//! The one seam between a live connection and the three ways it may be carried: stdio, HTTP+SSE, streamable HTTP.
+//! The one seam between a live connection and the ways it may be carried: stdio, HTTP+SSE, streamable HTTP of
+//! either era.
 //!
 //! A transport moves single JSON-RPC messages and says, where the fact is known, how far a failed one got
 //! ([`FaultPoint`]). It allots no ids, matches no answers, retries no call and knows no state machine: that is
@@ -14,6 +15,7 @@ pub(crate) mod failure;
 pub(crate) mod fakes;
 pub(crate) mod http;
 mod listen;
+pub(crate) mod modern;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod sse;

@@ -75,8 +75,14 @@ impl Peer {
 
     /// What a status other than 2xx means.
     pub(crate) async fn refusal(&self, answer: Answer, in_session: bool) -> Failure {
+        self.look_at_refusal(answer, in_session).await.1
+    }
+
+    /// The same, with as much of the body as may hold a JSON-RPC error.
+    pub(crate) async fn look_at_refusal(&self, answer: Answer, in_session: bool) -> (Bytes, Failure) {
         let seen = answer.body.peek(ERROR_BODY_BYTES).await;
-        verdict(answer.status, &answer.headers, &body::excerpt(&seen, &self.scrubber), in_session)
+        let verdict = verdict(answer.status, &answer.headers, &body::excerpt(&seen, &self.scrubber), in_session);
+        (seen, verdict)
     }
 
     /// The same, for a request whose error may stand in the body: then that is the answer, whatever the status
@@ -87,8 +93,7 @@ impl Peer {
         request: Option<u64>,
         in_session: bool,
     ) -> Result<Response, Failure> {
-        let seen = answer.body.peek(ERROR_BODY_BYTES).await;
-        let verdict = verdict(answer.status, &answer.headers, &body::excerpt(&seen, &self.scrubber), in_session);
+        let (seen, verdict) = self.look_at_refusal(answer, in_session).await;
         let answers = |response: &Response| response.id.as_ref().and_then(trunkline_wire::Id::minted) == request;
         match Message::parse(&seen) {
             // A lost session is lost even if the error about it bears our id.
