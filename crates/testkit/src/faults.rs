@@ -18,6 +18,7 @@ pub(crate) enum Deed {
     Silent,
     Slow(Duration),
     Error(&'static str),
+    Result(&'static str),
     LinesBefore(Bytes),
     HalfLineThenExit,
     ExitUnanswered,
@@ -64,6 +65,11 @@ impl Fault {
     /// Answers with this JSON-RPC error object.
     pub fn error(method: &'static str, error: &'static str) -> Self {
         Self::on(method, Deed::Error(error))
+    }
+
+    /// Answers with this result.
+    pub fn result(method: &'static str, result: &'static str) -> Self {
+        Self::on(method, Deed::Result(result))
     }
 
     /// Prints what is no message, before the answer. Add the line ends.

@@ -184,6 +184,7 @@ impl Scripted {
             Deed::Silent => Vec::new(),
             Deed::Slow(delay) => vec![Act::Wait(delay), reply],
             Deed::Error(error) => vec![Act::Send(Response::error(Some(id), Json::literal(error)).encode())],
+            Deed::Result(result) => vec![Act::Send(Response::result(id, Json::literal(result)).encode())],
             Deed::LinesBefore(lines) => vec![Act::Raw(lines), reply],
             Deed::HalfLineThenExit => vec![Act::Raw(half(&reply)), Act::Exit],
             Deed::ExitUnanswered => vec![Act::Exit],

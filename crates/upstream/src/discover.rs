@@ -28,7 +28,7 @@ pub(crate) fn request(id: u64, revision: Revision) -> Outgoing {
     let mut params = Object::new();
     envelope::stamp(&mut params, revision, Json::literal("{}"), None);
     let request = Request { id: Id::from(id), method: Method::Discover, params: Some(params.to_json()) };
-    Outgoing { text: request.encode(), request: Some(id), method: Method::Discover }
+    Outgoing::new(request.encode(), Some(id), Method::Discover)
 }
 
 impl Observed {

@@ -16,6 +16,7 @@ use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Response, Revisi
 
 use crate::call::{Ask, CallerFacts};
 use crate::dial::Order;
+use crate::discover::{self, Observed};
 use crate::environment::{Environment, GuardProgram, ServerNotice};
 use crate::error::DialError;
 use crate::fleet::Fleet;
@@ -75,14 +76,21 @@ pub(crate) fn config() -> Server {
     Server::new(Connect::Stdio(Stdio::new("server", [])))
 }
 
-/// Connects to a scripted server and shakes hands.
+/// Connects to a scripted server of either era and opens it.
 pub(crate) async fn connect(script: Script, environment: &Environment) -> (Dialed, Handle) {
     let (here, there) = pipes(65_536);
+    let modern = script.modern;
     let server = serve(script, there);
     let (transport, mut shared) = stdio::over(&name(), here.reader, here.writer, environment);
-    let sent =
-        transport.send(handshake::initialize(1, Revision::NEWEST_LEGACY, &Declared::default())).await.expect("sent");
-    let handshake = handshake::finish(&*transport, &mut shared, sent, 1).await.expect("a handshake");
+    let handshake = if modern {
+        transport.send(discover::request(1, Revision::V2026_07_28)).await.expect("sent");
+        let answer = handshake::answer(&*transport, &mut shared, 1, &mut None).await.expect("an answer");
+        Observed::answer(&answer).handshake(Revision::V2026_07_28)
+    } else {
+        let initialize = handshake::initialize(1, Revision::NEWEST_LEGACY, &Declared::default());
+        let sent = transport.send(initialize).await.expect("sent");
+        handshake::finish(&*transport, &mut shared, sent, 1).await.expect("a handshake")
+    };
     (Dialed { transport, shared, handshake, next_id: 2 }, server)
 }
 
@@ -125,9 +133,18 @@ pub(crate) fn canned(
     capabilities: &'static str,
     answers: impl IntoIterator<Item = Result<&'static str, FaultPoint>>,
 ) -> (Arc<Link>, Arc<Canned>) {
+    canned_by(Revision::NEWEST_LEGACY, capabilities, answers)
+}
+
+/// The same by this revision.
+pub(crate) fn canned_by(
+    revision: Revision,
+    capabilities: &'static str,
+    answers: impl IntoIterator<Item = Result<&'static str, FaultPoint>>,
+) -> (Arc<Link>, Arc<Canned>) {
     let transport = Arc::new(Canned { answers: Mutex::new(answers.into_iter().collect()), ..Canned::default() });
     let handshake = Handshake {
-        revision: Revision::NEWEST_LEGACY,
+        revision,
         identity: None,
         capabilities: Object::parse(&Json::literal(capabilities)).expect("an object"),
         instructions: None,

@@ -36,15 +36,20 @@ impl Flight {
         Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, working: false })
     }
 
+    /// The connection it is on.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// Its id, which is its progress token as well.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Sends the request and waits until it is known where the answer will come from.
-    pub(crate) async fn send(&mut self, params: Json) -> Result<(), SendError> {
+    pub(crate) async fn send(&mut self, params: Json, headers: Vec<(Box<str>, String)>) -> Result<(), SendError> {
         let request = Request { id: Id::from(self.id), method: self.method.clone(), params: Some(params) };
-        let out = Outgoing { text: request.encode(), request: Some(self.id), method: self.method.clone() };
+        let out = Outgoing { headers, ..Outgoing::new(request.encode(), Some(self.id), self.method.clone()) };
         self.working = true;
         let sent = tokio::select! {
             biased;
@@ -148,7 +153,8 @@ impl Drop for Flight {
             let answer = questions::abandoned(&open.method);
             self.link.respond(open.id, open.method, answer);
         }
-        if self.working && self.method != Method::Initialize {
+        // Over modern HTTP the end of the answer's stream, which is dropped with this, says it (mcp-protocol 2.8).
+        if self.working && self.method != Method::Initialize && !self.link.mirrors() {
             self.link.tell_cancelled(self.id);
         }
     }

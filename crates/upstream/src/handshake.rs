@@ -67,7 +67,7 @@ pub(crate) fn initialize(id: u64, revision: Revision, declared: &Declared) -> Ou
     .into_iter()
     .collect();
     let request = Request { id: Id::from(id), method: Method::Initialize, params: Some(params.to_json()) };
-    Outgoing { text: request.encode(), request: Some(id), method: Method::Initialize }
+    Outgoing::new(request.encode(), Some(id), Method::Initialize)
 }
 
 /// Waits for the answer to `initialize`, which was sent with `id` and gave `sent`, and completes the handshake.
@@ -96,7 +96,7 @@ pub(crate) async fn complete(transport: &dyn Transport, response: Response) -> R
     };
     transport.agreed(handshake.revision);
     let text = Notification { method: Method::Initialized, params: None }.encode();
-    if let Err(error) = transport.send(Outgoing { text, request: None, method: Method::Initialized }).await {
+    if let Err(error) = transport.send(Outgoing::new(text, None, Method::Initialized)).await {
         // Some servers answer 404 to it and work all the same (clients.md 5). A dead connection shows by itself.
         if matches!(error.fault, FaultPoint::NothingSent | FaultPoint::SessionGone | FaultPoint::NeedsAuth) {
             return Err(Missed::Unsent(error));
@@ -121,7 +121,7 @@ pub(crate) async fn answer(
             }
             Ok(Message::Request(request)) => {
                 let method = request.method.clone();
-                let reply = Outgoing { text: reply(request), request: None, method };
+                let reply = Outgoing::new(reply(request), None, method);
                 transport.send(reply).await.map_err(Missed::Unsent)?;
             }
             Ok(Message::Response(response)) => *other = Some(response),

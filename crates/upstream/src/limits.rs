@@ -57,6 +57,15 @@ pub(crate) const NOTICES_MAX: usize = 64;
 /// Questions of a server that wait for an answer during one call. A form has a dozen fields, not a dozen forms.
 pub(crate) const QUESTIONS_MAX: usize = 16;
 
+/// Rounds of questions of a modern server in one call; SDK clients stop there as well (mcp-protocol 5.10 rule 6).
+pub(crate) const ROUNDS_MAX: u32 = 10;
+
+/// Wait before a modern server that wants nothing but its state back is asked again (mcp-protocol 5.10 rule 6).
+pub(crate) const STATE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a call waits for the list that tells a tool's headers anew. Longer than the quiet time before a refresh.
+pub(crate) const HEADERS_WAIT: Duration = Duration::from_secs(5);
+
 /// Notifications and answers waiting to be sent to one server. More than every call of a server can cause.
 pub(crate) const COURIER_MAX: usize = 1024;
 

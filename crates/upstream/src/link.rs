@@ -20,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
 use trunkline_wire::{
-    Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Response, RpcError, ServerName, code,
+    Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, ServerName,
+    code,
 };
 
+use crate::envelope;
 use crate::environment::{Environment, LogLevel, ServerNotice};
 use crate::flight::Flight;
 use crate::handshake::Handshake;
@@ -102,6 +104,16 @@ impl Link {
             stop.run_until_cancelled(deliver(transport, letters)).await;
         });
         link
+    }
+
+    /// The revision, if it is a modern one.
+    pub(crate) fn modern(&self) -> Option<Revision> {
+        Some(self.handshake.revision).filter(|revision| revision.era() == Era::Modern)
+    }
+
+    /// Whether requests repeat themselves in headers: over modern HTTP.
+    pub(crate) fn mirrors(&self) -> bool {
+        self.answers_apart && self.modern().is_some()
     }
 
     /// What `status` shows of the transport.
@@ -196,7 +208,11 @@ impl Link {
     ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
             let mut flight = Flight::register(self, &method, None).map_err(broken)?;
-            flight.send(params.to_json()).await.map_err(broken)?;
+            let mut params = params.clone();
+            if let Some(revision) = self.modern() {
+                envelope::stamp(&mut params, revision, Json::literal("{}"), None);
+            }
+            flight.send(params.to_json(), Vec::new()).await.map_err(broken)?;
             loop {
                 match flight.next().await {
                     // Nobody is asked on the gateway's own behalf.
@@ -240,7 +256,7 @@ impl Link {
         let params: Object =
             [("requestId", Json::from(id)), ("reason", Json::from("the caller gave up"))].into_iter().collect();
         let notification = Notification { method: Method::Cancelled, params: Some(params.to_json()) };
-        self.post(Outgoing { text: notification.encode(), request: None, method: Method::Cancelled });
+        self.post(Outgoing::new(notification.encode(), None, Method::Cancelled));
     }
 
     /// Takes a message where it belongs. `on`: the request on whose own stream it came.
@@ -323,7 +339,7 @@ impl Link {
             return self.respond(request.id, request.method, Ok(Json::literal("{}")));
         }
         // A modern server has no requests (mcp-protocol 2.2); an answer would be as wrong.
-        if self.handshake.revision.era() == Era::Modern {
+        if self.modern().is_some() {
             return self.dropped("a request that its revision does not allow");
         }
         let params = match request.params() {
@@ -378,7 +394,7 @@ impl Link {
     /// Answers a request of the server.
     pub(crate) fn respond(&self, id: Id, method: Method, outcome: Result<Json, Json>) {
         let response = Response { id: Some(id), outcome };
-        self.post(Outgoing { text: response.encode(), request: None, method });
+        self.post(Outgoing::new(response.encode(), None, method));
     }
 
     fn to_mailbox(&self, id: Option<u64>, notification: Notification) {
@@ -387,6 +403,11 @@ impl Link {
         if dropped {
             self.metrics.notice_dropped();
         }
+    }
+
+    /// Has these lists fetched again.
+    pub(crate) fn refresh(&self, kinds: Kinds) {
+        self.changes.raise(kinds.bits());
     }
 
     fn lists_changed(&self, kinds: Kinds) {

@@ -3,7 +3,7 @@
 //! One bad entry is left out alone, with a complaint; a list that cannot be had keeps the entries it had last
 //! (R-22). What a hostile server may cost is bounded: pages, entries, bytes, time (mcp-protocol 2.11).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
+use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{Json, Method, Object, code};
 
 use crate::backoff::{self, Luck};
@@ -41,6 +42,7 @@ pub(crate) struct Lists {
 #[derive(Debug, Clone, Default)]
 struct List {
     entries: Vec<Entry>,
+    mirrored: HashMap<String, Arc<[ParamHeader]>>,
     complaints: Vec<Complaint>,
     had: Had,
 }
@@ -157,6 +159,7 @@ impl Lists {
             prompts: self.prompts.entries.clone(),
             resources: self.resources.entries.clone(),
             templates: self.templates.entries.clone(),
+            mirrored: self.tools.mirrored.clone(),
             complaints: lists.into_iter().flat_map(|list| list.complaints.iter().cloned()).collect(),
             instructions: link.handshake.instructions.clone(),
             identity: link.handshake.identity.clone(),
@@ -167,7 +170,7 @@ impl Lists {
 }
 
 async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> List {
-    let mut reading = Reading::new(kind);
+    let mut reading = Reading::new(kind, link.mirrors());
     let pages = read_pages(link, &mut reading, limit);
     let whole = limit.saturating_mul(PAGES_IN_TIME);
     let read = tokio::time::timeout(whole, pages).await;
@@ -177,7 +180,7 @@ async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> Lis
             let what = (kind.method)().to_string();
             let kept = if last.entries.is_empty() { "" } else { "; the entries it gave before are kept" };
             let complaint = Complaint { what, why: format!("{why}{kept}") };
-            List { entries: last.entries, complaints: vec![complaint], had }
+            List { complaints: vec![complaint], had, ..last }
         }
     }
 }
@@ -240,7 +243,10 @@ fn message_of(error: &Json) -> String {
 /// A list being read.
 struct Reading {
     kind: Kind,
+    /// Calls repeat arguments in headers, so a tool that says wrongly which is of no use.
+    mirrors: bool,
     entries: Vec<Entry>,
+    mirrored: HashMap<String, Arc<[ParamHeader]>>,
     names: HashSet<String>,
     complaints: Vec<Complaint>,
     withheld: usize,
@@ -250,10 +256,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, mirrors: bool) -> Self {
         Self {
             kind,
+            mirrors,
             entries: Vec::new(),
+            mirrored: HashMap::new(),
             names: HashSet::new(),
             complaints: Vec::new(),
             withheld: 0,
@@ -309,8 +317,12 @@ impl Reading {
         if let Some(why) = self.defect(&entry) {
             return Err((what, why));
         }
+        let (body, headers) = self.annotations(body, entry).map_err(|why| (what.clone(), why))?;
         if !self.names.insert(name.clone()) {
             return Err((what, format!("the `{key}` stands twice in the list; the first counts")));
+        }
+        if !headers.is_empty() {
+            self.mirrored.insert(name.clone(), headers.into());
         }
         self.entries.push(Entry { name, body });
         Ok(())
@@ -331,6 +343,23 @@ impl Reading {
         Some(format!("its `{large}` is larger than {} KiB", SCHEMA_BYTES_MAX / 1024))
     }
 
+    /// Which arguments of a tool are repeated in headers. Where they are, a tool that says it wrongly is left out;
+    /// elsewhere what is wrong is taken out, or modern clients of ours would leave the tool out (mcp-protocol 3.5).
+    fn annotations(&self, body: Json, mut entry: Object) -> Result<(Json, Vec<ParamHeader>), String> {
+        let Some(schema) = entry.get("inputSchema").filter(|_| self.kind.is_tool) else {
+            return Ok((body, Vec::new()));
+        };
+        let found = headers::annotated(schema);
+        match (found.bad, found.cleaned) {
+            (Some(bad), _) if self.mirrors => Err(bad.to_string()),
+            (Some(_), Some(cleaned)) => {
+                entry.set("inputSchema", cleaned);
+                Ok((entry.to_json(), found.headers))
+            }
+            (Some(_) | None, _) => Ok((body, found.headers)),
+        }
+    }
+
     fn nth(&self) -> String {
         format!("{} number {}", self.kind.word, self.entries.len() + self.complaints.len() + self.withheld + 1)
     }
@@ -349,14 +378,17 @@ impl Reading {
             let what = (self.kind.method)().to_string();
             self.complaints.push(Complaint { what, why: format!("{} more entries were left out", self.withheld) });
         }
-        List { entries: self.entries, complaints: self.complaints, had: Had::Whole }
+        let Self { entries, mirrored, complaints, .. } = self;
+        List { entries, mirrored, complaints, had: Had::Whole }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::canned;
+    use trunkline_wire::Revision;
+
+    use crate::fakes::{canned, canned_by};
     use crate::transport::FaultPoint;
 
     async fn fetched(answers: impl IntoIterator<Item = Result<&'static str, FaultPoint>>) -> (Lists, Capabilities) {
@@ -374,6 +406,36 @@ mod tests {
         assert_eq!((lists.failed(), lists.tools.entries.len()), (Kinds::default(), 1));
     }
 
+    /// A list with one sound annotation and one that is none.
+    const ANNOTATED: &str = r#"{"tools":[
+        {"name":"good","inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"}}}},
+        {"name":"bad","inputSchema":{"type":"object","properties":{"a":{"type":"number","x-mcp-header":"A"}}}}]}"#;
+
+    async fn annotated(revision: Revision) -> Offer {
+        let (link, _) = canned_by(revision, r#"{"tools":{}}"#, [Ok(ANNOTATED)]);
+        let lists = Lists::fetch(&link, Kinds::ALL, &Lists::default(), Duration::from_secs(30)).await;
+        lists.offer(&link)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_with_a_bad_annotation_is_left_out_alone_where_arguments_go_into_headers() {
+        let offer = annotated(Revision::V2026_07_28).await;
+        let names: Vec<&str> = offer.tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["good"]);
+        assert_eq!(offer.complaints[0].what, "tool `bad`");
+        assert!(offer.complaints[0].why.contains("`x-mcp-header` at `a`"), "{}", offer.complaints[0].why);
+        assert_eq!(&*offer.mirrored["good"][0].name, "mcp-param-a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn elsewhere_the_bad_annotation_is_taken_out_and_the_tool_kept() {
+        let offer = annotated(Revision::NEWEST_LEGACY).await;
+        let texts: Vec<_> = offer.tools.iter().map(|tool| String::from_utf8_lossy(tool.body.as_bytes())).collect();
+        assert!(texts[0].contains("x-mcp-header"), "a sound one stays: {}", texts[0]);
+        assert!(texts[1].contains(r#""a":{"type":"number"}"#), "{}", texts[1]);
+        assert!(offer.complaints.is_empty());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_a_server_that_answers_no_list_at_all_is_in_doubt() {
         let lost = || Err(FaultPoint::NothingSent);
@@ -385,7 +447,7 @@ mod tests {
     }
 
     fn read(kind: Kind, pages: &[&str]) -> List {
-        let mut reading = Reading::new(kind);
+        let mut reading = Reading::new(kind, false);
         for page in pages {
             reading.page(&Json::parse((*page).to_owned()).expect("JSON")).expect("a page");
         }
@@ -411,7 +473,7 @@ mod tests {
 
     #[test]
     fn an_empty_cursor_is_a_cursor_and_null_is_none() {
-        let mut reading = Reading::new(RESOURCES);
+        let mut reading = Reading::new(RESOURCES, false);
         let next = |reading: &mut Reading, text| reading.page(&Json::literal(text)).expect("a page");
         assert_eq!(next(&mut reading, r#"{"resources":[],"nextCursor":""}"#), Some(Json::from("")));
         assert_eq!(next(&mut reading, r#"{"resources":[],"nextCursor":null}"#), None);

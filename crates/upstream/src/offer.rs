@@ -1,5 +1,9 @@
 //! [`Offer`]: what a server has to give, as it said itself.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Json, Object, Revision};
 
 /// A server's lists and what it said of itself at the handshake. Entries keep the server's order and text.
@@ -17,6 +21,8 @@ pub struct Offer {
     pub templates: Vec<Entry>,
     /// What was left out or could not be had, and why.
     pub complaints: Vec<Complaint>,
+    /// By a tool's name, the arguments that a call over modern HTTP repeats in headers, where there are any.
+    pub mirrored: HashMap<String, Arc<[ParamHeader]>>,
     /// `instructions` of the handshake.
     pub instructions: Option<String>,
     /// `serverInfo` of the handshake.

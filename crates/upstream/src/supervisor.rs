@@ -66,7 +66,7 @@ enum Woken {
     Closed,
     Down(Arc<Broken>),
     Dialed(Result<Dialed, DialError>),
-    Fetched(Lists),
+    Fetched(Box<Lists>),
     Probed(Result<(), String>),
     Told,
     Changed(Kinds),
@@ -114,7 +114,7 @@ impl Supervisor {
             broken = down(link) => Woken::Down(broken),
             marks = self.shared.marks.taken() => Woken::Marks(marks),
             dialed = finished(&mut self.dialing) => Woken::Dialed(dialed),
-            lists = finished(&mut self.fetching) => Woken::Fetched(lists),
+            lists = finished(&mut self.fetching) => Woken::Fetched(Box::new(lists)),
             probed = finished(&mut self.probing) => Woken::Probed(probed),
             () = finished(&mut self.telling) => Woken::Told,
             kinds = changed(link) => Woken::Changed(kinds),
@@ -131,7 +131,7 @@ impl Supervisor {
             Woken::Down(broken) => self.lost(&broken),
             Woken::Dialed(Ok(dialed)) => self.connected(dialed),
             Woken::Dialed(Err(error)) => self.not_connected(&error),
-            Woken::Fetched(lists) => self.fetched(lists, now),
+            Woken::Fetched(lists) => self.fetched(*lists, now),
             Woken::Probed(Ok(())) => self.apply(Event::ProbeAnswered, "probe_answered"),
             Woken::Probed(Err(why)) => {
                 self.cause = Some(why.into());
@@ -322,13 +322,16 @@ impl Supervisor {
         self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
     }
 
-    /// Pings. Any answer is a sign of life, an error too, and so is anything else that comes meanwhile.
+    /// Pings; a modern server is asked who it is instead. Any answer is a sign of life, an error too, and so is anything
+    /// else that comes meanwhile. But a modern server that does not know the question is none any more.
     fn probe(&mut self) {
         let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
         self.probing = Some(Box::pin(async move {
             let begun = Instant::now();
-            match link.request(Method::Ping, &Object::new(), PROBE_TIMEOUT).await {
+            let method = if link.modern().is_some() { Method::Discover } else { Method::Ping };
+            match link.request(method, &Object::new(), PROBE_TIMEOUT).await {
                 Err(broken) if link.heard() <= begun => Err(broken.text),
+                Ok(Err(_)) if link.modern().is_some() => Err("refuses `server/discover`".to_owned()),
                 Ok(_) | Err(_) => Ok(()),
             }
         }));
@@ -342,6 +345,9 @@ impl Supervisor {
         let limit = self.shared.server.tuning.read_timeout;
         let server = self.shared.name.clone();
         self.telling = Some(Box::pin(async move {
+            if link.modern().is_some() {
+                return;
+            }
             if let Some(level) = wishes.level.filter(|_| link.capabilities.logging) {
                 say(&link, &server, Method::LoggingSetLevel, ("level", level.as_str()), limit).await;
             }

@@ -1,9 +1,12 @@
 //! Questions of legacy servers: they reach whoever made the call, or are answered, and nobody else hears of them.
 
+use std::time::Duration;
+
 use trunkline_testkit::{Fault, Script};
 use trunkline_wire::Message;
 
 use super::*;
+use crate::error::CallErrorKind;
 use crate::fakes::{World, echo};
 use crate::questions::Question;
 

@@ -1,13 +1,16 @@
 //! Calls through the whole stack, to servers that are slow, away, full or gone.
 
+use std::time::Duration;
+
 use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, resource};
-use trunkline_wire::Message;
+use trunkline_wire::{Message, Outcome};
 
 use super::*;
-use crate::error::{DialError, DialErrorKind};
+use crate::error::{CallErrorKind, DialError, DialErrorKind};
 use crate::fakes::{Plan, World, ask, config, echo};
 use crate::handle::Upstream;
+use crate::limits::READY_WAIT;
 
 fn with(fault: Fault) -> Script {
     Script { faults: vec![fault], resources: vec![resource("a:b")], ..Script::default() }

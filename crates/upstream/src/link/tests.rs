@@ -121,7 +121,7 @@ async fn progress_and_logs_go_where_they_belong() {
     let (link, server, mut notices) = link(script).await;
     let mut flight = Flight::register(&link, &Method::ToolsCall, None).expect("a link");
     let asked = Json::literal(r#"{"name":"echo","_meta":{"progressToken":2}}"#);
-    flight.send(asked).await.expect("sent");
+    flight.send(asked, Vec::new()).await.expect("sent");
     let mut steps = 0;
     let end = loop {
         match flight.next().await {

@@ -289,7 +289,7 @@ pub(crate) async fn connect(url: &Url, transport: HttpTransport) -> Dialed {
 
 pub(crate) fn call(id: u64) -> Outgoing {
     let text = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "t"}}).to_string();
-    Outgoing { text: text.into(), request: Some(id), method: trunkline_wire::Method::ToolsCall }
+    Outgoing::new(text.into(), Some(id), trunkline_wire::Method::ToolsCall)
 }
 
 /// What became of a call.

@@ -58,6 +58,15 @@ pub(crate) struct Outgoing {
     pub(crate) request: Option<u64>,
     /// Its method; for an answer to the server's own request, the method that is answered.
     pub(crate) method: Method,
+    /// What modern HTTP repeats of it in headers, besides the method: names in lower case, values ready to be sent.
+    pub(crate) headers: Vec<(Box<str>, String)>,
+}
+
+impl Outgoing {
+    /// A message that nothing is repeated of.
+    pub(crate) fn new(text: Bytes, request: Option<u64>, method: Method) -> Self {
+        Self { text, request, method, headers: Vec::new() }
+    }
 }
 
 /// Where the answer to a sent message comes from.

@@ -57,6 +57,12 @@ impl ModernTransport {
         if let Ok(method) = HeaderValue::from_str(out.method.as_str()) {
             headers.insert(MCP_METHOD, method);
         }
+        for (name, value) in &out.headers {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
+        }
         let answer = self.peer.client.send(http::Method::POST, address, &headers, out.text.clone()).await?;
         if let Some(moved) = &answer.moved {
             let _ = self.moved.set(moved.clone());

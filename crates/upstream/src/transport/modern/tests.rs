@@ -44,6 +44,17 @@ async fn g65_every_post_names_revision_and_method_and_there_is_no_session() {
 }
 
 #[tokio::test]
+async fn g65_what_a_message_wants_repeated_goes_into_headers() {
+    let fake = modern(|got| async move { json_reply(&got.result(json!({}))) }).await;
+    let dialed = opened(&fake).await;
+    let headers = vec![("mcp-name".into(), "t".to_owned()), ("mcp-param-a".into(), "=?base64?w6Q=?=".to_owned())];
+    let sent = dialed.transport.send(Outgoing { headers, ..call(7) }).await;
+    assert!(matches!(sent, Ok(Sent::Reply(_))));
+    let got = &fake.seen()[1];
+    assert_eq!((got.header("mcp-name"), got.header("mcp-param-a")), (Some("t"), Some("=?base64?w6Q=?=")));
+}
+
+#[tokio::test]
 async fn notices_precede_the_answer_and_a_lost_one_is_not_resumed() {
     let fake = modern(|got| async move {
         let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}});

@@ -45,7 +45,7 @@ async fn broken(stream: &mut MessageStream) -> String {
 
 fn ping() -> Outgoing {
     let text = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
-    Outgoing { text, request: Some(1), method: Method::Ping }
+    Outgoing::new(text, Some(1), Method::Ping)
 }
 
 /// Waits until no process has `needle` on its command line, or returns `false` after `limit`.
@@ -284,7 +284,7 @@ async fn megabytes_cross_both_ways() {
     let environment = environment();
     let (transport, mut stream) = run("exec cat", &environment).await;
     let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"t":"{}"}}}}"#, "x".repeat(8 << 20));
-    let out = Outgoing { text: text.clone().into(), request: Some(1), method: Method::Ping };
+    let out = Outgoing::new(text.clone().into(), Some(1), Method::Ping);
     for _ in 0..3 {
         transport.send(out.clone()).await.expect("sent");
         let Some(Ok(message)) = stream.next().await else { panic!("no message") };

@@ -43,7 +43,7 @@ fn pipes(environment: &Environment) -> (Arc<dyn Transport>, MessageStream, Serve
 
 fn request(id: u64, filler: usize) -> Outgoing {
     let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping","params":{{"x":"{}"}}}}"#, "x".repeat(filler));
-    Outgoing { text: text.into(), request: Some(id), method: Method::Ping }
+    Outgoing::new(text.into(), Some(id), Method::Ping)
 }
 
 fn answer(id: u64) -> String {

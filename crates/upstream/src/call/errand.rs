@@ -1,0 +1,332 @@
+//! [`Errand`]: one request from its first attempt to its last.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use trunkline_wire::{Class, Json, Method, code, key};
+
+use super::modern::{self, Meaning, Reply};
+use super::place::{Bill, Place};
+use super::{Ask, CallEvent, CallerFacts};
+use crate::backoff::{self, Luck};
+use crate::deadline::Deadline;
+use crate::error::CallError;
+use crate::flight::Flight;
+use crate::handle::{Shared, mark};
+use crate::limits::{HEADERS_WAIT, READY_WAIT, RETRY_AFTER_MAX, ROUNDS_MAX, STATE_PAUSE};
+use crate::link::Link;
+use crate::mailbox::{End, Mail};
+use crate::offer::Kinds;
+use crate::questions::{Asked, Asker, CallerId};
+use crate::retry;
+use crate::transport::{Broken, FaultPoint};
+
+/// What a request needs from its first attempt to its last.
+pub(super) struct Errand {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ask: Ask,
+    pub(super) class: Class,
+    pub(super) bill: Bill,
+    begun: Instant,
+    /// Runs from the first attempt to send.
+    deadline: Option<Deadline>,
+    /// Since when the server waits for answers, and for how many.
+    waiting: Option<(Instant, usize)>,
+    resends: u32,
+    /// Nothing of the answer went to the caller yet.
+    quiet: bool,
+    /// What the person said to the last round of a modern server's questions.
+    reply: Option<Reply>,
+    /// Rounds of questions so far.
+    rounds: u32,
+    /// What a modern server held against the request was put right once already.
+    repaired: bool,
+}
+
+/// What failed in one attempt.
+pub(super) struct Failed {
+    pub(super) fault: FaultPoint,
+    pub(super) text: String,
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// What came of sending it.
+pub(super) type Sent = Result<(Flight, Place), CallError>;
+
+/// What came back.
+pub(super) enum Heard {
+    /// To be told to the caller.
+    Event(CallEvent),
+    /// The attempt failed, and the table decides.
+    Failed(Failed),
+    /// A modern server needs answers, or time, before it can go on. The request has ended.
+    Asked(Asked),
+    /// A modern server holds against the request that its headers are not those of the tool's schema.
+    BadHeaders,
+}
+
+impl Errand {
+    pub(super) fn new(shared: Arc<Shared>, ask: Ask) -> Self {
+        Self {
+            class: ask.method.class(),
+            bill: Bill::open(&shared, &ask.method),
+            shared,
+            ask,
+            begun: Instant::now(),
+            deadline: None,
+            waiting: None,
+            resends: 0,
+            quiet: true,
+            reply: None,
+            rounds: 0,
+            repaired: false,
+        }
+    }
+
+    /// Sends until it is sent, or may not be tried any more.
+    pub(super) async fn send(&mut self) -> Sent {
+        loop {
+            match self.attempt().await? {
+                Ok(sent) => return Ok(sent),
+                Err(failed) => self.before_again(failed).await?,
+            }
+        }
+    }
+
+    /// Goes on after an attempt that failed while the answer was awaited.
+    pub(super) async fn again(mut self: Box<Self>, failed: Failed) -> (Box<Self>, Sent) {
+        let sent = match self.before_again(failed).await {
+            Ok(()) => self.send().await,
+            Err(error) => Err(error),
+        };
+        (self, sent)
+    }
+
+    async fn attempt(&mut self) -> Result<Result<(Flight, Place), Failed>, CallError> {
+        let (link, place) = loop {
+            let link = self.ready().await?;
+            let place = Place::take(&self.shared).await?;
+            // It may have died while this request stood in the queue.
+            if !link.is_down() {
+                break (link, place);
+            }
+        };
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_insert_with(|| Deadline::new(self.class, &self.shared.server.tuning, now));
+        let failed = |error: crate::transport::SendError| Failed {
+            fault: error.fault,
+            text: error.text,
+            retry_after: error.retry_after,
+        };
+        let mut flight = match Flight::register(&link, &self.ask.method, self.asker()) {
+            Ok(flight) => flight,
+            Err(error) => return Ok(Err(failed(error))),
+        };
+        let (params, headers) = self.params(&link, flight.id());
+        match timeout_at(deadline.at(now), flight.send(params, headers)).await {
+            Ok(Ok(())) => Ok(Ok((flight, place))),
+            Ok(Err(error)) => Ok(Err(failed(error))),
+            Err(_elapsed) => Err(self.timed_out(deadline)),
+        }
+    }
+
+    /// The request's `params`, and what a modern server wants repeated in headers. The progress token is the request's
+    /// id: unique on the connection, and one table serves both.
+    fn params(&mut self, link: &Link, id: u64) -> (Json, Vec<(Box<str>, String)>) {
+        let Some(revision) = link.modern() else {
+            if self.ask.progress {
+                let mut meta = self.ask.params.get_object("_meta").unwrap_or_default();
+                meta.set(key::PROGRESS_TOKEN, Json::from(id));
+                self.ask.params.set("_meta", meta.to_json());
+            }
+            return (self.ask.params.to_json(), Vec::new());
+        };
+        let params = modern::dress(&self.ask, revision, link.capabilities, id, self.reply.as_ref());
+        let headers = if link.mirrors() {
+            let offer = self.shared.offers.borrow().clone();
+            modern::mirrored(&self.ask.method, &params, &offer)
+        } else {
+            Vec::new()
+        };
+        (params.to_json(), headers)
+    }
+
+    /// Who can be asked: these three kinds of request allow it (mcp-protocol 6.3).
+    fn asker(&self) -> Option<Asker> {
+        let CallerFacts { id, abilities, .. } = &self.ask.caller;
+        let allowed = matches!(self.ask.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
+        (allowed && *id != CallerId::default()).then(|| Asker { id: *id, abilities: abilities.clone() })
+    }
+
+    /// One question is answered, or taken back. With the last one the clock runs again.
+    pub(super) fn answered(&mut self) {
+        let Some((since, count)) = self.waiting else { return };
+        self.waiting = (count > 1).then_some((since, count - 1));
+        if self.waiting.is_none()
+            && let Some(deadline) = &mut self.deadline
+        {
+            deadline.forgive(since, Instant::now());
+        }
+    }
+
+    /// Waits for what comes back.
+    pub(super) async fn listen(&mut self, flight: &mut Flight) -> Heard {
+        loop {
+            let deadline = self.deadline.expect("it was sent");
+            let due = deadline.at(flight.heard().unwrap_or(self.begun));
+            let next = match self.waiting {
+                None => timeout_at(due, flight.next()).await,
+                Some(_) => Ok(flight.next().await),
+            };
+            match next {
+                Ok(Mail::Notice(notice)) => {
+                    self.quiet = false;
+                    return Heard::Event(CallEvent::Notice(notice));
+                }
+                Ok(Mail::Question(question)) => {
+                    self.quiet = false;
+                    let (since, count) = self.waiting.unwrap_or((Instant::now(), 0));
+                    self.waiting = Some((since, count + 1));
+                    let asked = Asked { questions: vec![question], state: None, held: true, raw: None };
+                    return Heard::Event(CallEvent::Asked(asked));
+                }
+                Ok(Mail::Withdrawn(key)) => {
+                    self.answered();
+                    return Heard::Event(CallEvent::Withdrawn(key));
+                }
+                Ok(Mail::End(End::Answer(answer))) => {
+                    self.shared.timeouts.store(0, Ordering::Relaxed);
+                    return match flight.link().modern() {
+                        Some(_) => self.modern_answer(answer, flight.link()),
+                        None => self.done(answer),
+                    };
+                }
+                Ok(Mail::End(End::Lost(broken))) => {
+                    return Heard::Failed(Failed { fault: broken.fault, text: broken.text, retry_after: None });
+                }
+                // Something came on another stream meanwhile.
+                Err(_elapsed) if deadline.at(flight.heard().unwrap_or(self.begun)) > Instant::now() => {}
+                Err(_elapsed) => {
+                    let error = self.timed_out(deadline);
+                    return Heard::Event(CallEvent::Failed(self.fail(error)));
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, answer: Result<Json, Json>) -> Heard {
+        self.bill.outcome = if answer.is_ok() { "ok" } else { "error" };
+        Heard::Event(CallEvent::Done(answer))
+    }
+
+    /// What the answer of a modern server means. Errors that concern this hop alone go no further (mcp-protocol 5.17).
+    fn modern_answer(&mut self, answer: Result<Json, Json>, link: &Link) -> Heard {
+        let error = match &answer {
+            Ok(result) => match modern::meaning(&self.ask.method, result) {
+                Meaning::Answer => return self.done(answer),
+                Meaning::Input(asked) => {
+                    self.rounds += 1;
+                    if self.rounds <= ROUNDS_MAX {
+                        return Heard::Asked(asked);
+                    }
+                    return self.unusable(format!("it asked for input more than {ROUNDS_MAX} times in one call"));
+                }
+                Meaning::Bad(why) => return self.unusable(why),
+            },
+            Err(error) => error,
+        };
+        let said = || modern::message_of(error);
+        match modern::code_of(error) {
+            Some(code::HEADER_MISMATCH) if self.may_repair() && self.ask.method == Method::ToolsCall => {
+                Heard::BadHeaders
+            }
+            Some(code::HEADER_MISMATCH) => self.unusable(format!("it refuses the headers of the request: {}", said())),
+            Some(code::UNSUPPORTED_PROTOCOL_VERSION) if self.may_repair() => {
+                let text = format!("it no longer takes the revision that was agreed on: {}", said());
+                // Whatever it speaks now is found out with the next connection.
+                link.give_up(&Broken { fault: FaultPoint::SessionGone, text: text.clone(), request: None });
+                Heard::Failed(Failed { fault: FaultPoint::SessionGone, text, retry_after: None })
+            }
+            Some(code::UNSUPPORTED_PROTOCOL_VERSION) => {
+                self.unusable(format!("it refuses the revision that it agreed on: {}", said()))
+            }
+            Some(_) | None => self.done(answer),
+        }
+    }
+
+    /// Whether what the server holds against the request may be put right: once.
+    fn may_repair(&mut self) -> bool {
+        !std::mem::replace(&mut self.repaired, true)
+    }
+
+    fn unusable(&mut self, text: String) -> Heard {
+        let error = self.failed(Failed { fault: FaultPoint::Unreadable, text, retry_after: None });
+        Heard::Event(CallEvent::Failed(self.fail(error)))
+    }
+
+    /// Sends the request again with what the person said, who took the time since `since`.
+    pub(super) async fn with_reply(mut self: Box<Self>, reply: Reply, since: Instant) -> (Box<Self>, Sent) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.forgive(since, Instant::now());
+        }
+        self.reply = Some(reply);
+        let sent = self.send().await;
+        (self, sent)
+    }
+
+    /// Sends the request again to a server that asked for nothing but its state back.
+    pub(super) async fn after_a_pause(mut self: Box<Self>, reply: Reply) -> (Box<Self>, Sent) {
+        tokio::time::sleep(STATE_PAUSE).await;
+        self.reply = Some(reply);
+        let sent = self.send().await;
+        (self, sent)
+    }
+
+    /// Sends the request again with headers by the schema that the tool has now (mcp-protocol 4.4).
+    pub(super) async fn with_fresh_headers(mut self: Box<Self>, link: Arc<Link>) -> (Box<Self>, Sent) {
+        let mut offers = self.shared.offers.subscribe();
+        offers.mark_unchanged();
+        link.refresh(Kinds::TOOLS);
+        // Where the list is the same, no news comes; then the headers are the same as well, and the answer final.
+        let _ = timeout(self.shared.server.tuning.list_timeout.min(HEADERS_WAIT), offers.changed()).await;
+        let sent = self.send().await;
+        (self, sent)
+    }
+
+    /// Waits until the server is ready, within the deadline.
+    async fn ready(&mut self) -> Result<Arc<Link>, CallError> {
+        let now = Instant::now();
+        let most = now + READY_WAIT;
+        self.shared.ready(self.deadline.map_or(most, |deadline| deadline.at(now).min(most))).await
+    }
+
+    /// After a failed attempt: waits a little if it may be made again, or says what the caller is told.
+    async fn before_again(&mut self, failed: Failed) -> Result<(), CallError> {
+        if matches!(failed.fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
+            self.shared.marks.raise(mark::DOUBT);
+        }
+        if !retry::resend(self.class, failed.fault, self.resends, self.quiet) {
+            return Err(self.failed(failed));
+        }
+        let pause = match failed.retry_after {
+            Some(wait) if wait > RETRY_AFTER_MAX => return Err(self.failed(failed)),
+            Some(wait) => wait,
+            // The new handshake is wait enough.
+            None if failed.fault == FaultPoint::SessionGone => Duration::ZERO,
+            None => backoff::resend(1 + self.resends, Luck(fastrand::f64())),
+        };
+        let end = self.deadline.map(|deadline| deadline.at(Instant::now()));
+        if end.is_some_and(|end| Instant::now() + pause >= end) {
+            return Err(self.failed(failed));
+        }
+        self.resends += 1;
+        tracing::debug!(
+            server = %self.shared.name, method = self.ask.method.label(), fault = ?failed.fault,
+            client = self.ask.caller.client.as_deref(), "sent again"
+        );
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
