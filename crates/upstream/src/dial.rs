@@ -7,7 +7,7 @@
 //!
 //! `child.rs` opens a process, `ladder.rs` climbs down to what stands behind a URL, `words.rs` has the sentences.
 
-mod child;
+pub(crate) mod child;
 mod ladder;
 mod words;
 

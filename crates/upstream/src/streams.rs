@@ -1,5 +1,6 @@
 //! A fleet whose servers are reached over byte streams instead of processes: for the tests of the crates above, which thus
-//! run with a paused clock and with everything of this crate but the launching of a child. Feature `testing`.
+//! run with a paused clock and with everything of this crate but the launching of a child,
+//! the search for the era included. Feature `testing`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use trunkline_config::Server;
-use trunkline_wire::{Revision, ServerName};
+use trunkline_wire::ServerName;
 
+use crate::dial::{Order, child};
 use crate::environment::Environment;
-use crate::error::{DialError, DialErrorKind};
+use crate::error::DialError;
 use crate::fleet::Fleet;
-use crate::handshake;
+use crate::limits::LATER_START;
 use crate::supervisor::Dialer;
 use crate::transport::{Dialed, stdio};
 
@@ -31,22 +33,18 @@ pub fn start(servers: &[(ServerName, Server)], environment: &Environment, open: 
 }
 
 impl Dialer for Over {
-    fn dial<'a>(
-        &'a self,
-        name: &'a ServerName,
-        server: &'a Server,
-        _first_start: bool,
-        environment: &'a Environment,
-    ) -> BoxFuture<'a, Result<Dialed, DialError>> {
-        Box::pin(async move {
-            let (reader, writer) = (self.0)(name);
-            let (transport, mut shared) = stdio::over(name, reader, writer, environment);
-            let failed = |text: String| DialError::new(DialErrorKind::Handshake, text);
-            let initialize = handshake::initialize(1, Revision::NEWEST_LEGACY, &server.declared);
-            let sent = transport.send(initialize).await.map_err(|error| failed(error.text))?;
-            let finished = handshake::finish(&*transport, &mut shared, sent, 1).await;
-            let handshake = finished.map_err(|missed| failed(format!("{missed:?}")))?;
-            Ok(Dialed { transport, shared, handshake, next_id: 2 })
-        })
+    fn dial<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Dialed, DialError>> {
+        Box::pin(async move { child::open(order, &Once(self, order), LATER_START).await })
+    }
+}
+
+/// One attempt to connect.
+struct Once<'a>(&'a Over, Order<'a>);
+
+impl child::Start for Once<'_> {
+    fn start(&self) -> BoxFuture<'_, child::Started> {
+        let Self(over, order) = self;
+        let (reader, writer) = (over.0)(order.name);
+        Box::pin(std::future::ready(Ok(stdio::over(order.name, reader, writer, order.environment))))
     }
 }

@@ -150,11 +150,13 @@ async fn a_refused_header_leads_to_a_new_look_at_the_tools_and_one_more_attempt(
     let refusal = r#"{"code":-32020,"message":"header mismatch"}"#;
     let world = World::new(with(Fault::error("tools/call", refusal).times(1)));
     let server = world.ready().await;
-    server
-        .change(Script { tools: vec![tool("echo"), tool("new")], ..with(Fault::error("tools/call", refusal).times(1)) })
-        .await;
     let mut call = world.upstream().call(capable()).await.expect("sent");
-    let CallEvent::Done(Ok(_)) = call.next().await else { panic!("answered") };
+    let change = async {
+        server.saw("tools/call", 1).await;
+        server.change(Script { tools: vec![tool("echo"), tool("new")], ..modern() }).await;
+    };
+    let (event, ()) = tokio::join!(call.next(), change);
+    assert!(matches!(event, CallEvent::Done(Ok(_))), "{event:?}");
     assert_eq!((server.seen_of("tools/list").len(), server.seen_of("tools/call").len()), (2, 2));
 
     let world = World::new(with(Fault::error("tools/call", refusal)));

@@ -42,11 +42,11 @@ enum Failed {
 }
 
 /// How a process comes about: by its command, or as pipes in tests.
-pub(super) trait Start: Sync {
+pub(crate) trait Start: Sync {
     fn start(&self) -> BoxFuture<'_, Started>;
 }
 
-type Started = Result<(Arc<dyn Transport>, MessageStream), DialError>;
+pub(crate) type Started = Result<(Arc<dyn Transport>, MessageStream), DialError>;
 
 /// Starts the configured command.
 pub(super) struct Command<'a>(pub(super) Order<'a>, pub(super) &'a Stdio);
@@ -58,7 +58,7 @@ impl Start for Command<'_> {
 }
 
 /// Starts a process and opens it, within `limit`; a second start has a limit of its own.
-pub(super) async fn open(order: Order<'_>, process: &impl Start, limit: Duration) -> Result<Dialed, DialError> {
+pub(crate) async fn open(order: Order<'_>, process: &impl Start, limit: Duration) -> Result<Dialed, DialError> {
     let probe = order.server.era != Some(Era::Legacy) && order.shortcut().is_none();
     let child = Child::start(order, process, limit).await?;
     let error = match child.settle(probe).await {
