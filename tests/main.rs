@@ -21,6 +21,7 @@ mod fakes;
 mod legacy;
 mod orphans;
 mod pair;
+mod questions;
 mod recover;
 mod relay;
 mod sdk;

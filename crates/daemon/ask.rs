@@ -1,4 +1,4 @@
-//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `restart`.
+//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `explain`, `restart`.
 //!
 //! They speak HTTP/1 over the owner's unix socket in the state directory, which only the owner can open; the paths are
 //! those of edge's `api.rs`. One command is one request on one connection. How an answer looks is `render`'s.
@@ -80,6 +80,12 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             let body = soon(socket.get(&format!("/api/v1/logs{}", of_server(server.as_deref())))).await?;
             let list: Logs = read(&body)?;
             Ok(good(render::logs(&list.servers)))
+        }
+        Ask::Explain { server, client, json } => {
+            let client = client.as_deref().map(|client| format!("&client={}", escaped(client))).unwrap_or_default();
+            let body = soon(socket.get(&format!("/api/v1/explain{}{client}", of_server(Some(server))))).await?;
+            let report: render::Explained = read(&body)?;
+            Ok(good(if *json { raw(&body) } else { render::explained(&report) }))
         }
         Ask::Restart { server } => {
             soon(socket.post(&format!("/api/v1/servers/{}/restart", escaped(server)), Bytes::new())).await?;
@@ -309,6 +315,15 @@ mod tests {
         let (printed, request) = asked(Ask::Logs { server: Some("b".to_owned()) }, "404 Not Found", body).await;
         assert!(request.starts_with("GET /api/v1/logs?server=b HTTP/1.1"), "{request}");
         assert_eq!(printed.expect_err("refused").to_string(), "there is no server of this name; configured are: a");
+    }
+
+    #[tokio::test]
+    async fn an_explanation_is_asked_for_by_server_and_client() {
+        let ask = Ask::Explain { server: "a b".to_owned(), client: Some("c&d".to_owned()), json: false };
+        let body = r#"{"server":"a b","state":"ready","revision":"2025-11-25","clients":[]}"#;
+        let (printed, request) = asked(ask, "200 OK", body).await;
+        assert!(request.starts_with("GET /api/v1/explain?server=a%20b&client=c%26d HTTP/1.1"), "{request}");
+        assert!(printed.expect("printed").text.contains("no client was seen yet"));
     }
 
     #[tokio::test]

@@ -46,6 +46,15 @@ Examples:
   trunkline tools linear                     of one
   trunkline tools linear --json              with descriptions and schemas";
 
+const EXPLAIN_EXAMPLES: &str = "\
+A server and a client that speak different revisions of the protocol, or declare different things, cannot share
+everything. This lists what is missing for each client seen since the daemon started: due to the client's revision, to
+a capability that one side lacks, to a filter in the configuration, or to the server itself.
+
+Examples:
+  trunkline explain linear
+  trunkline explain linear --client codex-mcp-client";
+
 const CALL_EXAMPLES: &str = "\
 Text is printed as it is, anything else as JSON. Exits with 1 if the tool reports an error.
 
@@ -135,6 +144,18 @@ pub(crate) enum Ask {
         /// Only this server
         server: Option<String>,
     },
+    /// Say what of a server a client cannot have, and why
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain {
+        /// The server, by its name in the configuration
+        server: String,
+        /// Only for clients that call themselves so
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Close a server's connection or process and start it anew
     Restart {
         /// The server, by its name in the configuration
@@ -178,6 +199,7 @@ mod tests {
           tools    List the tools, by the names clients see
           call     Call a tool through the daemon, as a client would
           logs     Show what happened to a server lately, and what it wrote to its standard error
+          explain  Say what of a server a client cannot have, and why
           restart  Close a server's connection or process and start it anew
           schema   Print the JSON schema of the configuration, for editors
           help     Print this message or the help of the given subcommand(s)

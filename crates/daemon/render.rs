@@ -64,6 +64,32 @@ struct Described {
     title: Option<String>,
 }
 
+/// What the clients seen so far cannot have of a server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Explained {
+    server: String,
+    state: String,
+    revision: Option<String>,
+    clients: Vec<ExplainedClient>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ExplainedClient {
+    client: String,
+    revision: String,
+    losses: Vec<Loss>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Loss {
+    feature: String,
+    due_to: String,
+    text: String,
+}
+
 /// What the daemon remembers of a server.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -176,6 +202,28 @@ pub(crate) fn logs(logs: &[Log]) -> String {
         }
         if log.transitions.is_empty() && log.stderr.is_empty() {
             out.push_str("  nothing yet\n");
+        }
+    }
+    out
+}
+
+/// `trunkline explain`: what each client cannot have of a server.
+pub(crate) fn explained(report: &Explained) -> String {
+    let mut out = field(&report.server);
+    match &report.revision {
+        Some(revision) => drop(write!(out, " ({}, speaks {})\n", field(&report.state), field(revision))),
+        None => drop(writeln!(out, " ({})", field(&report.state))),
+    }
+    if report.clients.is_empty() {
+        out.push_str("  no client was seen yet; connect one and ask again\n");
+    }
+    for client in &report.clients {
+        let _ = writeln!(out, "\n  {} (speaks {})", field(&client.client), field(&client.revision));
+        if client.losses.is_empty() {
+            out.push_str("    everything gets through\n");
+        }
+        for Loss { feature, due_to, text } in &client.losses {
+            let _ = writeln!(out, "    {} [{}]: {}", field(feature), field(due_to), field(text));
         }
     }
     out
@@ -389,6 +437,25 @@ mod tests {
 
         linear
           nothing yet
+        ");
+    }
+
+    #[test]
+    fn an_explanation_names_client_feature_and_cause() {
+        let report: Explained = of(json!({"server": "files", "state": "ready", "revision": "2025-11-25", "clients": [
+            {"client": "codex-mcp-client", "revision": "2025-06-18", "losses": [
+                {"feature": "elicitation.url", "due_to": "revision", "text": "the client cannot lead a person to a page"},
+            ]},
+            {"client": "other", "revision": "2025-11-25", "losses": []},
+        ]}));
+        assert_snapshot!(explained(&report), @r"
+        files (ready, speaks 2025-11-25)
+
+          codex-mcp-client (speaks 2025-06-18)
+            elicitation.url [revision]: the client cannot lead a person to a page
+
+          other (speaks 2025-11-25)
+            everything gets through
         ");
     }
 

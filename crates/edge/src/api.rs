@@ -2,6 +2,7 @@
 //! `call`, `logs` and `restart` ask (architecture 9).
 //!
 //! `GET /health` and `GET /api/v1/state` are the same report, `GET /metrics` the same text as over TCP.
+//! `GET /api/v1/explain?server=NAME[&client=NAME]` says what of a server the clients seen so far cannot have.
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
 //! transitions, `POST /api/v1/servers/NAME/restart` restarts a server. Refusals are `{"error": "…"}`.
@@ -44,6 +45,7 @@ where
         (&Method::GET, "/metrics") => health::metrics(edge),
         (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()),
         (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
+        (&Method::GET, "/api/v1/explain") => explain(edge, request.uri()),
         (&Method::POST, "/api/v1/call") => call(edge, request).await,
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
@@ -140,6 +142,33 @@ fn logs(edge: &Edge, target: &Uri) -> Response<Body> {
     reply::json(StatusCode::OK, &json!({ "servers": logs }))
 }
 
+fn explain(edge: &Edge, target: &Uri) -> Response<Body> {
+    let Some(name) = server_of(target) else { return no(StatusCode::BAD_REQUEST, "`?server=NAME` is missing") };
+    let upstream = match known(edge, &name) {
+        Ok(upstream) => upstream,
+        Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
+    };
+    let wanted = parameter(target, "client=");
+    let clients = edge.hub.explain(upstream, wanted.as_deref());
+    if let (Some(client), true) = (wanted, clients.is_empty()) {
+        let mut seen: Vec<String> = edge.hub.explain(upstream, None).into_iter().map(|seen| seen.client).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let seen = if seen.is_empty() { "none yet".to_owned() } else { seen.join(", ") };
+        let client = trunkline_telemetry::redact::printable(&client, 64);
+        return no(
+            StatusCode::NOT_FOUND,
+            &format!("no client called {client} was seen since the start; seen were: {seen}"),
+        );
+    }
+    let status = upstream.status();
+    let revision = status.revision.map(trunkline_wire::Revision::as_str);
+    reply::json(
+        StatusCode::OK,
+        &json!({ "server": name, "state": status.state, "revision": revision, "clients": clients }),
+    )
+}
+
 /// A name that no server has, as a sentence.
 struct Unknown(String);
 
@@ -152,7 +181,11 @@ fn wanted<'a>(edge: &'a Edge, target: &Uri) -> Result<Vec<&'a Upstream>, Unknown
 }
 
 fn server_of(target: &Uri) -> Option<String> {
-    target.query()?.split('&').find_map(|pair| pair.strip_prefix("server=")).map(unescaped)
+    parameter(target, "server=")
+}
+
+fn parameter(target: &Uri, name: &str) -> Option<String> {
+    target.query()?.split('&').find_map(|pair| pair.strip_prefix(name)).map(unescaped)
 }
 
 /// A server's name as it was before it became part of a URL. It may hold any character that shows.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use serde::Serialize;
+use trunkline_hub::Explained;
 use trunkline_telemetry::Transition;
 use trunkline_upstream::{Complaint, Status, Upstream};
 use trunkline_wire::Json;
@@ -63,9 +64,19 @@ struct Server<'a> {
     resources: usize,
     templates: usize,
     complaints: Vec<Complained>,
+    /// What of it the clients seen so far cannot have, and why.
+    losses: Vec<Lost>,
     transitions: Vec<Changed>,
     stderr_tail: String,
     stderr_dropped_bytes: u64,
+}
+
+/// One client's part of the loss report, in short: `trunkline explain` has the sentences.
+#[derive(Serialize)]
+struct Lost {
+    client: String,
+    revision: &'static str,
+    features: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -163,10 +174,15 @@ fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
         resources,
         templates,
         complaints: complaints.iter().chain(edge.hub.catalog().complaints(name.as_str())).map(complained).collect(),
+        losses: edge.hub.explain(upstream, None).into_iter().map(lost).collect(),
         transitions: edge.journal.history(name).into_iter().map(changed).collect(),
         stderr_tail: edge.journal.stderr_tail(name, STDERR_SHOWN_BYTES),
         stderr_dropped_bytes: edge.journal.stderr_dropped(name),
     }
+}
+
+fn lost(Explained { client, revision, losses }: Explained) -> Lost {
+    Lost { client, revision, features: losses.into_iter().map(|loss| loss.feature).collect() }
 }
 
 fn complained(complaint: &Complaint) -> Complained {

@@ -21,6 +21,7 @@ mod client;
 mod dispatch;
 mod envelope;
 mod errors;
+mod explain;
 mod input;
 mod instructions;
 mod limits;
@@ -51,18 +52,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
-use trunkline_upstream::{CallerId, Fleet, ServerNotice};
+use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, Revision, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
 pub use envelope::Envelope;
+pub use explain::{Cause, Explained, Loss};
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use session::Session;
 
 use catalog::build::{self, Shape};
+use explain::Acquaintances;
 use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
 use parked::Parks;
 use replay::{EventId, Purse};
@@ -119,6 +122,8 @@ pub struct Hub {
     seen: Seen,
     /// Which levels modern requests want. Held while the servers are told, so that none hears an older word last.
     levels: Mutex<logging::Running>,
+    /// The clients that were seen, for the loss report.
+    acquaintances: Acquaintances,
     /// Calls that wait for a modern client's answers.
     parks: Parks,
     sealer: Sealer,
@@ -163,6 +168,7 @@ impl Hub {
             interest: Interest::default(),
             seen: Seen::default(),
             levels: Mutex::default(),
+            acquaintances: Acquaintances::default(),
             parks,
             sealer: Sealer::new(),
             began: Instant::now(),
@@ -195,6 +201,7 @@ impl Hub {
         if self.sessions.len() >= self.limits.sessions {
             self.evict();
         }
+        self.acquaintances.met(&facts.name, facts.revision, &facts.abilities);
         let result = facts.welcome(&self.catalog().instructions);
         let session =
             Session::begin(self.begun.fetch_add(1, Ordering::Relaxed), facts, self.replay.clone(), self.budget.clone());
@@ -278,6 +285,12 @@ impl Hub {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// What the clients seen so far cannot have of a server, those seen last first: all of them, or those of this name.
+    pub fn explain(&self, upstream: &Upstream, client: Option<&str>) -> Vec<Explained> {
+        let clients = self.acquaintances.named(client);
+        clients.iter().map(|client| explain::explain(upstream, client)).collect()
+    }
+
     /// What all servers offer now.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()
@@ -306,6 +319,11 @@ impl Hub {
     /// How long the hub is there: what tokens of this process tell time by.
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Notes that a modern client was seen. Calls are too many to note, and whoever calls has listed before.
+    pub(crate) fn met(&self, envelope: &Envelope) {
+        self.acquaintances.met(&envelope.name, Revision::V2026_07_28, &Arc::new(envelope.abilities.clone()));
     }
 
     /// A number for a caller that no other has in this process.

@@ -101,5 +101,8 @@ pub(crate) const INSTRUCTIONS_BYTES: usize = 16 * 1024;
 /// Answer streams of one session that are kept for a resume. Bounds what empty ones cost.
 pub(crate) const REPLAY_STREAMS_MAX: usize = 64;
 
+/// Clients remembered for the loss report: no machine has so many.
+pub(crate) const ACQUAINTANCES_MAX: usize = 64;
+
 /// Characters kept of what a client calls itself.
 pub(crate) const CLIENT_NAME_CHARS: usize = 128;

@@ -32,8 +32,12 @@ use crate::{Hub, Reply, Wants, dispatch, logging, refusal};
 pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request, wants: Wants) -> Reply {
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named here no modern client may ask")]
     let answered = match request.method {
-        Method::Discover => Ok(own(hub, &request.id, &discover(hub))),
+        Method::Discover => {
+            hub.met(&envelope);
+            Ok(own(hub, &request.id, &discover(hub)))
+        }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourcesTemplatesList => {
+            hub.met(&envelope);
             list(hub, &request).await
         }
         Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead | Method::CompletionComplete => {
