@@ -192,7 +192,10 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
     }
     let begun = edge.hub.attach(&session, None).map(|events| pair.queue.try_send(Out::Begun(response.text(), events)));
     match begun {
-        Ok(Ok(())) => accepted(),
+        Ok(Ok(())) => {
+            tracing::debug!(client = session.client_name(), revision = %session.revision(), "a session on a stream of /sse");
+            accepted()
+        }
         // Whoever set the session ends it, if the stream's end came too early to see it.
         Ok(Err(unsent)) => {
             edge.hub.end(&session);

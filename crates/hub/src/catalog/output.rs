@@ -188,6 +188,8 @@ fn reference_moved(reference: &str) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn tool(schema: &str) -> (Json, Output) {
@@ -275,6 +277,47 @@ mod tests {
             [r##"{"items":{"$recursiveRef":"#"}}"##, r#"{"items":{"$ref":7}}"#, r#"{"items":{"$a":1,"$a":2}}"#]
         {
             assert_eq!((tool(schema).1, wrapping(schema)), (Output::Dropped, None), "{schema}");
+        }
+    }
+
+    fn schema() -> impl Strategy<Value = serde_json::Value> {
+        let reference = proptest::sample::select(vec!["#", "#/$defs/a", "#a", "x#/b", "#/a\"b"]);
+        let leaf = prop_oneof![
+            Just(serde_json::json!(true)),
+            reference.prop_map(|to| serde_json::json!({ "$ref": to })),
+            Just(serde_json::json!({ "type": "array" })),
+            Just(serde_json::json!({ "const": { "$ref": "#" } })),
+        ];
+        leaf.prop_recursive(4, 24, 3, |inner| {
+            let keys = proptest::sample::select(vec!["properties", "items", "anyOf", "$defs", "not", "$id", "enum"]);
+            proptest::collection::btree_map(keys.prop_map(str::to_owned), inner, 0..3)
+                .prop_map(|members| serde_json::to_value(members).expect("JSON"))
+        })
+    }
+
+    /// Every reference of a wrapped schema leads to where it led before.
+    fn leads_on(before: &serde_json::Value, after: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        match (before, after) {
+            (Value::Object(before), Value::Object(after)) => {
+                before.len() == after.len() && before.iter().all(|(key, value)| leads_on(value, &after[key]))
+            }
+            (Value::Array(before), Value::Array(after)) => before.iter().zip(after).all(|(a, b)| leads_on(a, b)),
+            (Value::String(before), Value::String(after)) => {
+                before == after || after.strip_prefix("#/properties/result") == before.strip_prefix('#')
+            }
+            (before, after) => before == after,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wrapping_changes_nothing_but_where_references_begin(schema in schema()) {
+            let text = schema.to_string();
+            let Some(wrapped) = wrapping(&text) else { return Ok(()) };
+            let wrapped: serde_json::Value = serde_json::from_str(&wrapped).expect("JSON");
+            let inner = if wrapped == schema { &wrapped } else { &wrapped["properties"]["result"] };
+            prop_assert!(leads_on(&schema, inner), "{} became {}", schema, wrapped);
         }
     }
 }

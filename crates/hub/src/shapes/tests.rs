@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 use Revision::{V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28};
@@ -134,5 +136,50 @@ fn g32_each_era_has_its_own_number_for_a_missing_resource() {
         (V2026_07_28, V2025_11_25, &Method::ToolsCall, new),
     ] {
         assert_eq!(told(from, to, method, text), text);
+    }
+}
+
+fn revision() -> impl Strategy<Value = Revision> {
+    proptest::sample::select(&Revision::ALL[..])
+}
+
+/// Members that mean something here, and some that do not, with values of any kind.
+fn member() -> impl Strategy<Value = (String, serde_json::Value)> {
+    let block = serde_json::json!({ "type": "audio", "data": "AA==", "mimeType": "a/b" });
+    let link = serde_json::json!({ "type": "resource_link", "uri": "x:1", "name": "n" });
+    let meta = serde_json::json!({ "io.modelcontextprotocol/serverInfo": {}, "a": 1 });
+    let keys = ["content", "structuredContent", "resultType", "ttlMs", "_meta", "messages", "other"];
+    let values = vec![
+        serde_json::json!([block, link, 7]),
+        serde_json::json!([{ "role": "user", "content": link }, null]),
+        block.clone(),
+        meta,
+        serde_json::json!(null),
+        serde_json::json!("complete"),
+    ];
+    (proptest::sample::select(keys.to_vec()), proptest::sample::select(values))
+        .prop_map(|(key, value)| (key.into(), value))
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_stays_json_and_holds_nothing_that_its_reader_refuses(
+        (from, to) in (revision(), revision()),
+        method in proptest::sample::select(vec![Method::ToolsCall, Method::PromptsGet, Method::ResourcesRead]),
+        output in proptest::sample::select(vec![Output::Absent, Output::Object, Output::Wrapped, Output::Dropped]),
+        members in proptest::collection::btree_map(member().prop_map(|(key, _)| key), member().prop_map(|(_, value)| value), 0..6),
+    ) {
+        let text = serde_json::to_string(&members).expect("JSON");
+        let seen = shaped(from, to, &method, &text, output);
+        let value: serde_json::Value = serde_json::from_str(&seen).expect("JSON");
+        if from.era() == Era::Modern && to.era() == Era::Legacy {
+            prop_assert!(STAMPS.iter().all(|stamp| value.get(stamp).is_none()), "{}", seen);
+        }
+        if to < V2025_06_18 && method == Method::ToolsCall {
+            prop_assert!(value.get("structuredContent").is_none(), "{}", seen);
+        }
+        if from.era() == Era::Legacy && from < V2025_11_25 && to >= V2025_06_18 && matches!(output, Output::Absent | Output::Object) {
+            prop_assert_eq!(seen, text);
+        }
     }
 }
