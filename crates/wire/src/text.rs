@@ -36,10 +36,10 @@ impl Text {
             for piece in [middle, back, b"}"] {
                 head.put_slice(piece);
             }
-            return Self::from(on_one_line(&head.freeze()));
+            return Self::from(on_one_line(head.freeze()));
         }
         let tail = [back, b"}"].concat().into();
-        Self { head: on_one_line(&head.freeze()), payload: on_one_line(middle), tail: on_one_line(&tail) }
+        Self { head: on_one_line(head.freeze()), payload: on_one_line(middle.clone()), tail: on_one_line(tail) }
     }
 
     /// `head`, then `payload` on one line, then `tail`.
