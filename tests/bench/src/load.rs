@@ -34,11 +34,21 @@ pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }
 
+/// Which era a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// With a handshake, as 2025-06-18.
+    Legacy,
+    /// 2026-07-28: each request says all; this is the tool it names in its headers.
+    Modern(&'static str),
+}
+
 /// One client: a connection and, where the server gave one, a session.
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
     host: String,
     session: Option<String>,
+    speech: Speech,
 }
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -46,18 +56,23 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 impl Client {
     /// Connects and shakes hands as a 2025-06-18 client does.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
+        let mut client = Self::connect(address, Speech::Legacy).await?;
+        let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+        let (session, _) = client.post(Bytes::from_static(hello.as_bytes())).await?;
+        client.session = session;
+        client.post(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)).await?;
+        Ok(client)
+    }
+
+    /// Connects, and is done: what a modern client does.
+    async fn connect(address: SocketAddr, speech: Speech) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         crate::background(async move {
             let _ = connection.await;
         });
-        let mut client = Self { sender, host: address.to_string(), session: None };
-        let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
-        let (session, _) = client.post(Bytes::from_static(hello.as_bytes())).await?;
-        client.session = session;
-        client.post(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)).await?;
-        Ok(client)
+        Ok(Self { sender, host: address.to_string(), session: None, speech })
     }
 
     /// Posts a message; returns the session id of the answer, if any, and the body.
@@ -91,6 +106,10 @@ impl Client {
             .header(header::HOST, &self.host)
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
+        if let Speech::Modern(tool) = self.speech {
+            request = request.header("mcp-protocol-version", "2026-07-28").header("mcp-method", "tools/call");
+            request = request.header("mcp-name", tool);
+        }
         if let Some(session) = &self.session {
             request = request.header("mcp-session-id", session).header("mcp-protocol-version", "2025-06-18");
         }
@@ -101,14 +120,17 @@ impl Client {
 /// Has `clients` clients post `body` for `time`, and checks each answer's length against `answer_min`.
 pub(crate) async fn run(
     address: SocketAddr,
-    clients: usize,
+    (clients, speech): (usize, Speech),
     time: Duration,
     body: &Bytes,
     answer_min: usize,
 ) -> Result<Measured, Failure> {
     let mut opened = Vec::with_capacity(clients);
     for _ in 0..clients {
-        opened.push(Client::open(address).await?);
+        opened.push(match speech {
+            Speech::Legacy => Client::open(address).await?,
+            Speech::Modern(_) => Client::connect(address, speech).await?,
+        });
     }
     let start = Instant::now();
     let end = start + time;

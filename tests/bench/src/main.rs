@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use hyper::body::Bytes;
 
-use load::{Client, Failure, Measured, as_f64};
+use load::{Client, Failure, Measured, Speech, as_f64};
 use report::{Report, Row};
 use stage::{Daemon, Upstream};
 
@@ -44,7 +44,7 @@ struct Options {
     /// Writes the table to this file as well.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Measures only the sections whose name has this in it: small, large, lists, memory.
+    /// Measures only the sections whose name has this in it: small, eras, large, lists, memory.
     #[arg(long)]
     only: Option<String>,
     /// Measures the small calls with these numbers of clients instead, for example `--clients 1,32`.
@@ -86,6 +86,9 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     if wanted("small") {
         small_calls(options, &mut report).await?;
     }
+    if wanted("eras") {
+        eras(options, &mut report).await?;
+    }
     if wanted("large") {
         large_results(options, &mut report).await?;
     }
@@ -104,12 +107,29 @@ struct Contender {
     address: SocketAddr,
     tool: &'static str,
     pid: Option<u32>,
+    is_modern: bool,
+}
+
+impl Contender {
+    fn speech(&self) -> Speech {
+        if self.is_modern { Speech::Modern(self.tool) } else { Speech::Legacy }
+    }
 }
 
 fn call(tool: &str, bytes: usize) -> Bytes {
     let arguments = format!(r#"{{"bytes":{bytes}}}"#);
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#)
         .into()
+}
+
+fn modern_call(tool: &str, bytes: usize) -> Bytes {
+    let envelope = concat!(
+        r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+        r#""io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"#,
+        r#""io.modelcontextprotocol/clientCapabilities":{}"#
+    );
+    let params = format!(r#"{{"name":"{tool}","arguments":{{"bytes":{bytes}}},"_meta":{{{envelope}}}}}"#);
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#).into()
 }
 
 /// Lets every contender have its turn, `rounds` times; returns the median calls a second, latency in
@@ -130,7 +150,8 @@ async fn take_turns(
         for (&contender, found) in contenders.iter().zip(&mut found) {
             let before = contender.pid.map(process::cpu_seconds);
             let time = Duration::from_millis(options.millis);
-            let measured = load::run(contender.address, clients, time, &body(contender), bytes).await;
+            let measured =
+                load::run(contender.address, (clients, contender.speech()), time, &body(contender), bytes).await;
             let measured = measured.map_err(|error| format!("{} at {clients} clients: {error}", contender.label))?;
             let cpu = contender.pid.map(process::cpu_seconds).zip(before).map_or(0.0, |(after, before)| after - before);
             let cpu_us = cpu * 1e6 / as_f64(measured.calls.max(1));
@@ -154,16 +175,70 @@ async fn small_calls(options: &Options, report: &mut Report) -> Result<(), Failu
     let daemon =
         Daemon::start(options, &[&http.config("http"), &sse.config("sse"), &stage::stdio(options, "stdio", 0)]).await?;
     let contenders = [
-        Contender { label: "direct", address: http.address()?, tool: "size", pid: None },
-        Contender { label: "bare proxy", address: proxy.address, tool: "size", pid: Some(proxy.pid()) },
-        Contender { label: "trunkline, http", address: daemon.address, tool: "http__size", pid: Some(daemon.pid()) },
-        Contender { label: "trunkline, stdio", address: daemon.address, tool: "stdio__size", pid: Some(daemon.pid()) },
-        Contender { label: "trunkline, sse", address: daemon.address, tool: "sse__size", pid: Some(daemon.pid()) },
+        Contender { label: "direct", address: http.address()?, tool: "size", pid: None, is_modern: false },
+        Contender {
+            label: "bare proxy",
+            address: proxy.address,
+            tool: "size",
+            pid: Some(proxy.pid()),
+            is_modern: false,
+        },
+        Contender {
+            label: "trunkline, http",
+            address: daemon.address,
+            tool: "http__size",
+            pid: Some(daemon.pid()),
+            is_modern: false,
+        },
+        Contender {
+            label: "trunkline, stdio",
+            address: daemon.address,
+            tool: "stdio__size",
+            pid: Some(daemon.pid()),
+            is_modern: false,
+        },
+        Contender {
+            label: "trunkline, sse",
+            address: daemon.address,
+            tool: "sse__size",
+            pid: Some(daemon.pid()),
+            is_modern: false,
+        },
     ];
     for &clients in &options.clients {
         let rows = take_turns(options, &contenders, clients, 1024, |contender| call(contender.tool, 1024)).await?;
         report.section(format!("tools/call, 1 KiB result, {clients} clients"), rows);
     }
+    Ok(())
+}
+
+/// Small calls between clients and servers of both eras, all over HTTP: what crossing costs.
+async fn eras(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    const CLIENTS: usize = 32;
+    let old = Upstream::http(options, "old", 0)?;
+    let new = Upstream::modern(options, "new")?;
+    let proxy = stage::Proxy::start(old.address()?)?;
+    let daemon = Daemon::start(options, &[&old.config("old"), &new.config("new")]).await?;
+    let through =
+        |label, tool, is_modern| Contender { label, address: daemon.address, tool, pid: Some(daemon.pid()), is_modern };
+    let contenders = [
+        Contender {
+            label: "bare proxy",
+            address: proxy.address,
+            tool: "size",
+            pid: Some(proxy.pid()),
+            is_modern: false,
+        },
+        through("legacy client, legacy server", "old__size", false),
+        through("modern client, modern server", "new__size", true),
+        through("legacy client, modern server", "new__size", false),
+        through("modern client, legacy server", "old__size", true),
+    ];
+    let body = |contender: &Contender| {
+        if contender.is_modern { modern_call(contender.tool, 1024) } else { call(contender.tool, 1024) }
+    };
+    let rows = take_turns(options, &contenders, CLIENTS, 1024, body).await?;
+    report.section(format!("tools/call between eras, 1 KiB result, {CLIENTS} clients"), rows);
     Ok(())
 }
 
@@ -175,19 +250,27 @@ async fn large_results(options: &Options, report: &mut Report) -> Result<(), Fai
         let over_http = Daemon::start(options, &[&http.config("http")]).await?;
         let over_stdio = Daemon::start(options, &[&stage::stdio(options, "stdio", 0)]).await?;
         let contenders = [
-            Contender { label: "direct", address: http.address()?, tool: "size", pid: None },
-            Contender { label: "bare proxy", address: proxy.address, tool: "size", pid: Some(proxy.pid()) },
+            Contender { label: "direct", address: http.address()?, tool: "size", pid: None, is_modern: false },
+            Contender {
+                label: "bare proxy",
+                address: proxy.address,
+                tool: "size",
+                pid: Some(proxy.pid()),
+                is_modern: false,
+            },
             Contender {
                 label: "trunkline, http",
                 address: over_http.address,
                 tool: "http__size",
                 pid: Some(over_http.pid()),
+                is_modern: false,
             },
             Contender {
                 label: "trunkline, stdio",
                 address: over_stdio.address,
                 tool: "stdio__size",
                 pid: Some(over_stdio.pid()),
+                is_modern: false,
             },
         ];
         let rows = take_turns(options, &contenders, clients, bytes, |contender| call(contender.tool, bytes)).await?;
@@ -206,9 +289,21 @@ async fn lists(options: &Options, report: &mut Report) -> Result<(), Failure> {
         ten.iter().enumerate().map(|(n, server)| server.config(&format!("s{n}"))).collect::<Vec<_>>();
     let daemon = Daemon::start(options, &blocks.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let contenders = [
-        Contender { label: "direct, 1 server", address: single.address()?, tool: "", pid: None },
-        Contender { label: "bare proxy, 1 server", address: proxy.address, tool: "", pid: Some(proxy.pid()) },
-        Contender { label: "trunkline, 10 servers", address: daemon.address, tool: "", pid: Some(daemon.pid()) },
+        Contender { label: "direct, 1 server", address: single.address()?, tool: "", pid: None, is_modern: false },
+        Contender {
+            label: "bare proxy, 1 server",
+            address: proxy.address,
+            tool: "",
+            pid: Some(proxy.pid()),
+            is_modern: false,
+        },
+        Contender {
+            label: "trunkline, 10 servers",
+            address: daemon.address,
+            tool: "",
+            pid: Some(daemon.pid()),
+            is_modern: false,
+        },
     ];
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
     let rows = take_turns(options, &contenders, 8, 80_000, |_| body.clone()).await?;

@@ -48,18 +48,29 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn http(options: &Options, name: &str, tools: usize) -> Result<Self, Failure> {
-        Self::start(options, "http", name, tools)
+        Self::start(options, "http", name, tools, "2025-11-25")
+    }
+
+    /// One that speaks 2026-07-28.
+    pub(crate) fn modern(options: &Options, name: &str) -> Result<Self, Failure> {
+        Self::start(options, "http", name, 0, "2026-07-28")
     }
 
     pub(crate) fn sse(options: &Options, name: &str) -> Result<Self, Failure> {
-        Self::start(options, "sse", name, 0)
+        Self::start(options, "sse", name, 0, "2025-11-25")
     }
 
-    fn start(options: &Options, transport: &'static str, name: &str, tools: usize) -> Result<Self, Failure> {
+    fn start(
+        options: &Options,
+        transport: &'static str,
+        name: &str,
+        tools: usize,
+        revision: &str,
+    ) -> Result<Self, Failure> {
         let dir = TempDir::new()?;
         let ready = dir.path().join("ready");
         let process = Command::new(&options.upstream)
-            .args([transport, "--name", name, "--tools", &tools.to_string(), "--ready-file"])
+            .args([transport, "--name", name, "--tools", &tools.to_string(), "--revision", revision, "--ready-file"])
             .arg(&ready)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
