@@ -33,6 +33,8 @@ struct Report<'a> {
     uptime_seconds: u64,
     listen: Vec<String>,
     sessions: usize,
+    /// Streams of modern clients that listen for changes.
+    listens: usize,
     /// Calls that clients wait for.
     in_flight: usize,
     buffered_bytes: usize,
@@ -106,6 +108,7 @@ pub(crate) fn report(edge: &Edge, named: bool) -> Response<Body> {
         uptime_seconds: edge.started.elapsed().as_secs(),
         listen: edge.addresses.iter().map(|address| format!("http://{address}/mcp")).collect(),
         sessions: edge.hub.sessions(),
+        listens: edge.hub.listening(),
         in_flight: edge.config.limits.in_flight.saturating_sub(edge.in_flight.available_permits()),
         buffered_bytes: edge.budget.used(),
         warnings: warnings.into_iter().collect(),

@@ -149,7 +149,9 @@ async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Bod
             let reply = edge.hub.handle(&session, message, head.wants).await;
             let response = match reply {
                 Reply::Refused(refusal) => plain(status(&refusal), &refusal.to_string()),
-                Reply::Accepted | Reply::One(_) | Reply::Error { .. } | Reply::Events(_) => bare(StatusCode::ACCEPTED),
+                Reply::Accepted | Reply::One(_) | Reply::Error { .. } | Reply::Events(_) | Reply::Listening { .. } => {
+                    bare(StatusCode::ACCEPTED)
+                }
             };
             in_session(response, &session)
         }
@@ -206,8 +208,16 @@ pub(crate) async fn in_flight(
             StatusCode::OK => one(wants, message),
             status => reply::message(status, message),
         },
-        Reply::Events(events) => {
-            reply::events(reply::until_answered(events, stopped(edge.clone()), move || reply::cut_short(id), place))
+        Reply::Events(events) => reply::events(reply::until_answered(
+            events,
+            stopped(edge.clone()),
+            move || reply::cut_short(id).into(),
+            place,
+        )),
+        // It holds no place among the calls: it may stay for days.
+        Reply::Listening { events, last, number } => {
+            let end = idle_end(edge, &number.to_string());
+            reply::events(reply::until_answered(events, end, move || last, ()))
         }
         Reply::Refused(refusal) => refused(&refusal, &id),
         // A request is never merely accepted; should a bug say so, the client is not left waiting.
@@ -288,6 +298,8 @@ async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants
     match reply {
         Reply::One(text) | Reply::Error { message: text, .. } => text.into_bytes(),
         Reply::Events(events) => last_of(events).await.unwrap_or_else(|| reply::cut_short(id)),
+        // No legacy client gets one.
+        Reply::Listening { last, .. } => last.into_bytes(),
         Reply::Refused(refusal) => refusal.response(Some(id)),
         Reply::Accepted => reply::cut_short(id),
     }

@@ -84,10 +84,10 @@ pub(crate) fn events(pieces: BoxStream<'static, Bytes>) -> Response<Body> {
 pub(crate) fn until_answered<H: Send + 'static>(
     events: EventStream,
     stopped: impl Future<Output = ()> + Send + 'static,
-    last: impl FnOnce() -> Bytes + Send + 'static,
+    last: impl FnOnce() -> Text + Send + 'static,
     held: H,
 ) -> BoxStream<'static, Bytes> {
-    let last = move || Some(Event { id: None, data: last().into(), retry_ms: None });
+    let last = move || Some(Event { id: None, data: last(), retry_ms: None });
     // A stream that is begun with nothing to say yet was begun to show that somebody is at work: at once.
     written(events, stopped, last, write, Duration::ZERO, held).boxed()
 }
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r6_a_stream_that_must_stop_ends_with_an_answer() {
         let endless = futures_util::stream::pending().boxed();
-        let pieces = until_answered(endless, sleep(Duration::from_secs(20)), || cut_short(Id::from(7)), ());
+        let pieces = until_answered(endless, sleep(Duration::from_secs(20)), || cut_short(Id::from(7)).into(), ());
         let pieces: Vec<Bytes> = pieces.collect().await;
         assert_eq!(pieces[..2], [COMMENT, COMMENT], "there was nothing to say, at once and for 15 s");
         let last = std::str::from_utf8(&pieces[2]).expect("text");
@@ -289,7 +289,8 @@ mod tests {
             sleep(Duration::from_secs(if n < 3 { 14 } else { 16 })).await;
             (n < 4).then(|| (event(None, "{}", None), n + 1))
         });
-        let pieces: Vec<Bytes> = until_answered(spaced.boxed(), std::future::pending(), Bytes::new, ()).collect().await;
+        let pieces: Vec<Bytes> =
+            until_answered(spaced.boxed(), std::future::pending(), Text::default, ()).collect().await;
         let comments = pieces.iter().filter(|piece| **piece == COMMENT).count();
         assert_eq!((pieces.len(), comments), (7, 3), "at once, before the fourth event, and before the end");
     }

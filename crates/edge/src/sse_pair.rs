@@ -242,6 +242,8 @@ async fn answering(edge: Arc<Edge>, pair: Arc<Pair>, session: Arc<Session>, call
             Passed::Whole => return,
             Passed::Cut => reply::cut_short(id).into(),
         },
+        // No legacy client gets one.
+        Reply::Listening { last, .. } => last,
         // The daemon could not wait; a request is never merely accepted.
         Reply::Accepted => reply::cut_short(id).into(),
     };

@@ -25,6 +25,7 @@ mod explain;
 mod input;
 mod instructions;
 mod limits;
+mod listen;
 mod logging;
 mod meta;
 mod modern;
@@ -67,6 +68,7 @@ pub use session::Session;
 use catalog::build::{self, Shape};
 use explain::Acquaintances;
 use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
+use listen::Listens;
 use parked::Parks;
 use replay::{EventId, Purse};
 use resources::{Place, Seen};
@@ -101,6 +103,16 @@ pub enum Reply {
     },
     /// Notices, then the answer, which is the last event.
     Events(EventStream),
+    /// Notices for as long as the client listens, without an end of their own: the stream of a
+    /// `subscriptions/listen`.
+    Listening {
+        /// The acknowledgement, then notices.
+        events: EventStream,
+        /// The answer to the request, with which the stream ends in good order when the gateway stops.
+        last: Text,
+        /// Tells this listen from others.
+        number: u64,
+    },
     /// Refused as a whole.
     Refused(Refusal),
 }
@@ -119,6 +131,7 @@ pub struct Hub {
     begun: AtomicU64,
     births: Mutex<Births>,
     interest: Interest,
+    listens: Listens,
     seen: Seen,
     /// Which levels modern requests want. Held while the servers are told, so that none hears an older word last.
     levels: Mutex<logging::Running>,
@@ -166,6 +179,7 @@ impl Hub {
             begun: AtomicU64::new(1),
             births: Mutex::new(births),
             interest: Interest::default(),
+            listens: Listens::default(),
             seen: Seen::default(),
             levels: Mutex::default(),
             acquaintances: Acquaintances::default(),
@@ -301,6 +315,11 @@ impl Hub {
         self.sessions.len()
     }
 
+    /// How many streams of modern clients are open that listen for changes.
+    pub fn listening(&self) -> usize {
+        self.listens.count()
+    }
+
     /// The servers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
@@ -337,6 +356,14 @@ impl Hub {
 
     pub(crate) fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    pub(crate) fn listens(&self) -> &Listens {
+        &self.listens
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -450,6 +477,7 @@ impl std::fmt::Debug for Reply {
             Self::One(message) => write!(out, "One({} bytes)", message.len()),
             Self::Error { code, message } => write!(out, "Error({code}, {} bytes)", message.len()),
             Self::Events(_) => out.write_str("Events"),
+            Self::Listening { number, .. } => write!(out, "Listening({number})"),
             Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
         }
     }

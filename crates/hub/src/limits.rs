@@ -65,6 +65,18 @@ pub(crate) const COMMIT_AFTER: Duration = Duration::from_secs(10);
 /// change within a second; nobody else needs to know it sooner.
 pub(crate) const LIST_FRESH: Duration = Duration::from_mins(1);
 
+/// Open `subscriptions/listen` streams (mcp-protocol 6.12).
+pub(crate) const LISTENS_MAX: usize = 1024;
+
+/// How long a listen waits for servers to take its subscriptions, before it is told which did.
+pub(crate) const LISTEN_ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// Subscriptions that one listen makes at the same time.
+pub(crate) const LISTEN_WIDTH: usize = 16;
+
+/// Longest `params` of an update that wait for a slow listen as they came; of longer ones the URI alone is told.
+pub(crate) const UPDATE_BYTES_MAX: usize = 4 * 1024;
+
 /// Quiet time before a list change is announced.
 pub(crate) const ANNOUNCE_QUIET: Duration = Duration::from_millis(300);
 

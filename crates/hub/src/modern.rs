@@ -26,7 +26,7 @@ use crate::envelope::Envelope;
 use crate::limits::{COMMIT_AFTER, LIST_FRESH};
 use crate::replay::{Event, First, Outbox, Reader};
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, Wants, dispatch, logging, refusal};
+use crate::{Hub, Reply, Wants, dispatch, listen, logging, refusal};
 
 /// Answers a request of a modern client.
 pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request, wants: Wants) -> Reply {
@@ -40,6 +40,7 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
             hub.met(&envelope);
             list(hub, &request).await
         }
+        Method::SubscriptionsListen => listen::open(hub, &envelope, &request),
         Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead | Method::CompletionComplete => {
             relayed(hub, envelope, &request, wants).await
         }

@@ -1,13 +1,14 @@
 //! Interest in resources, counted per server and URI (mcp-protocol 5.5, 6.6).
 //!
 //! The first subscriber makes the gateway subscribe at the server, the last one to leave makes it unsubscribe
-//! after a grace, since clients that re-render their view leave and come back at once. What a session is
-//! subscribed to is the session's own; here stands how many are.
+//! after a grace, since clients that re-render their view leave and come back at once. What a session or a listen is
+//! subscribed to is its own; here stands how many are.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trunkline_telemetry::spawn;
+use trunkline_upstream::Upstream;
 use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
 
 use crate::Hub;
@@ -50,26 +51,35 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
     let is_new = session
         .subscribe(server, &own)
         .ok_or_else(|| refusal::invalid_params("this session has too many subscriptions already"))?;
-    let confirmed = hub.interest().join(server, &own, is_new);
-    if confirmed {
-        return Ok(Json::literal("{}"));
-    }
-    let answer = upstream.subscribe(&own).await;
-    let outcome = match answer {
-        Ok(Ok(result)) => {
-            hub.interest().confirm(server, &own);
-            return Ok(result);
-        }
-        Ok(Err(error)) => Err(error),
-        Err(error) => hub.dress(&request.method, &error.fault()),
-    };
-    // The server said no: there is nothing to unsubscribe from, and no grace.
-    if session.unsubscribe(server, &own)
-        && let Some(turn) = hub.interest().part(server, &own)
-    {
-        hub.interest().forget(server, &own, turn);
+    let outcome = enter(&hub, &upstream, &own, is_new).await;
+    if outcome.is_err() && session.unsubscribe(server, &own) {
+        refused(&hub, server, &own);
     }
     outcome
+}
+
+/// Counts a subscriber, if it `is_new`, and subscribes at the server unless that was done. A subscriber who fails is
+/// still counted: see [`refused`].
+pub(crate) async fn enter(hub: &Hub, upstream: &Upstream, uri: &str, is_new: bool) -> Result<Json, Json> {
+    let server = upstream.name();
+    if hub.interest().join(server, uri, is_new) {
+        return Ok(Json::literal("{}"));
+    }
+    match upstream.subscribe(uri).await {
+        Ok(Ok(result)) => {
+            hub.interest().confirm(server, uri);
+            Ok(result)
+        }
+        Ok(Err(error)) => Err(error),
+        Err(error) => hub.dress(&Method::ResourcesSubscribe, &error.fault()),
+    }
+}
+
+/// One subscriber less, whom the server refused: there is nothing to unsubscribe from, and no grace.
+pub(crate) fn refused(hub: &Hub, server: &ServerName, uri: &str) {
+    if let Some(turn) = hub.interest().part(server, uri) {
+        hub.interest().forget(server, uri, turn);
+    }
 }
 
 /// One subscriber less. The last one starts the grace.
@@ -89,9 +99,10 @@ pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
     });
 }
 
-/// Tells the sessions that subscribed to `uri` of `server`, or else to the closest resource above it.
+/// Tells the sessions and listens that subscribed to `uri` of `server`, or else to the closest resource above it.
 pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: Json) {
     let Some(subscribed) = hub.interest().closest(server, uri) else { return };
+    hub.listens().updated(hub, server, &subscribed, &params);
     let published = hub.catalog().resources.published(server, uri);
     let params = if published == uri {
         params
@@ -110,7 +121,7 @@ pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: Json) {
 
 impl Interest {
     /// Counts a subscriber. Says whether the server is subscribed already.
-    fn join(&self, server: &ServerName, uri: &str, is_new: bool) -> bool {
+    pub(crate) fn join(&self, server: &ServerName, uri: &str, is_new: bool) -> bool {
         let mut counts = self.lock();
         let count = counts.entry(server.clone()).or_default().entry(uri.into()).or_default();
         count.sessions += usize::from(is_new);
@@ -147,7 +158,7 @@ impl Interest {
     }
 
     /// The URI subscribed to that an update of `uri` is about: itself, or the longest one above it.
-    fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
+    pub(crate) fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
         let counts = self.lock();
         let uris = counts.get(server)?;
         let is_above = |parent: &str| {

@@ -64,6 +64,7 @@ struct Series {
     client_requests: IntCounterVec,
     rejected: IntCounterVec,
     sessions: IntGauge,
+    listens: IntGauge,
     replay_bytes: IntGauge,
     build_info: IntGaugeVec,
 }
@@ -123,6 +124,7 @@ impl Series {
             client_requests: counters(r, "client_requests_total", "era method status", "Requests of clients."),
             rejected: counters(r, "rejected_total", "reason", "Requests and connections refused at the door."),
             sessions: gauge(r, "mcp_sessions", "Client sessions alive."),
+            listens: gauge(r, "mcp_listens", "Streams of modern clients open that listen for changes."),
             replay_bytes: gauge(r, "replay_bytes", "Bytes held for streams that may be resumed."),
             build_info: gauges(r, "build_info", "version", "1, with the version as label."),
         }
@@ -363,6 +365,11 @@ impl Metrics {
     /// So many client sessions live.
     pub fn sessions(&self, count: usize) {
         self.0.series.sessions.set(whole(count));
+    }
+
+    /// So many streams of modern clients listen for changes.
+    pub fn listens(&self, count: usize) {
+        self.0.series.listens.set(whole(count));
     }
 
     /// So many bytes are held for streams that may be resumed.

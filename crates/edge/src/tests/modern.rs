@@ -279,3 +279,54 @@ async fn modern_requests_are_counted_as_such() {
         assert!(metrics.contains(line), "{line}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn g35_g39_g40_a_listen_is_a_stream_that_ends_in_good_order() {
+    let client = Client::new();
+    let body = call(json!("l"), "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }));
+    let json_alone = but(&headers(&body), "accept", "application/json");
+    assert_eq!(client.send("POST", "/mcp", &json_alone, body.to_string()).await.status, 406);
+    let bare = client.modern(&call(json!(1), "subscriptions/listen", json!({}))).await;
+    assert_eq!(bare.error(), (200, -32602, json!(1)));
+    let tasks = json!({ "notifications": { "taskIds": ["t"] } });
+    assert_eq!(client.modern(&call(json!(1), "subscriptions/listen", tasks)).await.error(), (400, -32021, json!(1)));
+
+    let soft = client.edge.soft.clone();
+    let stop = async {
+        tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        soft.cancel();
+    };
+    let (stream, ()) = tokio::join!(client.modern(&body), stop);
+    assert_eq!((stream.status, stream.headers[CONTENT_TYPE].to_str().ok()), (200, Some("text/event-stream")));
+    let pieces: Vec<&str> = stream.body.trim_end().split("\n\n").collect();
+    assert_eq!((pieces.len(), pieces[1]), (3, ": keep-alive"), "{}", stream.body);
+    let message =
+        |at: usize| -> Value { serde_json::from_str(pieces[at].strip_prefix("data: ").expect("data")).expect("JSON") };
+    let (first, last) = (message(0), message(2));
+    assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(first["params"]["notifications"], json!({ "toolsListChanged": true }));
+    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!("l"), &json!("complete")));
+    assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "l");
+    assert_eq!(client.edge.hub.listening(), 0);
+}
+
+#[tokio::test]
+async fn a_listen_takes_no_place_among_the_calls() {
+    let mut one = config();
+    one.limits.in_flight = 1;
+    let client = Client::with(one);
+    let body = call(json!("l"), "subscriptions/listen", json!({ "notifications": {} }));
+    let (edge, all) = (client.edge.clone(), headers(&body));
+    let mut request = Request::builder().method("POST").uri("/mcp").header("host", "127.0.0.1:6270");
+    for (name, value) in all.iter().chain(&[("content-type", "application/json")]) {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
+    let open = answer(&edge, Peer::Permitted, request).await;
+    assert_eq!((open.status().as_u16(), edge.hub.listening()), (200, 1));
+    assert_eq!(client.modern(&call(json!(1), "tools/list", json!({}))).await.status, 200);
+    let health = client.send("GET", "/health", &[], "").await.json();
+    assert_eq!(health["listens"], 1);
+    drop(open);
+    assert_eq!(edge.hub.listening(), 0);
+}

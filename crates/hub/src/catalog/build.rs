@@ -94,12 +94,13 @@ pub(crate) async fn keep_current(hub: Weak<Hub>, mut offers: watch::Receiver<u64
     }
 }
 
-/// Tells every session which lists changed, if any did.
+/// Tells every session and listen which lists changed, if any did.
 fn announce(hub: &Hub, before: &Catalog, now: &Catalog) {
     let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
     if !changed.is_empty() {
         tracing::debug!(?changed, version = now.version, "the catalogue changed");
         hub.each_session(|session| session.announce(&changed));
+        hub.listens().announce(&changed);
     }
 }
 

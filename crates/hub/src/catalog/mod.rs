@@ -203,7 +203,16 @@ impl List {
         }
     }
 
-    /// The notification that the list changed.
+    /// The method of the notification that the list changed.
+    pub(crate) fn notice(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsListChanged,
+            Self::Prompts => Method::PromptsListChanged,
+            Self::Resources | Self::Templates => Method::ResourcesListChanged,
+        }
+    }
+
+    /// The notification that the list changed, toward sessions.
     pub(crate) fn changed(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Tools => br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,

@@ -1,0 +1,301 @@
+//! `subscriptions/listen`: what a modern client is told unasked (mcp-protocol 3.8, 6.6).
+//!
+//! A [`Listen`] is one open stream. Its first message says which of the wanted notices will come; a resource is among
+//! them only if its server has subscriptions and took this one. Then come changes of lists, as they are announced, and
+//! updates of resources under the URI that was subscribed to (mcp-protocol 5.5), each with the id of the listen request in
+//! `_meta`. What a slow reader has not taken yet is kept as the newest of each kind, so that a listen never holds more
+//! than its own filter. Interest in resources is counted together with that of legacy sessions.
+//!
+//! The stream has no end of its own. When it is dropped its interest ends; who serves it may end it in good order by
+//! [`Reply::Listening::last`].
+
+mod filter;
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+use trunkline_wire::{
+    Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, Response, RpcError, ServerName,
+    code, key,
+};
+
+use crate::catalog::List;
+use crate::envelope::{Envelope, TASKS};
+use crate::limits::{LISTEN_ACK_WAIT, LISTEN_WIDTH, LISTENS_MAX, UPDATE_BYTES_MAX, URI_BYTES_MAX};
+use crate::replay::Event;
+use crate::resources::Place;
+use crate::stamp::{self, Caching};
+use crate::{Hub, Reply, refusal, subscriptions};
+use filter::Filter;
+
+/// All open listens.
+#[derive(Debug, Default)]
+pub(crate) struct Listens(Mutex<HashMap<u64, Arc<Listen>>>);
+
+/// One open listen.
+#[derive(Debug)]
+struct Listen {
+    /// The id of its request, which is that of the subscription.
+    id: Json,
+    /// The lists whose changes it wants, as bits.
+    lists: u8,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The URIs of servers that it subscribed to, and each as the client wrote it.
+    watched: HashMap<(ServerName, Box<str>), Box<str>>,
+    /// What waits to be read.
+    changed: u8,
+    updated: VecDeque<Update>,
+    waker: Option<Waker>,
+}
+
+/// The newest update of one URI. Without `params` the URI alone is told.
+#[derive(Debug)]
+struct Update {
+    uri: Box<str>,
+    params: Option<(Json, Charge)>,
+}
+
+/// Opens a listen. Fails with what is wrong with the request.
+pub(crate) fn open(hub: &Arc<Hub>, envelope: &Envelope, request: &Request) -> Result<Reply, Json> {
+    let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
+    let filter = Filter::read(&params)?;
+    if filter.tasks && !envelope.tasks {
+        let data = serde_json::json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
+        let text = format!("`taskIds` need the extension {TASKS} in the request's client capabilities");
+        let error = RpcError { code: code::MISSING_CLIENT_CAPABILITY, message: text, data: Some(data) };
+        let message = Response::error(Some(request.id.clone()), error.to_json()).text();
+        return Ok(Reply::Error { code: code::MISSING_CLIENT_CAPABILITY, message });
+    }
+    let listen = Arc::new(Listen { id: request.id.json().clone(), lists: filter.lists, state: Mutex::default() });
+    let number = hub.next_caller().0;
+    let Some(count) = hub.listens().add(number, &listen) else { return Err(too_many().to_error().to_json()) };
+    hub.metrics().listens(count);
+    let acknowledging = Arc::clone(&listen).acknowledge(Arc::clone(hub), filter).boxed();
+    let open = Open { hub: Arc::downgrade(hub), number, listen };
+    let last = stamp::stamp(&request.id, &open.listen.stamped(Object::new()), Caching::Never).unwrap_or_default();
+    Ok(Reply::Listening { events: Events { acknowledging: Some(acknowledging), open }.boxed(), last, number })
+}
+
+/// A limit of the gateway (mcp-protocol 6.12).
+fn too_many() -> Fault {
+    Fault {
+        code: FaultCode::Overloaded,
+        server: None,
+        text: format!("{LISTENS_MAX} listens are open already; close one that nobody reads"),
+        outcome: Outcome::NotSent,
+        retryable: true,
+        retry_after_ms: None,
+    }
+}
+
+impl Listens {
+    /// Adds one. Returns how many there are then, or `None` if there are too many.
+    fn add(&self, number: u64, listen: &Arc<Listen>) -> Option<usize> {
+        let mut all = self.lock();
+        if all.len() >= LISTENS_MAX {
+            return None;
+        }
+        all.insert(number, Arc::clone(listen));
+        Some(all.len())
+    }
+
+    /// Announces that these lists changed.
+    pub(crate) fn announce(&self, lists: &[List]) {
+        let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
+        for listen in self.lock().values() {
+            listen.tell(|state| state.changed |= bits & listen.lists);
+        }
+    }
+
+    /// Tells of an update, which the server gave as `params`, whoever watches `uri` of `server`.
+    pub(crate) fn updated(&self, hub: &Hub, server: &ServerName, uri: &str, params: &Json) {
+        let key = (server.clone(), Box::from(uri));
+        for listen in self.lock().values() {
+            listen.tell(|state| state.update(&key, || hub.keep(params)));
+        }
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Listen>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// Takes what an update said into keeping, if it is small and there is room.
+    fn keep(&self, params: &Json) -> Option<(Json, Charge)> {
+        let bytes = params.as_bytes().len();
+        let charge = (bytes <= UPDATE_BYTES_MAX).then(|| self.budget().charge(bytes).ok()).flatten()?;
+        Some((params.clone(), charge))
+    }
+}
+
+impl State {
+    fn update(&mut self, key: &(ServerName, Box<str>), keep: impl FnOnce() -> Option<(Json, Charge)>) {
+        let Some(uri) = self.watched.get(key) else { return };
+        self.updated.retain(|waiting| waiting.uri != *uri);
+        self.updated.push_back(Update { uri: uri.clone(), params: keep() });
+    }
+}
+
+impl Listen {
+    /// Changes what waits, and wakes the reader if something does.
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = self.lock();
+            change(&mut state);
+            let waits = state.changed != 0 || !state.updated.is_empty();
+            if waits { state.waker.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Makes the subscriptions, and returns the first message: which of the wanted notices will come.
+    async fn acknowledge(self: Arc<Self>, hub: Arc<Hub>, filter: Filter) -> Bytes {
+        let until = Instant::now() + LISTEN_ACK_WAIT;
+        let taken: Vec<String> = stream::iter(filter.uris)
+            .map(|uri| {
+                let (hub, this) = (Arc::clone(&hub), Arc::clone(&self));
+                async move { this.watch(&hub, &uri, until).await.then_some(uri) }
+            })
+            .buffered(LISTEN_WIDTH)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        let mut honoured = Object::new();
+        for (name, list) in filter::LISTS {
+            if self.lists & list.bit() != 0 {
+                honoured.set(name, Json::literal("true"));
+            }
+        }
+        if !taken.is_empty() {
+            honoured.set(filter::RESOURCES, Json::encode(&taken));
+        }
+        let params = [("notifications", honoured.to_json())].into_iter().collect();
+        self.notice(Method::SubscriptionsAcknowledged, params)
+    }
+
+    /// Subscribes to one resource. Says whether its server took that in time.
+    async fn watch(&self, hub: &Arc<Hub>, uri: &str, until: Instant) -> bool {
+        let place = if uri.len() <= URI_BYTES_MAX { hub.resource(uri) } else { None };
+        let Some(Place { upstream, uri: own, .. }) = place else { return false };
+        if !upstream.offer().capabilities.subscribe {
+            return false;
+        }
+        let server = upstream.name();
+        let key = (server.clone(), own.clone());
+        // Two URIs of the client may be one of the server's.
+        if self.lock().watched.insert(key.clone(), uri.into()).is_some() {
+            return true;
+        }
+        let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &own, true)).await;
+        if matches!(asked, Ok(Ok(_))) {
+            return true;
+        }
+        self.lock().watched.remove(&key);
+        match asked {
+            Ok(_) => subscriptions::refused(hub, server, &own),
+            // It may take it yet: then it is to be left in good order.
+            Err(_) => subscriptions::leave(hub, server, &own),
+        }
+        false
+    }
+
+    /// The next message that waits.
+    fn next(&self) -> Option<Bytes> {
+        let mut state = self.lock();
+        if let Some(list) = List::NOTICES.into_iter().find(|list| state.changed & list.bit() != 0) {
+            state.changed &= !list.bit();
+            drop(state);
+            return Some(self.notice(list.notice(), Object::new()));
+        }
+        let Update { uri, params } = state.updated.pop_front()?;
+        drop(state);
+        let mut params = params.and_then(|(params, _)| Object::parse(&params).ok()).unwrap_or_default();
+        // Not the URI beneath it that the server may have named: some clients end a subscription at what is not
+        // literally in its filter (mcp-protocol 5.5).
+        params.set("uri", Json::from(&*uri));
+        Some(self.notice(Method::ResourcesUpdated, params))
+    }
+
+    fn notice(&self, method: Method, params: Object) -> Bytes {
+        Notification { method, params: Some(self.stamped(params)) }.encode()
+    }
+
+    /// Names the subscription in `_meta`, as everything on its stream does.
+    fn stamped(&self, mut members: Object) -> Json {
+        let mut meta = members.get_object("_meta").unwrap_or_default();
+        meta.set(key::SUBSCRIPTION_ID, self.id.clone());
+        members.set("_meta", meta.to_json());
+        members.to_json()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listen that somebody reads. Dropping it ends it.
+struct Open {
+    hub: Weak<Hub>,
+    number: u64,
+    listen: Arc<Listen>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        let count = {
+            let mut all = hub.listens().lock();
+            all.remove(&self.number);
+            all.len()
+        };
+        hub.metrics().listens(count);
+        let watched = std::mem::take(&mut self.listen.lock().watched);
+        for (server, uri) in watched.into_keys() {
+            subscriptions::leave(&hub, &server, &uri);
+        }
+    }
+}
+
+/// The stream of a listen: the acknowledgement, then notices.
+struct Events {
+    acknowledging: Option<BoxFuture<'static, Bytes>>,
+    open: Open,
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let event = |data: Bytes| Poll::Ready(Some(Event { id: None, data: data.into(), retry_ms: None }));
+        if let Some(acknowledging) = &mut self.acknowledging {
+            let Poll::Ready(first) = acknowledging.as_mut().poll(context) else { return Poll::Pending };
+            self.acknowledging = None;
+            return event(first);
+        }
+        let listen = &self.open.listen;
+        // The waker stands before the look, so that nothing told in between is missed.
+        listen.lock().waker = Some(context.waker().clone());
+        listen.next().map_or(Poll::Pending, event)
+    }
+}
+
+#[cfg(test)]
+mod tests;
