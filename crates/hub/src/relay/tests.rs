@@ -336,3 +336,91 @@ async fn calls_that_wait_are_bounded_the_rest_is_answered_and_all_are_freed_in_t
     sleep(ANSWER_WAIT + Duration::from_secs(1)).await;
     assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 0);
 }
+
+/// A modern server that asks for a form, and wants its state back.
+const ROUND: &str = r#"{"x-own":1e2,"resultType":"input_required","requestState":"s\u0031 ","inputRequests":{"e":{"method":"elicitation/create","params":{"mode":"form","message":"Which?","requestedSchema":{"type":"object","properties":{}},"x":1.50}}}}"#;
+
+fn modern_server() -> Script {
+    Script { modern: true, faults: vec![Deed::result("tools/call", ROUND).times(1)], ..Script::default() }
+}
+
+/// The `params` of the last call that the server saw.
+fn last_call(world: &World) -> Object {
+    match world.server().seen_of("tools/call").pop() {
+        Some(Message::Request(request)) => request.params().expect("an object"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g71_a_legacy_client_is_really_asked_what_a_modern_server_wants_to_know() {
+    let world = World::new(modern_server()).await;
+    let session = fakes::able_session(&world.hub, "2025-11-25", ALL);
+    let mut events = called(&world, &session).await;
+    let question = event(&mut events).await;
+    assert_eq!((&question["method"], &question["params"]["x"]), (&json!("elicitation/create"), &json!(1.5)));
+    sleep(Duration::from_secs(90)).await;
+    answer(&world, &session, &question["id"], Ok(r#"{"action":"accept","content":{"n":1e2}}"#)).await;
+    assert_eq!(event(&mut events).await["id"], 7);
+    let again = last_call(&world);
+    assert_eq!(calls(&world), 2);
+    assert_eq!(again.get("requestState"), Some(&Json::literal(r#""s\u0031 ""#)), "the exact state");
+    let given = again.get_object("inputResponses").expect("answers");
+    assert_eq!(given.get("e"), Some(&Json::literal(r#"{"action":"accept","content":{"n":1e2}}"#)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g72_a_legacy_client_that_cannot_be_asked_hears_what_is_missing() {
+    let world = World::new(modern_server()).await;
+    let session = fakes::session(&world.hub, "2025-11-25");
+    let call = Message::Request(fakes::request(7, Method::ToolsCall, CALL));
+    let Reply::One(text) = world.hub.handle(&session, call, BOTH).await else { panic!("one answer") };
+    let text: Value = serde_json::from_slice(&text.into_bytes()).expect("JSON");
+    assert_eq!(text["result"]["isError"], true);
+    assert_eq!(text["result"]["_meta"]["dev.trunkline/fault"]["code"], -31010);
+    assert!(text["result"]["content"][0]["text"].as_str().expect("text").contains("`elicitation`"), "{text}");
+    assert_eq!(calls(&world), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g73_between_modern_peers_questions_and_state_pass_and_nothing_is_held() {
+    let world = World::new(modern_server()).await;
+    let first = modern(&world, CALL, ALL).await.expect("a result");
+    assert_eq!((&first["resultType"], &first["x-own"]), (&json!("input_required"), &json!(100.0)));
+    let question = &first["inputRequests"]["e"];
+    assert_eq!(question["params"]["message"], "[git] Which?", "a person sees who asks");
+    assert_eq!((&question["params"]["mode"], &question["params"]["x"]), (&json!("form"), &json!(1.5)));
+    assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 0);
+    let state = first["requestState"].as_str().expect("a token");
+    assert!(state.starts_with("tl1.pass."), "{state}");
+
+    let answers = json!({ "e": {"action":"accept","content":{}} });
+    let forged = modern(&world, &retry(&json!("s1 "), &answers), ALL).await.expect_err("not as it was given");
+    assert_eq!((forged["code"].as_i64(), calls(&world)), (Some(-32602), 1));
+    modern(&world, &retry(&first["requestState"], &answers), ALL).await.expect("a result");
+    let again = last_call(&world);
+    assert_eq!(again.get_str("requestState").as_deref(), Some("s1 "), "the server's own");
+    assert!(again.get_object("inputResponses").expect("answers").get("e").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_modern_client_did_not_declare_a_server_may_not_ask() {
+    let world = World::new(modern_server()).await;
+    let refused = modern(&world, CALL, "{}").await.expect("a tool result");
+    assert_eq!(refused["_meta"]["dev.trunkline/fault"]["code"], -31007);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_a_legacy_client_refuses_ends_the_call_of_a_modern_server() {
+    let round = r#"{"resultType":"input_required","inputRequests":{"s":{"method":"sampling/createMessage","params":{"messages":[],"maxTokens":1}}}}"#;
+    let script = Script { modern: true, faults: vec![Deed::result("tools/call", round)], ..Script::default() };
+    let world = World::new(script).await;
+    let session = fakes::able_session(&world.hub, "2025-11-25", ALL);
+    let mut events = called(&world, &session).await;
+    let question = event(&mut events).await;
+    answer(&world, &session, &question["id"], Err(r#"{"code":-1,"message":"not today"}"#)).await;
+    let last = event(&mut events).await;
+    assert_eq!(last["result"]["_meta"]["dev.trunkline/fault"]["code"], -31010);
+    assert!(last["result"]["content"][0]["text"].as_str().expect("text").contains("not today"), "{last}");
+    assert_eq!(calls(&world), 1);
+}
