@@ -160,9 +160,7 @@ impl Scripted {
     /// Takes one message and returns what to do about it.
     pub fn react(&mut self, message: &Message) -> Vec<Act> {
         match message {
-            Message::Request(request) if self.script.modern && request.method == Method::SubscriptionsListen => {
-                self.listens.accept(request)
-            }
+            Message::Request(request) if self.listens_to(request) => self.listens.accept(request),
             Message::Request(request) => self.answer(request),
             Message::Notification(notice) if notice.method == Method::Cancelled => {
                 self.listens.cancel(notice);
@@ -171,6 +169,12 @@ impl Scripted {
             Message::Notification(_) => Vec::new(),
             Message::Response(response) => self.told(response),
         }
+    }
+
+    /// Whether a request opens a listen, and no fault comes in between.
+    fn listens_to(&self, request: &Request) -> bool {
+        let faulty = |fault: &Fault| fault.method == request.method.as_str() && fault.times > 0;
+        self.script.modern && request.method == Method::SubscriptionsListen && !self.script.faults.iter().any(faulty)
     }
 
     fn answer(&mut self, request: &Request) -> Vec<Act> {

@@ -49,8 +49,7 @@ pub(crate) struct World {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) environment: Environment,
-    #[expect(dead_code, reason = "held, so that notices have somewhere to go")]
-    notices: mpsc::Receiver<ServerNotice>,
+    pub(crate) notices: mpsc::Receiver<ServerNotice>,
 }
 
 pub(crate) fn name() -> ServerName {

@@ -33,6 +33,9 @@ impl Flight {
             let text = "the connection was lost".to_owned();
             return Err(SendError { fault: FaultPoint::NothingSent, text, retry_after: None });
         };
+        if *method == Method::SubscriptionsListen {
+            link.stands(id);
+        }
         Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, working: false })
     }
 

@@ -12,13 +12,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use trunkline_config::{Connect, Server};
 use trunkline_telemetry::ServerMetrics;
-use trunkline_wire::{Json, Method, Object, Outcome, ServerName};
+use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
 use crate::call::{Ask, Call, CallEvent, CallerFacts};
 use crate::environment::{Environment, LogLevel};
 use crate::era::Memory;
 use crate::error::{CallError, CallErrorKind};
-use crate::limits::{READY_WAIT, SUBSCRIPTIONS_MAX};
+use crate::limits::{LISTEN_WAIT, READY_WAIT, SUBSCRIPTIONS_MAX};
+use crate::link::Link;
+use crate::listening::Wanted;
 use crate::offer::Offer;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) restarts: AtomicU64,
     /// Which era it was found to speak (mcp-protocol 4.8).
     pub(crate) era: Mutex<Memory>,
+    /// Which of the wished resources a modern server was told of.
+    pub(crate) listen: Wanted,
     wishes: Mutex<Wishes>,
 }
 
@@ -97,6 +101,7 @@ impl Upstream {
             ever_ready: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
             era: Mutex::default(),
+            listen: Wanted::default(),
             wishes: Mutex::default(),
             name,
             server,
@@ -210,6 +215,15 @@ impl Upstream {
             let text = format!("server `{}` has {SUBSCRIPTIONS_MAX} subscriptions already", self.0.name);
             return Err(self.0.error(CallErrorKind::Overloaded, Outcome::NotSent, text));
         }
+        if let Some(link) = self.modern().await? {
+            if !link.capabilities.subscribe {
+                return Ok(Err(RpcError::new(code::METHOD_NOT_FOUND, "no subscriptions to resources").to_json()));
+            }
+            self.0.wishes().subscriptions.insert(uri.to_owned());
+            let number = self.0.listen.changed();
+            self.0.listen.stands(number, LISTEN_WAIT).await;
+            return Ok(Ok(Json::literal("{}")));
+        }
         // Remembered only now: a refused one must not come back with the next connection, nor a failed one, of which
         // its client was told, take one of the places for ever.
         let answer = self.ask(Method::ResourcesSubscribe, uri).await;
@@ -225,7 +239,17 @@ impl Upstream {
     /// As [`Upstream::call`]; it is not made again on the next connection in any case.
     pub async fn unsubscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
         self.0.wishes().subscriptions.remove(uri);
+        self.0.listen.changed();
+        if self.modern().await?.is_some() {
+            return Ok(Ok(Json::literal("{}")));
+        }
         self.ask(Method::ResourcesUnsubscribe, uri).await
+    }
+
+    /// The connection, if the server is a modern one: its subscriptions go by one listen.
+    async fn modern(&self) -> Result<Option<Arc<Link>>, CallError> {
+        let link = self.0.ready(Instant::now() + READY_WAIT).await?;
+        Ok(link.modern().is_some().then_some(link))
     }
 
     async fn ask(&self, method: Method, uri: &str) -> Result<Result<Json, Json>, CallError> {

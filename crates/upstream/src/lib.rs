@@ -43,6 +43,7 @@ mod handle;
 mod handshake;
 mod limits;
 mod link;
+mod listening;
 mod lists;
 mod mailbox;
 mod offer;

@@ -111,5 +111,17 @@ pub(crate) const LEVEL_QUIET: Duration = Duration::from_secs(1);
 /// Subscriptions of one server that are restored on each new connection.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1000;
 
+/// Quiet time before a listen with other resources is opened: clients subscribe to many at once.
+pub(crate) const LISTEN_QUIET: Duration = Duration::from_millis(50);
+
+/// How long the listen before is still read once the next one stands.
+pub(crate) const LISTEN_OVERLAP: Duration = Duration::from_millis(250);
+
+/// Shortest wait before a listen that the server ended itself is opened again (mcp-protocol 4.4).
+pub(crate) const LISTEN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a subscription waits for its listen to stand, before it is answered all the same.
+pub(crate) const LISTEN_WAIT: Duration = Duration::from_secs(5);
+
 /// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

@@ -21,7 +21,7 @@ use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
 use trunkline_wire::{
     Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Response, Revision, RpcError, ServerName,
-    code,
+    code, key,
 };
 
 use crate::envelope;
@@ -29,6 +29,7 @@ use crate::environment::{Environment, LogLevel, ServerNotice};
 use crate::flight::Flight;
 use crate::handshake::Handshake;
 use crate::limits::{CLOSE_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
+use crate::listening::Overlap;
 use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
 use crate::pending::{Owner, Pending};
@@ -50,6 +51,7 @@ pub(crate) struct Link {
     answers_apart: bool,
     next_id: AtomicU64,
     pending: Mutex<Pending>,
+    overlap: Mutex<Option<Overlap>>,
     down: watch::Sender<Option<Arc<Broken>>>,
     outbox: mpsc::Sender<Outgoing>,
     /// Lists that the server said have changed, as bits of [`Kinds`].
@@ -83,6 +85,7 @@ impl Link {
             handshake,
             next_id: AtomicU64::new(next_id),
             pending: Mutex::default(),
+            overlap: Mutex::default(),
             down: watch::Sender::new(None),
             outbox,
             changes: Signals::default(),
@@ -238,6 +241,17 @@ impl Link {
         self.pending().insert(id, mailbox.clone()).then_some((id, mailbox))
     }
 
+    /// Notes that a request stays open for as long as it can.
+    pub(crate) fn stands(&self, id: u64) {
+        self.pending().stands(id);
+    }
+
+    /// Two listens stand now, by these ids, or one again.
+    pub(crate) fn overlap(&self, ids: Option<(u64, u64)>) {
+        let overlap = ids.map(|(old, new)| Overlap::new(old, new));
+        *self.overlap.lock().unwrap_or_else(PoisonError::into_inner) = overlap;
+    }
+
     /// Frees the place of a request.
     pub(crate) fn forget(&self, id: u64) {
         self.pending().take(id);
@@ -305,11 +319,10 @@ impl Link {
                 let params = notification.params.unwrap_or_else(|| Json::literal("{}"));
                 self.publish(ServerNotice::LogMessage { server: self.server.clone(), level, params });
             }
-            Method::ResourcesUpdated => {
-                let uri = notification.params().ok().and_then(|params| params.get_str("uri"));
-                if let (Some(uri), Some(params)) = (uri, notification.params) {
-                    self.publish(ServerNotice::ResourceUpdated { server: self.server.clone(), uri, params });
-                }
+            Method::ResourcesUpdated => self.updated(notification, on),
+            Method::SubscriptionsAcknowledged => {
+                let listen = notification.params().ok().and_then(|params| listen_of(&params)).or(on);
+                self.to_mailbox(listen, notification);
             }
             Method::ToolsListChanged => self.lists_changed(Kinds::TOOLS),
             Method::PromptsListChanged => self.lists_changed(Kinds::PROMPTS),
@@ -329,6 +342,34 @@ impl Link {
             }
             // Unknown ones are ignored in silence (mcp-protocol 2.5); the known rest is not for a client.
             _ => {}
+        }
+    }
+
+    /// A resource was updated. The id of our listen is nobody's business (mcp-protocol 6.1).
+    fn updated(&self, notification: Notification, on: Option<u64>) {
+        let Ok(mut params) = notification.params() else { return };
+        let Some(uri) = params.get_str("uri") else { return };
+        let listen = listen_of(&params).or(on);
+        let news = {
+            let mut overlap = self.overlap.lock().unwrap_or_else(PoisonError::into_inner);
+            overlap.as_mut().zip(listen).is_none_or(|(overlap, id)| overlap.is_news(id, &uri))
+        };
+        if !news {
+            return;
+        }
+        let mut meta = params.get_object("_meta").unwrap_or_default();
+        let params = if meta.remove(key::SUBSCRIPTION_ID).is_none() {
+            notification.params
+        } else {
+            if meta.is_empty() {
+                drop(params.remove("_meta"));
+            } else {
+                params.set("_meta", meta.to_json());
+            }
+            Some(params.to_json())
+        };
+        if let Some(params) = params {
+            self.publish(ServerNotice::ResourceUpdated { server: self.server.clone(), uri, params });
         }
     }
 
@@ -472,6 +513,11 @@ async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<Outgoing
             }
         })
         .await;
+}
+
+/// Returns the listen that a message belongs to.
+fn listen_of(params: &Object) -> Option<u64> {
+    Id::new(params.get_object("_meta")?.get(key::SUBSCRIPTION_ID)?.clone()).ok()?.minted()
 }
 
 /// Returns the request that a progress notification belongs to: its token is the request's id.

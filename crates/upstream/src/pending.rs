@@ -2,7 +2,7 @@
 //!
 //! A request's progress token is its id, so one table serves both.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::mailbox::Mailbox;
@@ -12,6 +12,8 @@ use crate::questions::CallerId;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     mailboxes: HashMap<u64, Arc<Mailbox>>,
+    /// Those of them that stay open for as long as they can: they are no work, and wait for no answer.
+    standing: HashSet<u64>,
     closed: bool,
 }
 
@@ -64,6 +66,11 @@ impl Pending {
         !self.closed
     }
 
+    /// Notes that a request stays open for as long as it can.
+    pub(crate) fn stands(&mut self, id: u64) {
+        self.standing.insert(id);
+    }
+
     /// The request of this id.
     pub(crate) fn get(&self, id: u64) -> Option<&Arc<Mailbox>> {
         self.mailboxes.get(&id)
@@ -71,12 +78,14 @@ impl Pending {
 
     /// Takes the request of this id out: it is answered, or nobody waits for it any more.
     pub(crate) fn take(&mut self, id: u64) -> Option<Arc<Mailbox>> {
+        self.standing.remove(&id);
         self.mailboxes.remove(&id)
     }
 
     /// Returns the id of the only request, if there is just one: what an answer without an id belongs to.
     pub(crate) fn only(&self) -> Option<u64> {
-        if self.mailboxes.len() == 1 { self.mailboxes.keys().next().copied() } else { None }
+        let mut working = self.mailboxes.keys().filter(|id| !self.standing.contains(id));
+        working.next().copied().filter(|_| working.next().is_none())
     }
 
     /// Takes no more requests.
@@ -86,12 +95,13 @@ impl Pending {
 
     /// Takes all requests out.
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Mailbox>> {
+        self.standing.clear();
         self.mailboxes.drain().map(|(_, mailbox)| mailbox).collect()
     }
 
-    /// Whether no request waits.
+    /// Whether no request waits for an answer.
     pub(crate) fn is_empty(&self) -> bool {
-        self.mailboxes.is_empty()
+        self.mailboxes.len() == self.standing.len()
     }
 }
 
@@ -108,6 +118,17 @@ mod tests {
         assert!(pending.insert(8, Arc::default()));
         assert_eq!(pending.only(), None);
         assert!(pending.take(8).is_some() && pending.take(8).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_stands_is_no_work() {
+        let mut pending = Pending::default();
+        pending.insert(1, Arc::default());
+        pending.stands(1);
+        assert!(pending.is_empty() && pending.only().is_none());
+        pending.insert(2, Arc::default());
+        assert_eq!(pending.only(), Some(2));
+        assert!(pending.take(1).is_some() && !pending.is_empty());
     }
 
     #[tokio::test]

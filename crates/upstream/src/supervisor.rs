@@ -21,6 +21,7 @@ use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
 use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
 use crate::link::Link;
+use crate::listening;
 use crate::lists::Lists;
 use crate::offer::Kinds;
 use crate::refresh::Refresh;
@@ -57,6 +58,7 @@ struct Supervisor {
     closing: Slot<()>,
     /// Telling a connection what clients want.
     telling: Slot<()>,
+    listening: Slot<()>,
 }
 
 /// What the supervisor woke up for.
@@ -92,6 +94,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         probing: None,
         closing: None,
         telling: None,
+        listening: None,
     };
     supervisor.publish(supervisor.state.phase, "start");
     while supervisor.state.phase != Phase::Stopped {
@@ -117,6 +120,7 @@ impl Supervisor {
             lists = finished(&mut self.fetching) => Woken::Fetched(Box::new(lists)),
             probed = finished(&mut self.probing) => Woken::Probed(probed),
             () = finished(&mut self.telling) => Woken::Told,
+            () = finished(&mut self.listening) => Woken::Told,
             kinds = changed(link) => Woken::Changed(kinds),
             () = at(due) => Woken::Timer,
         }
@@ -190,6 +194,13 @@ impl Supervisor {
             shared.restarts.fetch_add(1, Ordering::Relaxed);
         }
         self.link = Some(Link::open(&shared.name, shared.server.declared.clone(), dialed, &shared.environment));
+        // From the first: what changes while the lists are being read must not be missed.
+        self.listening = match &self.link {
+            Some(link) if link.modern().is_some() => {
+                Some(Box::pin(listening::listen(self.shared.clone(), link.clone())))
+            }
+            Some(_) | None => None,
+        };
         self.refresh = Refresh::default();
         self.apply(Event::Dialed, "dialed");
     }
@@ -286,6 +297,7 @@ impl Supervisor {
         self.fetching = None;
         self.probing = None;
         self.telling = None;
+        self.listening = None;
         self.level_due = None;
         let link = self.link.take();
         // A dial waits for the close before it, so there is no link while one closes. What closes goes on: were each
