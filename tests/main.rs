@@ -26,3 +26,4 @@ mod recover;
 mod relay;
 mod sdk;
 mod servers;
+mod shapes;
