@@ -236,10 +236,7 @@ impl Outbox {
             return Poll::Ready(None);
         }
         if state.id_head.is_none() {
-            // Nobody comes back for what was read.
-            while state.notices.front().is_some_and(|kept| kept.number <= reader.after) {
-                state.drop_oldest();
-            }
+            state.forget_up_to(reader.after);
         }
         let at = state.notices.partition_point(|kept| kept.number <= reader.after);
         let next = state.notices.get(at).or(state.answer.as_ref().filter(|answer| answer.number > reader.after));
@@ -288,6 +285,13 @@ impl State {
         let dropped = at.and_then(|at| self.notices.remove(at));
         self.notice_bytes -= dropped.as_ref().map_or(0, |kept| kept.data.len());
         dropped.is_some()
+    }
+
+    /// Drops what was read, questions too: nobody comes back for it.
+    fn forget_up_to(&mut self, number: u64) {
+        while let Some(read) = self.notices.pop_front_if(|kept| kept.number <= number) {
+            self.notice_bytes -= read.data.len();
+        }
     }
 
     fn event_id(&self, number: u64) -> Option<Box<str>> {
@@ -418,6 +422,19 @@ mod tests {
         outbox.answer("x".into());
         let told = events(&outbox, &mut outbox.resume(0));
         assert!(told[0].contains("-31009"), "{told:?}");
+    }
+
+    #[test]
+    fn what_an_unnumbered_reader_has_read_is_dropped_questions_too() {
+        let purse = purse(100);
+        let outbox = Outbox::new(Id::from(7), purse.clone());
+        let mut reader = outbox.reader();
+        outbox.question("asked".into());
+        outbox.notice("told".into());
+        assert_eq!(events(&outbox, &mut reader), ["- asked", "- told"]);
+        assert_eq!((purse.session.used(), outbox.lock().notice_bytes), (0, 0));
+        outbox.answer("answer".into());
+        assert_eq!(events(&outbox, &mut reader), ["- answer"]);
     }
 
     proptest! {
