@@ -24,8 +24,9 @@ use crate::error::CallError;
 use crate::flight::Flight;
 use crate::handle::Shared;
 use crate::questions::{self, Asked, CallerId, Question};
+use crate::tasks::Task;
 
-use errand::{Errand, Heard, Sent};
+use errand::{Errand, Heard, Next, Sent};
 use modern::Reply;
 use place::Place;
 
@@ -91,6 +92,8 @@ struct Round {
     open: Vec<Question>,
     reply: Reply,
     since: Instant,
+    /// The task that asks; else it is the request, which has ended.
+    task: Option<Task>,
 }
 
 impl Call {
@@ -98,7 +101,8 @@ impl Call {
     pub(crate) async fn begin(shared: Arc<Shared>, ask: Ask) -> Result<Self, CallError> {
         let mut errand = Box::new(Errand::new(shared, ask));
         match errand.send().await {
-            Ok((flight, place)) => Ok(Self { stage: Stage::Flying(errand, flight, place) }),
+            Ok(Next::Flying(flight, place)) => Ok(Self { stage: Stage::Flying(errand, flight, place) }),
+            Ok(Next::Ended(_) | Next::Asks(..)) => unreachable!("only a task ends so"),
             Err(error) => Err(errand.fail(error)),
         }
     }
@@ -111,9 +115,18 @@ impl Call {
                 Stage::Sending(sending) => {
                     let (mut errand, sent) = sending.await;
                     match sent {
-                        Ok((flight, place)) => {
+                        Ok(Next::Flying(flight, place)) => {
                             self.stage = Stage::Flying(errand, flight, place);
                             continue;
+                        }
+                        Ok(Next::Ended(answer)) => Heard::Event(errand.ended(answer)),
+                        Ok(Next::Asks(questions, task)) => {
+                            let asked = Asked { questions: questions.clone(), state: None, held: true, raw: None };
+                            let reply = Reply { responses: Object::new(), state: None };
+                            let since = Instant::now();
+                            self.stage =
+                                Stage::Asked(errand, Round { open: questions, reply, since, task: Some(task) });
+                            return CallEvent::Asked(asked);
                         }
                         Err(error) => Heard::Event(CallEvent::Failed(errand.fail(error))),
                     }
@@ -130,9 +143,14 @@ impl Call {
                 unreachable!("only a request that was sent is heard of");
             };
             let link = flight.link().clone();
-            drop((flight, place));
+            drop(flight);
+            if let Heard::Task(task) = heard {
+                self.stage = Stage::Sending(Box::pin(errand.follow(task, place)));
+                continue;
+            }
+            drop(place);
             match heard {
-                Heard::Event(_) => unreachable!("it was returned"),
+                Heard::Event(_) | Heard::Task(_) => unreachable!("it was dealt with"),
                 Heard::Failed(failed) => self.stage = Stage::Sending(Box::pin(errand.again(failed))),
                 Heard::BadHeaders => self.stage = Stage::Sending(Box::pin(errand.with_fresh_headers(link))),
                 Heard::Asked(asked) if asked.questions.is_empty() => {
@@ -141,7 +159,8 @@ impl Call {
                 }
                 Heard::Asked(asked) => {
                     let reply = Reply { responses: Object::new(), state: asked.state.clone() };
-                    let round = Round { open: asked.questions.clone(), reply, since: Instant::now() };
+                    let since = Instant::now();
+                    let round = Round { open: asked.questions.clone(), reply, since, task: None };
                     self.stage = Stage::Asked(errand, round);
                     return CallEvent::Asked(asked);
                 }
@@ -175,7 +194,11 @@ impl Call {
             Stage::Sending(_) | Stage::Over => return false,
         }
         if let Stage::Asked(errand, round) = std::mem::replace(&mut self.stage, Stage::Over) {
-            self.stage = Stage::Sending(Box::pin(errand.with_reply(round.reply, round.since)));
+            let Round { reply, since, task, .. } = round;
+            self.stage = match task {
+                Some(task) => Stage::Sending(Box::pin(errand.with_task_reply(task, reply, since))),
+                None => Stage::Sending(Box::pin(errand.with_reply(reply, since))),
+            };
         }
         true
     }

@@ -156,8 +156,10 @@ impl Drop for Flight {
             let answer = questions::abandoned(&open.method);
             self.link.respond(open.id, open.method, answer);
         }
+        // A task is not cancelled so (mcp-protocol 2.8): see `tasks.rs`.
+        let task = self.method == Method::TasksResult;
         // Over modern HTTP the end of the answer's stream, which is dropped with this, says it (mcp-protocol 2.8).
-        if self.working && self.method != Method::Initialize && !self.link.mirrors() {
+        if self.working && self.method != Method::Initialize && !task && !self.link.mirrors() {
             self.link.tell_cancelled(self.id);
         }
     }

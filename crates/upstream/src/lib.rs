@@ -57,6 +57,7 @@ mod status;
 #[cfg(feature = "testing")]
 pub mod streams;
 mod supervisor;
+mod tasks;
 mod transport;
 
 pub use call::{Ask, Call, CallEvent, CallerFacts};

@@ -63,6 +63,18 @@ pub(crate) const ROUNDS_MAX: u32 = 10;
 /// Wait before a modern server that wants nothing but its state back is asked again (mcp-protocol 5.10 rule 6).
 pub(crate) const STATE_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often a task is looked at, if the server does not say (mcp-protocol 5.14).
+pub(crate) const TASK_POLL: Duration = Duration::from_secs(1);
+
+/// A server that wants its tasks looked at more often than this is not obeyed.
+pub(crate) const TASK_POLL_MIN: Duration = Duration::from_millis(100);
+
+/// Nor one that wants it less often: a result lies there and a caller waits.
+pub(crate) const TASK_POLL_MAX: Duration = Duration::from_secs(30);
+
+/// Looks at a task in a row that may fail on their way.
+pub(crate) const TASK_MISSES: u32 = 5;
+
 /// How long a call waits for the list that tells a tool's headers anew. Longer than the quiet time before a refresh.
 pub(crate) const HEADERS_WAIT: Duration = Duration::from_secs(5);
 

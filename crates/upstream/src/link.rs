@@ -209,13 +209,24 @@ impl Link {
         params: &Object,
         limit: Duration,
     ) -> Result<Result<Json, Json>, Broken> {
+        let mut params = params.clone();
+        if let Some(revision) = self.modern() {
+            envelope::stamp(&mut params, revision, Json::literal("{}"), None);
+        }
+        self.request_dressed(method, params.to_json(), Vec::new(), limit).await
+    }
+
+    /// The same with `params` and headers as the server's era wants them.
+    pub(crate) async fn request_dressed(
+        self: &Arc<Self>,
+        method: Method,
+        params: Json,
+        headers: Vec<(Box<str>, String)>,
+        limit: Duration,
+    ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
             let mut flight = Flight::register(self, &method, None).map_err(broken)?;
-            let mut params = params.clone();
-            if let Some(revision) = self.modern() {
-                envelope::stamp(&mut params, revision, Json::literal("{}"), None);
-            }
-            flight.send(params.to_json(), Vec::new()).await.map_err(broken)?;
+            flight.send(params, headers).await.map_err(broken)?;
             loop {
                 match flight.next().await {
                     // Nobody is asked on the gateway's own behalf.
@@ -271,6 +282,13 @@ impl Link {
             [("requestId", Json::from(id)), ("reason", Json::from("the caller gave up"))].into_iter().collect();
         let notification = Notification { method: Method::Cancelled, params: Some(params.to_json()) };
         self.post(Outgoing::new(notification.encode(), None, Method::Cancelled));
+    }
+
+    /// Sends a request whose answer matters to nobody.
+    pub(crate) fn tell(&self, method: Method, params: Json, headers: Vec<(Box<str>, String)>) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = Request { id: Id::from(id), method: method.clone(), params: Some(params) };
+        self.post(Outgoing { headers, ..Outgoing::new(request.encode(), Some(id), method) });
     }
 
     /// Takes a message where it belongs. `on`: the request on whose own stream it came.

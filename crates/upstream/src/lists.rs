@@ -43,6 +43,7 @@ pub(crate) struct Lists {
 struct List {
     entries: Vec<Entry>,
     mirrored: HashMap<String, Arc<[ParamHeader]>>,
+    as_tasks: HashSet<String>,
     complaints: Vec<Complaint>,
     had: Had,
 }
@@ -160,6 +161,7 @@ impl Lists {
             resources: self.resources.entries.clone(),
             templates: self.templates.entries.clone(),
             mirrored: self.tools.mirrored.clone(),
+            as_tasks: self.tools.as_tasks.clone(),
             complaints: lists.into_iter().flat_map(|list| list.complaints.iter().cloned()).collect(),
             instructions: link.handshake.instructions.clone(),
             identity: link.handshake.identity.clone(),
@@ -247,6 +249,7 @@ struct Reading {
     mirrors: bool,
     entries: Vec<Entry>,
     mirrored: HashMap<String, Arc<[ParamHeader]>>,
+    as_tasks: HashSet<String>,
     names: HashSet<String>,
     complaints: Vec<Complaint>,
     withheld: usize,
@@ -262,6 +265,7 @@ impl Reading {
             mirrors,
             entries: Vec::new(),
             mirrored: HashMap::new(),
+            as_tasks: HashSet::new(),
             names: HashSet::new(),
             complaints: Vec::new(),
             withheld: 0,
@@ -317,9 +321,13 @@ impl Reading {
         if let Some(why) = self.defect(&entry) {
             return Err((what, why));
         }
+        let support = entry.get_object("execution").and_then(|execution| execution.get_str("taskSupport"));
         let (body, headers) = self.annotations(body, entry).map_err(|why| (what.clone(), why))?;
         if !self.names.insert(name.clone()) {
             return Err((what, format!("the `{key}` stands twice in the list; the first counts")));
+        }
+        if support.as_deref() == Some("required") {
+            self.as_tasks.insert(name.clone());
         }
         if !headers.is_empty() {
             self.mirrored.insert(name.clone(), headers.into());
@@ -378,8 +386,8 @@ impl Reading {
             let what = (self.kind.method)().to_string();
             self.complaints.push(Complaint { what, why: format!("{} more entries were left out", self.withheld) });
         }
-        let Self { entries, mirrored, complaints, .. } = self;
-        List { entries, mirrored, complaints, had: Had::Whole }
+        let Self { entries, mirrored, as_tasks, complaints, .. } = self;
+        List { entries, mirrored, as_tasks, complaints, had: Had::Whole }
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Offer`]: what a server has to give, as it said itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use trunkline_wire::headers::ParamHeader;
@@ -23,6 +23,8 @@ pub struct Offer {
     pub complaints: Vec<Complaint>,
     /// By a tool's name, the arguments that a call over modern HTTP repeats in headers, where there are any.
     pub mirrored: HashMap<String, Arc<[ParamHeader]>>,
+    /// Tools that say that they have to be called as tasks (mcp-protocol 5.14).
+    pub as_tasks: HashSet<String>,
     /// `instructions` of the handshake.
     pub instructions: Option<String>,
     /// `serverInfo` of the handshake.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
-use trunkline_wire::{Class, Json, Method, code, key};
+use trunkline_wire::{Class, Json, Method, Object, code, key};
 
 use super::modern::{self, Meaning, Reply};
 use super::place::{Bill, Place};
@@ -19,8 +19,9 @@ use crate::limits::{HEADERS_WAIT, READY_WAIT, RETRY_AFTER_MAX, ROUNDS_MAX, STATE
 use crate::link::Link;
 use crate::mailbox::{End, Mail};
 use crate::offer::Kinds;
-use crate::questions::{Asked, Asker, CallerId};
+use crate::questions::{Asked, Asker, CallerId, Question};
 use crate::retry;
+use crate::tasks::{self, Task, Turn};
 use crate::transport::{Broken, FaultPoint};
 
 /// What a request needs from its first attempt to its last.
@@ -43,6 +44,10 @@ pub(super) struct Errand {
     rounds: u32,
     /// What a modern server held against the request was put right once already.
     repaired: bool,
+    /// It went out as a call of a tool that has to be a task.
+    as_task: bool,
+    /// The task whose result is being fetched.
+    task: Option<Task>,
 }
 
 /// What failed in one attempt.
@@ -52,8 +57,18 @@ pub(super) struct Failed {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What came of sending it.
-pub(super) type Sent = Result<(Flight, Place), CallError>;
+/// What came of sending it, or of waiting for what it left behind at the server.
+pub(super) type Sent = Result<Next, CallError>;
+
+/// How it goes on.
+pub(super) enum Next {
+    /// It was sent.
+    Flying(Flight, Place),
+    /// A task brought the answer.
+    Ended(Result<Json, Json>),
+    /// A task waits for answers.
+    Asks(Vec<Question>, Task),
+}
 
 /// What came back.
 pub(super) enum Heard {
@@ -63,6 +78,8 @@ pub(super) enum Heard {
     Failed(Failed),
     /// A modern server needs answers, or time, before it can go on. The request has ended.
     Asked(Asked),
+    /// A task does the work.
+    Task(Task),
     /// A modern server holds against the request that its headers are not those of the tool's schema.
     BadHeaders,
 }
@@ -82,6 +99,8 @@ impl Errand {
             reply: None,
             rounds: 0,
             repaired: false,
+            as_task: false,
+            task: None,
         }
     }
 
@@ -89,7 +108,7 @@ impl Errand {
     pub(super) async fn send(&mut self) -> Sent {
         loop {
             match self.attempt().await? {
-                Ok(sent) => return Ok(sent),
+                Ok((flight, place)) => return Ok(Next::Flying(flight, place)),
                 Err(failed) => self.before_again(failed).await?,
             }
         }
@@ -141,9 +160,14 @@ impl Errand {
                 meta.set(key::PROGRESS_TOKEN, Json::from(id));
                 self.ask.params.set("_meta", meta.to_json());
             }
+            self.as_task = self.demands_task(link);
+            if self.as_task {
+                self.ask.params.set("task", Json::literal("{}"));
+            }
             return (self.ask.params.to_json(), Vec::new());
         };
-        let params = modern::dress(&self.ask, revision, link.capabilities, id, self.reply.as_ref());
+        let level = self.ask.caller.log_level.filter(|_| link.capabilities.logging);
+        let params = modern::dress(&self.ask, revision, self.capabilities(link), level, id, self.reply.as_ref());
         let headers = if link.mirrors() {
             let offer = self.shared.offers.borrow().clone();
             modern::mirrored(&self.ask.method, &params, &offer)
@@ -151,6 +175,21 @@ impl Errand {
             Vec::new()
         };
         (params.to_json(), headers)
+    }
+
+    /// What a modern server is told that the caller can be asked, and that a task is fine.
+    fn capabilities(&self, link: &Link) -> Json {
+        let mut capabilities = self.ask.caller.abilities.declaration();
+        if self.ask.method == Method::ToolsCall {
+            tasks::declare(link, &mut capabilities);
+        }
+        capabilities.to_json()
+    }
+
+    fn demands_task(&self, link: &Link) -> bool {
+        let offer = self.shared.offers.borrow();
+        self.ask.method == Method::ToolsCall
+            && self.ask.params.get_str("name").is_some_and(|tool| tasks::demanded(link, &offer, &tool))
     }
 
     /// Who can be asked: these three kinds of request allow it (mcp-protocol 6.3).
@@ -200,7 +239,7 @@ impl Errand {
                     self.shared.timeouts.store(0, Ordering::Relaxed);
                     return match flight.link().modern() {
                         Some(_) => self.modern_answer(answer, flight.link()),
-                        None => self.done(answer),
+                        None => self.legacy_answer(answer, flight.link()),
                     };
                 }
                 Ok(Mail::End(End::Lost(broken))) => {
@@ -217,12 +256,24 @@ impl Errand {
     }
 
     fn done(&mut self, answer: Result<Json, Json>) -> Heard {
-        self.bill.outcome = if answer.is_ok() { "ok" } else { "error" };
-        Heard::Event(CallEvent::Done(answer))
+        Heard::Event(self.ended(answer))
+    }
+
+    /// The answer of a legacy server may tell of a task, or be the result of one.
+    fn legacy_answer(&mut self, answer: Result<Json, Json>, link: &Arc<Link>) -> Heard {
+        if let Some(mut task) = self.task.take() {
+            task.over();
+            return self.done(answer.map(tasks::plain));
+        }
+        let result = answer.as_ref().ok().filter(|_| self.as_task).and_then(|result| Object::parse(result).ok());
+        match result.and_then(|result| Task::read(&result, link, None)) {
+            Some(task) => Heard::Task(task),
+            None => self.done(answer),
+        }
     }
 
     /// What the answer of a modern server means. Errors that concern this hop alone go no further (mcp-protocol 5.17).
-    fn modern_answer(&mut self, answer: Result<Json, Json>, link: &Link) -> Heard {
+    fn modern_answer(&mut self, answer: Result<Json, Json>, link: &Arc<Link>) -> Heard {
         let error = match &answer {
             Ok(result) => match modern::meaning(&self.ask.method, result) {
                 Meaning::Answer => return self.done(answer),
@@ -232,6 +283,13 @@ impl Errand {
                         return Heard::Asked(asked);
                     }
                     return self.unusable(format!("it asked for input more than {ROUNDS_MAX} times in one call"));
+                }
+                Meaning::Task(result) => {
+                    let task = Task::read(&result, link, Some(self.capabilities(link)));
+                    return match task {
+                        Some(task) => Heard::Task(task),
+                        None => self.unusable("it tells of a task and does not name it".to_owned()),
+                    };
                 }
                 Meaning::Bad(why) => return self.unusable(why),
             },
@@ -276,6 +334,87 @@ impl Errand {
         (self, sent)
     }
 
+    /// Follows a task to its end, or to its next questions. It keeps the request's place: the server is at work.
+    pub(super) async fn follow(mut self: Box<Self>, mut task: Task, place: Place) -> (Box<Self>, Sent) {
+        loop {
+            let deadline = self.deadline.expect("it was sent");
+            let turn = match timeout_at(deadline.at(Instant::now()), task.look(&self.shared)).await {
+                Ok(turn) => turn,
+                Err(_elapsed) => {
+                    let error = self.timed_out(deadline);
+                    return (self, Err(error));
+                }
+            };
+            let lost = |text| Failed { fault: FaultPoint::LostUnanswered, text, retry_after: None };
+            let next = match turn {
+                Turn::Working => continue,
+                Turn::Done(answer) => Ok(Next::Ended(answer)),
+                Turn::Fetch => return self.fetch(task, place).await,
+                Turn::Asks(requests) => match self.task_asks(&requests) {
+                    Ok(questions) => Ok(Next::Asks(questions, task)),
+                    Err(text) => Err(self.failed(Failed { fault: FaultPoint::Unreadable, ..lost(text) })),
+                },
+                Turn::Cancelled => Err(self.failed(lost("the server cancelled its task".to_owned()))),
+                Turn::Lost(text) => Err(self.failed(lost(text))),
+            };
+            return (self, next);
+        }
+    }
+
+    fn task_asks(&mut self, requests: &Object) -> Result<Vec<Question>, String> {
+        self.rounds += 1;
+        if self.rounds > ROUNDS_MAX {
+            return Err(format!("its task asked for input more than {ROUNDS_MAX} times"));
+        }
+        modern::questions(requests).map_err(|why| format!("its task asks for input, {why}"))
+    }
+
+    /// Fetches the result of a task; what it has to ask, a server asks meanwhile.
+    async fn fetch(mut self: Box<Self>, task: Task, place: Place) -> (Box<Self>, Sent) {
+        let failed = |error: crate::transport::SendError| Failed {
+            fault: FaultPoint::LostUnanswered,
+            text: error.text,
+            retry_after: None,
+        };
+        let sent = match Flight::register(task.link(), &Method::TasksResult, self.asker()) {
+            Ok(mut flight) => {
+                let sent = flight.send(task.params().to_json(), Vec::new()).await;
+                sent.map(|()| Next::Flying(flight, place)).map_err(|error| self.failed(failed(error)))
+            }
+            Err(error) => Err(self.failed(failed(error))),
+        };
+        self.task = Some(task);
+        (self, sent)
+    }
+
+    /// Gives a task the answers that it waits for, and follows it on.
+    pub(super) async fn with_task_reply(
+        mut self: Box<Self>,
+        mut task: Task,
+        reply: Reply,
+        since: Instant,
+    ) -> (Box<Self>, Sent) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.forgive(since, Instant::now());
+        }
+        let place = match Place::take(&self.shared).await {
+            Ok(place) => place,
+            Err(error) => return (self, Err(error)),
+        };
+        if let Err(text) = task.update(&self.shared, &reply.responses).await {
+            let failed = Failed { fault: FaultPoint::LostUnanswered, text, retry_after: None };
+            let error = self.failed(failed);
+            return (self, Err(error));
+        }
+        self.follow(task, place).await
+    }
+
+    /// Closes the bill with the answer that a task brought.
+    pub(super) fn ended(&mut self, answer: Result<Json, Json>) -> CallEvent {
+        self.bill.outcome = if answer.is_ok() { "ok" } else { "error" };
+        CallEvent::Done(answer)
+    }
+
     /// Sends the request again to a server that asked for nothing but its state back.
     pub(super) async fn after_a_pause(mut self: Box<Self>, reply: Reply) -> (Box<Self>, Sent) {
         tokio::time::sleep(STATE_PAUSE).await;
@@ -307,7 +446,9 @@ impl Errand {
         if matches!(failed.fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
             self.shared.marks.raise(mark::DOUBT);
         }
-        if !retry::resend(self.class, failed.fault, self.resends, self.quiet) {
+        // Whose result was being fetched has run.
+        let ran = self.task.is_some();
+        if ran || !retry::resend(self.class, failed.fault, self.resends, self.quiet) {
             return Err(self.failed(failed));
         }
         let pause = match failed.retry_after {

@@ -6,8 +6,9 @@ use trunkline_wire::{Json, Method, Object, Revision, headers, key};
 
 use super::Ask;
 use crate::envelope;
+use crate::environment::LogLevel;
 use crate::limits::QUESTIONS_MAX;
-use crate::offer::{Capabilities, Offer};
+use crate::offer::Offer;
 use crate::questions::{Asked, Question};
 
 /// What the answers to a round of questions come back as.
@@ -25,6 +26,8 @@ pub(super) enum Meaning {
     Answer,
     /// The server needs answers first.
     Input(Asked),
+    /// A task does the work; what the server says of it.
+    Task(Object),
     /// It is not what the protocol allows; why, for people.
     Bad(String),
 }
@@ -33,7 +36,8 @@ pub(super) enum Meaning {
 pub(super) fn dress(
     ask: &Ask,
     revision: Revision,
-    capabilities: Capabilities,
+    capabilities: Json,
+    level: Option<LogLevel>,
     id: u64,
     reply: Option<&Reply>,
 ) -> Object {
@@ -47,8 +51,7 @@ pub(super) fn dress(
     }
     // A server ignores it (mcp-protocol 5.1).
     params.remove("task");
-    let level = ask.caller.log_level.filter(|_| capabilities.logging);
-    envelope::stamp(&mut params, revision, ask.caller.abilities.declaration().to_json(), level);
+    envelope::stamp(&mut params, revision, capabilities, level);
     if ask.progress {
         let mut meta = params.get_object("_meta").unwrap_or_default();
         meta.set(key::PROGRESS_TOKEN, Json::from(id));
@@ -93,6 +96,7 @@ pub(super) fn meaning(method: &Method, result: &Json) -> Meaning {
             |why| Meaning::Bad(format!("it asks for input, {why}")),
             |(questions, state)| Meaning::Input(Asked { questions, state, held: false, raw: Some(result.clone()) }),
         ),
+        "task" if *method == Method::ToolsCall => Meaning::Task(result_object),
         other => Meaning::Bad(format!("a result of the unknown type `{}`", redact::printable(other, 40))),
     }
 }
@@ -110,14 +114,20 @@ fn input(method: &Method, result: &Object) -> Result<(Vec<Question>, Option<Json
         Some(requests) => Object::parse(requests).map_err(|_| "and its `inputRequests` are no object")?,
         None => Object::new(),
     };
-    let questions = requests.iter().map(|(key, entry)| question(key, entry)).collect::<Result<Vec<_>, _>>()?;
+    let questions = questions(&requests)?;
     if questions.is_empty() && state.is_none() {
         return Err("and names none");
     }
+    Ok((questions, state))
+}
+
+/// Reads the members of `inputRequests`.
+pub(super) fn questions(requests: &Object) -> Result<Vec<Question>, &'static str> {
+    let questions = requests.iter().map(|(key, entry)| question(key, entry)).collect::<Result<Vec<_>, _>>()?;
     if questions.len() > QUESTIONS_MAX {
         return Err("and asks more than a person answers");
     }
-    Ok((questions, state))
+    Ok(questions)
 }
 
 fn question(key: &str, entry: &Json) -> Result<Question, &'static str> {
@@ -223,7 +233,7 @@ mod tests {
             state: Some(Json::literal(r#""\u0061""#)),
         };
         let text = |reply| {
-            let dressed = dress(&asked, Revision::V2026_07_28, Capabilities::default(), 7, reply);
+            let dressed = dress(&asked, Revision::V2026_07_28, Json::literal("{}"), None, 7, reply);
             String::from_utf8_lossy(dressed.to_json().as_bytes()).into_owned()
         };
         let sent = text(Some(&reply));
