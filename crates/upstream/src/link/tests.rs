@@ -2,8 +2,10 @@
 
 use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, resource};
+use trunkline_wire::Message;
 
 use super::*;
+use crate::environment::LogLevel;
 use crate::fakes::{MESSAGE_BYTES_MAX, canned, link};
 
 const LIMIT: Duration = Duration::from_secs(5);
