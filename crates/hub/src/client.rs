@@ -58,7 +58,8 @@ impl Caller {
             Self::Modern(client) => (client.label.clone(), client.id, client.abilities.clone(), client.level),
         };
         let abilities = if questions { abilities } else { Arc::new(abilities.without_questions()) };
-        CallerFacts { client: Some(client), id, abilities, log_level }
+        let logs_with_request = matches!(self, Self::Modern(_));
+        CallerFacts { client: Some(client), id, abilities, log_level, logs_with_request }
     }
 }
 

@@ -531,6 +531,7 @@ async fn sweep(hub: Weak<Hub>) {
         for session in expired {
             hub.end(&session);
         }
+        logging::settle(&hub, now);
         hub.metrics.replay_bytes(hub.replay.used());
     }
 }

@@ -65,6 +65,9 @@ pub(crate) const COMMIT_AFTER: Duration = Duration::from_secs(10);
 /// change within a second; nobody else needs to know it sooner.
 pub(crate) const LIST_FRESH: Duration = Duration::from_mins(1);
 
+/// How long a level that a modern request wanted of a server holds when no request wants it any more.
+pub(crate) const LEVEL_LINGER: Duration = Duration::from_mins(1);
+
 /// Open `subscriptions/listen` streams (mcp-protocol 6.12).
 pub(crate) const LISTENS_MAX: usize = 1024;
 

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use trunkline_wire::{Json, Method, Notification, Object, ServerName};
 
 pub(crate) use trunkline_upstream::LogLevel;
 
 use crate::Hub;
+use crate::limits::LEVEL_LINGER;
 
 /// What a session gets of its own calls before it ever set a level.
 pub(crate) const DEFAULT_LEVEL: LogLevel = LogLevel::Warning;
@@ -36,8 +38,16 @@ pub(crate) fn named(mut params: Object, server: &ServerName) -> Bytes {
     Notification { method: Method::LogMessage, params: Some(params.to_json()) }.encode()
 }
 
-/// The levels that running modern requests want, per server: how many want each.
-pub(crate) type Running = HashMap<ServerName, BTreeMap<LogLevel, usize>>;
+/// The levels that modern requests want, per server.
+pub(crate) type Running = HashMap<ServerName, BTreeMap<LogLevel, Wanted>>;
+
+/// How many requests want a level. The wish outlives the last one by a while: a server is told of a level only after a
+/// second's quiet, and the next request of the same client, which mostly wants the same, would come too late again.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    requests: usize,
+    until: Instant,
+}
 
 /// A modern request that wants log messages, as long as it runs.
 pub(crate) struct Raised {
@@ -49,7 +59,17 @@ pub(crate) struct Raised {
 impl Raised {
     /// Counts a request to `server` that wants messages from `level` on.
     pub(crate) fn by(hub: &Arc<Hub>, server: &ServerName, level: LogLevel) -> Self {
-        count(hub, server, |counts| *counts.entry(level).or_default() += 1);
+        let is_new = {
+            let mut running = hub.levels();
+            let levels = running.entry(server.clone()).or_default();
+            let before = levels.keys().next().copied();
+            let wanted = levels.entry(level).or_insert(Wanted { requests: 0, until: Instant::now() });
+            wanted.requests += 1;
+            before.is_none_or(|before| level < before)
+        };
+        if is_new {
+            apply(hub);
+        }
         Self { hub: Arc::downgrade(hub), server: server.clone(), level }
     }
 }
@@ -57,31 +77,26 @@ impl Raised {
 impl Drop for Raised {
     fn drop(&mut self) {
         let Some(hub) = self.hub.upgrade() else { return };
-        count(&hub, &self.server, |counts| {
-            let left = counts.get(&self.level).map_or(0, |count| count.saturating_sub(1));
-            if left == 0 {
-                counts.remove(&self.level)
-            } else {
-                counts.insert(self.level, left)
-            };
-        });
+        let mut running = hub.levels();
+        if let Some(wanted) = running.get_mut(&self.server).and_then(|levels| levels.get_mut(&self.level)) {
+            wanted.requests = wanted.requests.saturating_sub(1);
+            wanted.until = Instant::now() + LEVEL_LINGER;
+        }
     }
 }
 
-/// Changes the counts of a server, and asks it for another level if that makes a difference.
-fn count(hub: &Hub, server: &ServerName, change: impl FnOnce(&mut BTreeMap<LogLevel, usize>)) {
-    let differs = {
+/// Forgets the wishes that nobody had for a while.
+pub(crate) fn settle(hub: &Hub, now: Instant) {
+    let fell = {
         let mut running = hub.levels();
-        let counts = running.entry(server.clone()).or_default();
-        let before = counts.keys().next().copied();
-        change(counts);
-        let differs = counts.keys().next().copied() != before;
-        if counts.is_empty() {
-            running.remove(server);
+        let before: usize = running.values().map(BTreeMap::len).sum();
+        for levels in running.values_mut() {
+            levels.retain(|_, wanted| wanted.requests > 0 || now < wanted.until);
         }
-        differs
+        running.retain(|_, levels| !levels.is_empty());
+        before != running.values().map(BTreeMap::len).sum::<usize>()
     };
-    if differs {
+    if fell {
         apply(hub);
     }
 }
@@ -96,14 +111,41 @@ pub(crate) fn apply(hub: &Hub) {
         wanted = [wanted, level].into_iter().flatten().min();
     });
     for upstream in hub.fleet().all() {
-        let by_requests = running.get(upstream.name()).and_then(|counts| counts.keys().next().copied());
-        upstream.want_log_level([wanted, by_requests].into_iter().flatten().min());
+        upstream.want_log_level([wanted, most_verbose(&running, upstream.name())].into_iter().flatten().min());
     }
+}
+
+/// The most verbose level that modern requests want of a server.
+fn most_verbose(running: &Running, server: &ServerName) -> Option<LogLevel> {
+    running.get(server)?.keys().next().copied()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::fakes;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_modern_request_raises_its_servers_level_while_it_runs_and_a_while_beyond() {
+        let hub = fakes::hub(&[("git", fakes::server())], &trunkline_config::Config::default());
+        let git = ServerName::new("git").expect("a name");
+        let level = |hub: &Hub| most_verbose(&hub.levels(), &git);
+        let error = Raised::by(&hub, &git, LogLevel::Error);
+        let debug = Raised::by(&hub, &git, LogLevel::Debug);
+        let again = Raised::by(&hub, &git, LogLevel::Debug);
+        drop(debug);
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert_eq!(level(&hub), Some(LogLevel::Debug), "one still runs");
+        drop(again);
+        assert_eq!(level(&hub), Some(LogLevel::Debug), "the next may come");
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert_eq!(level(&hub), Some(LogLevel::Error));
+        drop(error);
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert!(hub.levels().is_empty());
+    }
 
     fn sent(params: &'static str, wanted: LogLevel) -> String {
         let server = ServerName::new("git").expect("a name");

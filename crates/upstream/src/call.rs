@@ -54,6 +54,9 @@ pub struct CallerFacts {
     pub abilities: Arc<Abilities>,
     /// From which level on it wants log messages; told to a modern server with the request.
     pub log_level: Option<LogLevel>,
+    /// Whether those reach it with this request alone: one that came on no request's stream is for it if there is no
+    /// other that it could be for (mcp-protocol 5.7).
+    pub logs_with_request: bool,
 }
 
 /// A request on its way. Dropping it tells the server, if that may be working on it.

@@ -46,6 +46,8 @@ pub struct Question {
 pub(crate) struct Asker {
     pub(crate) id: CallerId,
     pub(crate) abilities: Arc<Abilities>,
+    /// Whether log messages that can be of no other request are for it.
+    pub(crate) logs: bool,
 }
 
 /// The capabilities that `initialize` declares.

@@ -194,9 +194,13 @@ impl Errand {
 
     /// Who can be asked: these three kinds of request allow it (mcp-protocol 6.3).
     fn asker(&self) -> Option<Asker> {
-        let CallerFacts { id, abilities, .. } = &self.ask.caller;
+        let CallerFacts { id, abilities, log_level, logs_with_request, .. } = &self.ask.caller;
         let allowed = matches!(self.ask.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
-        (allowed && *id != CallerId::default()).then(|| Asker { id: *id, abilities: abilities.clone() })
+        (allowed && *id != CallerId::default()).then(|| Asker {
+            id: *id,
+            abilities: abilities.clone(),
+            logs: *logs_with_request && log_level.is_some(),
+        })
     }
 
     /// One question is answered, or taken back. With the last one the clock runs again.

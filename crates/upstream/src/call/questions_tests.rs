@@ -131,3 +131,15 @@ async fn a_question_that_is_taken_back_is_nobodys_any_more() {
     let CallEvent::Failed(error) = call.next().await else { panic!("its own deadline still holds") };
     assert_eq!(error.kind, CallErrorKind::Timeout);
 }
+
+#[tokio::test(start_paused = true)]
+async fn g30_a_log_message_without_a_stream_is_for_the_request_that_runs_alone_if_that_wants_it() {
+    let world = World::new(Script { faults: vec![Fault::log("tools/call")], ..Script::default() });
+    let Ask { caller, .. } = of(1, ALL);
+    let caller = CallerFacts { log_level: Some(LogLevel::Debug), logs_with_request: true, ..caller };
+    let mut call = begin(&world, Ask { caller, ..of(1, ALL) }).await;
+    assert!(matches!(call.next().await, CallEvent::Notice(notice) if notice.method == Method::LogMessage));
+    text(&mut call).await;
+    let mut call = begin(&world, of(1, ALL)).await;
+    text(&mut call).await;
+}

@@ -54,12 +54,7 @@ impl Link {
         match notification.method {
             Method::Progress => self.to_mailbox(progress_of(&notification), notification),
             Method::LogMessage if on.is_some() => self.to_mailbox(on, notification),
-            Method::LogMessage => {
-                let level = notification.params().ok().and_then(|params| params.get_str("level"));
-                let level = level.and_then(|level| LogLevel::parse(&level));
-                let params = notification.params.unwrap_or_else(|| Json::literal("{}"));
-                self.publish(ServerNotice::LogMessage { server: self.server.clone(), level, params });
-            }
+            Method::LogMessage => self.said(notification),
             Method::ResourcesUpdated => self.updated(notification, on),
             Method::SubscriptionsAcknowledged => {
                 let listen = notification.params().ok().and_then(|params| listen_of(&params)).or(on);
@@ -177,6 +172,24 @@ impl Link {
     pub(crate) fn respond(&self, id: Id, method: Method, outcome: Result<Json, Json>) {
         let response = Response { id: Some(id), outcome };
         self.post(Outgoing::new(response.encode(), None, method));
+    }
+
+    /// A log message on a shared pipe: of the request that alone runs there, if its caller wants that, else of nobody's
+    /// (mcp-protocol 5.7).
+    fn said(&self, notification: Notification) {
+        let owner = self.pending().owner(None);
+        if let Owner::One(mailbox) = owner
+            && mailbox.asker().is_some_and(|asker| asker.logs)
+        {
+            if mailbox.notice(notification, &self.budget) {
+                self.metrics.notice_dropped();
+            }
+            return;
+        }
+        let level = notification.params().ok().and_then(|params| params.get_str("level"));
+        let level = level.and_then(|level| LogLevel::parse(&level));
+        let params = notification.params.unwrap_or_else(|| Json::literal("{}"));
+        self.publish(ServerNotice::LogMessage { server: self.server.clone(), level, params });
     }
 
     fn to_mailbox(&self, id: Option<u64>, notification: Notification) {
