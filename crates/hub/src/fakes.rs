@@ -68,6 +68,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(script: Script) -> Self {
+        Self::configured(script, Server::new(Connect::Stdio(Stdio::new("true", [])))).await
+    }
+
+    /// One whose server may ask the model.
+    pub(crate) async fn sampling(script: Script) -> Self {
+        let mut server = Server::new(Connect::Stdio(Stdio::new("true", [])));
+        server.declared.sampling = true;
+        Self::configured(script, server).await
+    }
+
+    async fn configured(script: Script, server: Server) -> Self {
         let (notices, received) = mpsc::channel(16);
         let environment = environment(notices);
         let servers: Arc<Mutex<Vec<Handle>>> = Arc::default();
@@ -78,7 +89,7 @@ impl World {
             let streams: Streams = (Box::pin(here.reader), Box::pin(here.writer));
             streams
         };
-        let named = [(ServerName::new("git").expect("a name"), Server::new(Connect::Stdio(Stdio::new("true", []))))];
+        let named = [(ServerName::new("git").expect("a name"), server)];
         let fleet = trunkline_upstream::streams::start(&named, &environment, Arc::new(open));
         let hub = Hub::new(fleet, &Config::default(), environment.metrics, environment.budget, received);
         let mut catalogs = hub.catalogs();

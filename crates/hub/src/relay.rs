@@ -75,6 +75,9 @@ impl<'a> Relay<'a> {
 
     /// Goes on with a call that waited for `answers`, an object by the keys of the questions.
     pub(crate) async fn resume(&mut self, mut parked: Parked, answers: &Object) -> Ended {
+        if let Some(listener) = &self.listener {
+            parked.call.adopt(listener.caller.facts(listener.streams));
+        }
         if let Some(notice) = parked.progress.take() {
             self.notice(&notice);
         }

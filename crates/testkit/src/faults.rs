@@ -28,7 +28,7 @@ pub(crate) enum Deed {
     AfterCancel,
     Progress { steps: u64, every: Duration },
     Log,
-    Ask { method: &'static str, params: &'static str },
+    Ask { method: &'static str, params: &'static str, then: Option<&'static str> },
     AskInVain { method: &'static str },
     Large(usize),
     PageGone,
@@ -119,7 +119,16 @@ impl Fault {
 
     /// Asks the client something during the call, and answers when it got the answer, showing it.
     pub fn ask(method: &'static str, asks: &'static str, params: &'static str) -> Self {
-        Self::on(method, Deed::Ask { method: asks, params })
+        Self::on(method, Deed::Ask { method: asks, params, then: None })
+    }
+
+    /// After [`Fault::ask`]: asks this too, once it has the first answer, and shows the second.
+    #[must_use]
+    pub fn then(mut self, asks: &'static str) -> Self {
+        if let Deed::Ask { then, .. } = &mut self.deed {
+            *then = Some(asks);
+        }
+        self
     }
 
     /// Asks the client something during the call, takes the question back at once, and never answers the call.

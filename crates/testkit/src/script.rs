@@ -124,8 +124,8 @@ pub enum Act {
 pub struct Scripted {
     script: Script,
     initialized: bool,
-    /// Questions it asked, by id, and the call that waits for the answer.
-    asked: HashMap<Bytes, Request>,
+    /// Questions it asked, by id: the call that waits for the answer, and what it asks next.
+    asked: HashMap<Bytes, (Request, Option<&'static str>)>,
     /// Calls that are answered when cancelled.
     held: Vec<Request>,
     cancelled: HashSet<Bytes>,
@@ -204,9 +204,9 @@ impl Scripted {
             }
             Deed::Progress { steps, every } => progress(request, steps, every).chain([reply]).collect(),
             Deed::Log => vec![notice("notifications/message", r#"{"level":"info","data":"at work"}"#), reply],
-            Deed::Ask { method, params } => vec![self.ask(request, method, params)],
+            Deed::Ask { method, params, then } => vec![self.ask(request, method, params, then)],
             Deed::AskInVain { method } => {
-                let question = self.ask(request, method, "{}");
+                let question = self.ask(request, method, "{}", None);
                 let id = format!(r#"{{"requestId":"ask-{}"}}"#, self.next_ask);
                 vec![question, notice("notifications/cancelled", &id)]
             }
@@ -328,18 +328,21 @@ impl Scripted {
         Ok(page.to_json())
     }
 
-    fn ask(&mut self, call: &Request, method: &str, params: &'static str) -> Act {
+    fn ask(&mut self, call: &Request, method: &str, params: &'static str, then: Option<&'static str>) -> Act {
         self.next_ask += 1;
         let id = Id::new(Json::from(format!("ask-{}", self.next_ask).as_str())).expect("a string is an id");
-        self.asked.insert(id.key(), call.clone());
+        self.asked.insert(id.key(), (call.clone(), then));
         Act::Send(Request { id, method: Method::from(method), params: Some(Json::literal(params)) }.encode())
     }
 
-    /// An answer to a question of ours: the call that asked is answered with it.
+    /// An answer to a question of ours: the call that asked is answered with it, or leads to the next question.
     fn told(&mut self, response: &Response) -> Vec<Act> {
-        let Some(call) = response.id.as_ref().and_then(|id| self.asked.remove(&id.key())) else {
+        let Some((call, then)) = response.id.as_ref().and_then(|id| self.asked.remove(&id.key())) else {
             return Vec::new();
         };
+        if let Some(method) = then {
+            return vec![self.ask(&call, method, "{}", None)];
+        }
         let (Ok(told) | Err(told)) = &response.outcome;
         let result = content(&String::from_utf8_lossy(told.as_bytes()), call.params().ok().as_ref());
         vec![Act::Send(Response::result(call.id, result).encode())]

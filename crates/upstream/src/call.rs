@@ -171,6 +171,19 @@ impl Call {
         }
     }
 
+    /// Whoever comes back for a call that waited owns it from now on: the server's further questions go by what this
+    /// caller can be asked (mcp-protocol 5.9 rule 10).
+    pub fn adopt(&mut self, caller: CallerFacts) {
+        match &mut self.stage {
+            Stage::Flying(errand, flight, _) => {
+                errand.ask.caller = caller;
+                flight.adopt(errand.asker());
+            }
+            Stage::Asked(errand, _) => errand.ask.caller = caller,
+            Stage::Sending(_) | Stage::Over => {}
+        }
+    }
+
     /// Gives the server the answer to its question `key`: the result that the client gave, or its error. Says whether it
     /// was still waiting for one.
     ///

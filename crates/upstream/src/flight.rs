@@ -130,6 +130,11 @@ impl Flight {
         })
     }
 
+    /// Somebody else can be asked from now on.
+    pub(crate) fn adopt(&self, asker: Option<Asker>) {
+        self.mailbox.adopt(asker);
+    }
+
     /// When something of this request came last.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.mailbox.heard()

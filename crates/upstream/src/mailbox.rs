@@ -22,7 +22,7 @@ use crate::transport::{Broken, FaultPoint};
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     /// Who can be asked during this request; `None` for the gateway's own, and for kinds that allow no questions.
-    asker: Option<Asker>,
+    asker: Mutex<Option<Asker>>,
     inner: Mutex<Inner>,
     bell: Notify,
 }
@@ -74,12 +74,17 @@ pub(crate) struct Open {
 impl Mailbox {
     /// A mailbox for a request of `asker`.
     pub(crate) fn of(asker: Option<Asker>) -> Self {
-        Self { asker, ..Self::default() }
+        Self { asker: Mutex::new(asker), ..Self::default() }
     }
 
     /// Who can be asked during this request.
-    pub(crate) fn asker(&self) -> Option<&Asker> {
-        self.asker.as_ref()
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Somebody else can be asked from now on.
+    pub(crate) fn adopt(&self, asker: Option<Asker>) {
+        *self.asker.lock().unwrap_or_else(PoisonError::into_inner) = asker;
     }
 
     /// Puts a question in. Gives it back if there is no room, or the request has ended.

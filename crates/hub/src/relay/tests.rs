@@ -268,6 +268,22 @@ async fn who_never_comes_back_frees_the_call_and_the_server_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_back_is_asked_what_they_can_be_asked_now() {
+    let script = Script {
+        faults: vec![Deed::ask("tools/call", "elicitation/create", ELICIT).then("sampling/createMessage")],
+        ..Script::default()
+    };
+    let world = World::sampling(script).await;
+    let first = modern(&world, CALL, ALL).await.expect("a result");
+    let key = first["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
+    let answers = json!({ key: {"action":"accept"} });
+    // This time the client lends no model, so the next question is refused, and the call ends.
+    let last =
+        modern(&world, &retry(&first["requestState"], &answers), r#"{"elicitation":{}}"#).await.expect("a result");
+    assert!(last.to_string().contains("sampling not supported"), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_dies_meanwhile_is_told_of_on_the_retry() {
     let world = World::new(asking()).await;
     let first = modern(&world, CALL, ALL).await.expect("a result");

@@ -193,7 +193,7 @@ impl Errand {
     }
 
     /// Who can be asked: these three kinds of request allow it (mcp-protocol 6.3).
-    fn asker(&self) -> Option<Asker> {
+    pub(super) fn asker(&self) -> Option<Asker> {
         let CallerFacts { id, abilities, log_level, logs_with_request, .. } = &self.ask.caller;
         let allowed = matches!(self.ask.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
         (allowed && *id != CallerId::default()).then(|| Asker {

@@ -132,7 +132,7 @@ impl Link {
         let owner = self.pending().owner(on);
         let (lack, outcome) = match owner {
             Owner::One(mailbox) => {
-                let asker = mailbox.asker().cloned();
+                let asker = mailbox.asker();
                 let permitted = asker.map(|asker| asker.abilities.permits(&request.method, &params));
                 match permitted {
                     Some(Ok(())) => match mailbox.ask(request, &self.budget) {
