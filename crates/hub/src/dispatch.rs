@@ -49,7 +49,8 @@ pub(crate) async fn message(hub: &Arc<Hub>, session: &Arc<Session>, message: Mes
 async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants: Wants) -> Reply {
     match request.method.owner() {
         Owner::Gateway => own(hub, session, &request),
-        Owner::Nobody => Reply::One(unknown_method(&request).into()),
+        // No legacy client has tasks (mcp-protocol 5.14).
+        Owner::Nobody | Owner::ByToken => Reply::One(unknown_method(&request).into()),
         _ if hub.draining.load(Ordering::Relaxed) => {
             let outcome = hub.dress(&request.method, &refusal::shutting_down());
             Reply::One(answer(request.id, outcome))

@@ -16,8 +16,6 @@ pub struct Envelope {
     /// `clientInfo.name`, cut and cleaned: for logs.
     pub(crate) name: Box<str>,
     pub(crate) abilities: Abilities,
-    /// Whether the client can follow tasks by itself.
-    pub(crate) tasks: bool,
     level: Option<Json>,
 }
 
@@ -56,12 +54,10 @@ impl Envelope {
                 both.ok_or_else(|| wrong(key::CLIENT_INFO, "an object with the strings `name` and `version`"))?
             }
         };
-        let extensions = capabilities.get_object("extensions").unwrap_or_default();
         Ok(Self {
             claim,
             name: name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect(),
             abilities: Abilities::read(&capabilities, Revision::V2026_07_28),
-            tasks: extensions.get(TASKS).is_some_and(Json::is_object),
             level: meta.get(key::LOG_LEVEL).cloned(),
         })
     }
@@ -80,9 +76,6 @@ impl Envelope {
         known.map(Some).ok_or_else(unknown)
     }
 }
-
-/// The extension by which clients follow tasks.
-pub(crate) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +110,7 @@ mod tests {
         }
         let fine = r#"{"io.modelcontextprotocol/protocolVersion":"x","io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#;
         let fine = read(fine).expect("an envelope");
-        assert_eq!((fine.claim(), &*fine.name, fine.tasks), ("x", "", true));
+        assert_eq!((fine.claim(), &*fine.name, fine.abilities.tasks()), ("x", "", true));
     }
 
     #[test]

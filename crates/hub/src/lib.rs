@@ -41,6 +41,7 @@ mod session;
 mod shapes;
 mod stamp;
 mod subscriptions;
+mod tasks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

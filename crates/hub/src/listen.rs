@@ -20,18 +20,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
-use trunkline_wire::{
-    Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, Response, RpcError, ServerName,
-    code, key,
-};
+use trunkline_wire::{Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, ServerName, key};
 
 use crate::catalog::List;
-use crate::envelope::{Envelope, TASKS};
+use crate::envelope::Envelope;
 use crate::limits::{LISTEN_ACK_WAIT, LISTEN_WIDTH, LISTENS_MAX, UPDATE_BYTES_MAX, URI_BYTES_MAX};
 use crate::replay::Event;
 use crate::resources::Place;
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, refusal, subscriptions};
+use crate::{Hub, Reply, refusal, subscriptions, tasks};
 use filter::Filter;
 
 /// All open listens.
@@ -69,12 +66,8 @@ struct Update {
 pub(crate) fn open(hub: &Arc<Hub>, envelope: &Envelope, request: &Request) -> Result<Reply, Json> {
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
     let filter = Filter::read(&params)?;
-    if filter.tasks && !envelope.tasks {
-        let data = serde_json::json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } });
-        let text = format!("`taskIds` need the extension {TASKS} in the request's client capabilities");
-        let error = RpcError { code: code::MISSING_CLIENT_CAPABILITY, message: text, data: Some(data) };
-        let message = Response::error(Some(request.id.clone()), error.to_json()).text();
-        return Ok(Reply::Error { code: code::MISSING_CLIENT_CAPABILITY, message });
+    if filter.tasks && !envelope.abilities.tasks() {
+        return Ok(tasks::undeclared(request, "`taskIds`"));
     }
     let listen = Arc::new(Listen { id: request.id.json().clone(), lists: filter.lists, state: Mutex::default() });
     let number = hub.next_caller().0;

@@ -22,7 +22,9 @@ impl Deadline {
         let (idle, total) = match class {
             Class::Effect => (tuning.tool_timeout, tuning.tool_total),
             Class::List => (tuning.list_timeout, tuning.list_timeout),
-            Class::Read | Class::State | Class::Probe | Class::Handshake => (tuning.read_timeout, tuning.read_timeout),
+            Class::Read | Class::State | Class::Probe | Class::Handshake | Class::Idempotent => {
+                (tuning.read_timeout, tuning.read_timeout)
+            }
         };
         Self { begun: now, silent_from: now, idle, total: total.max(idle) }
     }

@@ -31,12 +31,13 @@ use Verdict::{Once, OnceIfQuiet, Protocol, Retry, Unknown};
 ///
 /// The row of [`Class::State`] says "retry" where the document says "restore": the supervisor restores what is
 /// wanted on each new connection, and a second request brings the caller an answer besides, at no risk.
-const TABLE: [(Class, [Verdict; 6]); 6] = [
+const TABLE: [(Class, [Verdict; 6]); 7] = [
     (Class::Handshake, [Retry, Retry, Retry, Retry, Retry, Retry]),
     (Class::Probe, [Retry, Retry, Retry, Retry, Retry, Once]),
     (Class::List, [Retry, Retry, Retry, Retry, Retry, Protocol]),
     (Class::Read, [Retry, Retry, Retry, Retry, OnceIfQuiet, Protocol]),
     (Class::State, [Retry, Retry, Retry, Retry, Retry, Protocol]),
+    (Class::Idempotent, [Retry, Retry, Once, Once, Once, Protocol]),
     (Class::Effect, [Retry, Once, Unknown, Unknown, Unknown, Protocol]),
 ];
 
@@ -87,6 +88,18 @@ mod tests {
     fn what_may_have_run_is_never_sent_again() {
         let again = FAULTS.map(|fault| resend(Class::Effect, fault, 0, true));
         assert_eq!(again, [true, true, false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_look_at_a_task_is_repeated_its_cancellation_once_and_an_answer_never() {
+        let again = |method: &str, resends| {
+            let class = trunkline_wire::Method::from(method).class();
+            [FaultPoint::LostUnanswered, FaultPoint::ServerFailed, FaultPoint::BrokenMidway]
+                .map(|fault| resend(class, fault, resends, true))
+        };
+        assert_eq!((again("tasks/get", 0), again("tasks/get", 1)), ([true; 3], [true; 3]));
+        assert_eq!((again("tasks/cancel", 0), again("tasks/cancel", 1)), ([true; 3], [false; 3]));
+        assert_eq!(again("tasks/update", 0), [false; 3]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are read here, cut down to what the client's revision defines (mcp-protocol 5.1), and shown to servers in the form
 //! of [`Abilities::declaration`]. Settings inside a capability stay the client's own text.
 
+use crate::extensions;
 use crate::json::Json;
 use crate::method::Method;
 use crate::object::Object;
@@ -17,6 +18,8 @@ pub struct Abilities {
     roots: bool,
     /// `extensions`, of the identifiers that are relayed.
     extensions: Option<Json>,
+    /// Whether the tasks extension is among them.
+    tasks: bool,
 }
 
 /// What a question needs that its client does not have.
@@ -38,28 +41,27 @@ pub enum Lack {
     Unknown,
 }
 
-/// The extensions that are relayed between modern peers (mcp-protocol 5.15).
-const RELAYED: [&str; 1] = ["io.modelcontextprotocol/ui"];
-
 impl Abilities {
     /// Reads the `capabilities` that a client of `revision` declared.
     pub fn read(capabilities: &Object, revision: Revision) -> Self {
         let object = |key: &str| capabilities.get(key).filter(|value| value.is_object());
         let newest = revision >= Revision::V2025_11_25;
+        let extensions = extensions::relayed(capabilities, revision);
         Self {
             elicitation: object("elicitation")
                 .filter(|_| revision >= Revision::V2025_06_18)
                 .map(|value| if newest { value.clone() } else { Json::literal("{}") }),
             sampling: object("sampling").map(|value| if newest { value.clone() } else { Json::literal("{}") }),
             roots: object("roots").is_some(),
-            extensions: relayed(capabilities).filter(|_| newest),
+            tasks: extensions.get(extensions::TASKS).is_some(),
+            extensions: (!extensions.is_empty()).then(|| extensions.to_json()),
         }
     }
 
     /// The client can be asked nothing on this exchange, whatever it declared.
     #[must_use]
     pub fn without_questions(&self) -> Self {
-        Self { extensions: self.extensions.clone(), ..Self::default() }
+        Self { extensions: self.extensions.clone(), tasks: self.tasks, ..Self::default() }
     }
 
     /// The client capabilities that a modern server is told (mcp-protocol 4.9), an object.
@@ -79,6 +81,11 @@ impl Abilities {
     /// Whether the client lists its roots.
     pub fn roots(&self) -> bool {
         self.roots
+    }
+
+    /// Whether the client follows tasks by itself: it declared the extension. Only a modern client can.
+    pub fn tasks(&self) -> bool {
+        self.tasks
     }
 
     /// Whether a question can be put to this client, or what it lacks.
@@ -134,13 +141,6 @@ impl Lack {
     }
 }
 
-/// The member `extensions` with the relayed identifiers alone.
-fn relayed(capabilities: &Object) -> Option<Json> {
-    let mut extensions = capabilities.get_object("extensions")?;
-    extensions.retain(|id| RELAYED.contains(&id));
-    (!extensions.is_empty()).then(|| extensions.to_json())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +167,20 @@ mod tests {
             )
         );
         assert!(of("{}", Revision::V2026_07_28).declaration().is_empty());
+    }
+
+    #[test]
+    fn g78_only_a_modern_client_that_declares_the_extension_follows_tasks() {
+        let declared = r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#;
+        let modern = of(declared, Revision::V2026_07_28);
+        assert!(modern.tasks() && modern.without_questions().tasks());
+        let told = modern.declaration().to_json();
+        assert_eq!(told.as_bytes(), br#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#);
+        // A server must not read it on a connection of 2025-11-25 (mcp-protocol 5.14).
+        let legacy = of(declared, Revision::V2025_11_25);
+        assert!(!legacy.tasks() && legacy.declaration().is_empty());
+        let odd = r#"{"extensions":{"io.modelcontextprotocol/tasks":true}}"#;
+        assert!(!of(odd, Revision::V2026_07_28).tasks() && !of(ALL, Revision::V2026_07_28).tasks());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod revision;
 mod scan;
 mod text;
 
+pub mod extensions;
 pub mod headers;
 pub mod limits;
 pub mod sse;

@@ -42,6 +42,7 @@ pub enum Method {
     RootsListChanged,
     ElicitationComplete,
     TasksStatus,
+    TaskChanged,
     SubscriptionsAcknowledged,
     Other(Box<str>),
 }
@@ -57,6 +58,8 @@ pub enum Owner {
     ByName,
     /// The server that the URI in `params` belongs to.
     ByUri,
+    /// The server that the sealed token in `params` belongs to; for modern clients alone.
+    ByToken,
     /// Nobody here: no client may ask this of the gateway.
     Nobody,
 }
@@ -66,7 +69,7 @@ pub enum Owner {
 pub enum Class {
     /// The handshake itself.
     Handshake,
-    /// `server/discover` and `ping`: safe at any time.
+    /// `server/discover`, `ping` and `tasks/get`: safe at any time.
     Probe,
     /// A list.
     List,
@@ -74,6 +77,8 @@ pub enum Class {
     Read,
     /// Sets state that is restored on a new connection: subscriptions, log level.
     State,
+    /// Has an effect that a second time does not change: a cancellation.
+    Idempotent,
     /// May have effects: `tools/call`, and whatever we do not know.
     Effect,
 }
@@ -100,11 +105,11 @@ const TABLE: &[(Method, &str, Owner, Class)] = &[
     (Method::RootsList,                 "roots/list",                              Owner::Nobody,    Class::Effect),
     (Method::SamplingCreateMessage,     "sampling/createMessage",                  Owner::Nobody,    Class::Effect),
     (Method::ElicitationCreate,         "elicitation/create",                      Owner::Nobody,    Class::Effect),
-    (Method::TasksGet,                  "tasks/get",                               Owner::Nobody,    Class::Effect),
+    (Method::TasksGet,                  "tasks/get",                               Owner::ByToken,   Class::Probe),
     (Method::TasksResult,               "tasks/result",                            Owner::Nobody,    Class::Effect),
     (Method::TasksList,                 "tasks/list",                              Owner::Nobody,    Class::Effect),
-    (Method::TasksCancel,               "tasks/cancel",                            Owner::Nobody,    Class::Effect),
-    (Method::TasksUpdate,               "tasks/update",                            Owner::Nobody,    Class::Effect),
+    (Method::TasksCancel,               "tasks/cancel",                            Owner::ByToken,   Class::Idempotent),
+    (Method::TasksUpdate,               "tasks/update",                            Owner::ByToken,   Class::Effect),
     (Method::Initialized,               "notifications/initialized",               Owner::Nobody,    Class::Effect),
     (Method::Cancelled,                 "notifications/cancelled",                 Owner::Nobody,    Class::Effect),
     (Method::Progress,                  "notifications/progress",                  Owner::Nobody,    Class::Effect),
@@ -116,6 +121,7 @@ const TABLE: &[(Method, &str, Owner, Class)] = &[
     (Method::RootsListChanged,          "notifications/roots/list_changed",        Owner::Nobody,    Class::Effect),
     (Method::ElicitationComplete,       "notifications/elicitation/complete",      Owner::Nobody,    Class::Effect),
     (Method::TasksStatus,               "notifications/tasks/status",              Owner::Nobody,    Class::Effect),
+    (Method::TaskChanged,               "notifications/tasks",                     Owner::Nobody,    Class::Effect),
     (Method::SubscriptionsAcknowledged, "notifications/subscriptions/acknowledged",Owner::Nobody,    Class::Effect),
 ];
 

@@ -44,7 +44,7 @@ impl Errand {
                 shared.name,
                 deadline.describe(Instant::now()),
             ),
-            Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State => {
+            Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State | Class::Idempotent => {
                 format!("server `{}` did not answer {method} within {}", shared.name, deadline.describe(Instant::now()))
             }
         };
@@ -82,7 +82,9 @@ impl Errand {
             FaultPoint::LostUnanswered | FaultPoint::ServerFailed | FaultPoint::BrokenMidway => {
                 let advice = match self.class {
                     Class::Effect => "; it may have acted: check before you call it again",
-                    Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State => "",
+                    Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State | Class::Idempotent => {
+                        ""
+                    }
                 };
                 let text = format!("server `{name}` was sent {method} and gave no result: {text}{advice}");
                 (CallErrorKind::OutcomeUnknown, Outcome::Unknown, text)
