@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
+use trunkline_wire::extensions::relayed;
 use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{Json, Method, Object, code};
 
@@ -166,6 +167,10 @@ impl Lists {
             instructions: link.handshake.instructions.clone(),
             identity: link.handshake.identity.clone(),
             capabilities: link.capabilities,
+            extensions: link
+                .modern()
+                .map(|revision| relayed(&link.handshake.capabilities, revision))
+                .unwrap_or_default(),
             revision: Some(link.handshake.revision),
         }
     }

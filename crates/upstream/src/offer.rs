@@ -31,6 +31,8 @@ pub struct Offer {
     pub identity: Option<Json>,
     /// What the server can do.
     pub capabilities: Capabilities,
+    /// The extensions of a modern server that are relayed, each with the server's own settings (mcp-protocol 5.15).
+    pub extensions: Object,
     /// The agreed revision; `None` before the first handshake.
     pub revision: Option<Revision>,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
+use trunkline_wire::extensions::TASKS;
 use trunkline_wire::{Json, Method, Object, headers, key};
 
 use crate::envelope;
@@ -18,9 +19,6 @@ use crate::limits::{READY_WAIT, TASK_MISSES, TASK_POLL, TASK_POLL_MAX, TASK_POLL
 use crate::link::Link;
 use crate::offer::Offer;
 use crate::transport::Broken;
-
-/// The extension, in capabilities.
-pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
 /// A task of a server. Dropping it has the task cancelled, unless it is over.
 pub(crate) struct Task {
@@ -61,9 +59,9 @@ pub(crate) fn demanded(link: &Link, offer: &Offer, tool: &str) -> bool {
 /// Adds the extension to the capabilities that a modern server is told with a call: whoever calls, the gateway absorbs.
 pub(crate) fn declare(link: &Link, capabilities: &mut Object) {
     let known = link.handshake.capabilities.get_object("extensions");
-    if known.is_some_and(|known| known.get(EXTENSION).is_some()) {
+    if known.is_some_and(|known| known.get(TASKS).is_some()) {
         let mut extensions = capabilities.get_object("extensions").unwrap_or_default();
-        extensions.set(EXTENSION, Json::literal("{}"));
+        extensions.set(TASKS, Json::literal("{}"));
         capabilities.set("extensions", extensions.to_json());
     }
 }

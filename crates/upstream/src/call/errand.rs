@@ -281,6 +281,8 @@ impl Errand {
         let error = match &answer {
             Ok(result) => match modern::meaning(&self.ask.method, result) {
                 Meaning::Answer => return self.done(answer),
+                // Who declared the extension follows the task itself (mcp-protocol 5.14).
+                Meaning::Task(_) if self.ask.caller.abilities.tasks() => return self.done(answer),
                 Meaning::Input(asked) => {
                     self.rounds += 1;
                     if self.rounds <= ROUNDS_MAX {

@@ -18,7 +18,7 @@ const ASKING: &str = r#"{"resultType":"complete","taskId":"t1","status":"input_r
 
 /// A modern server whose task goes through these states, and stays in the last.
 fn modern(states: &[&'static str]) -> Script {
-    let capabilities = format!(r#"{{"tools":{{}},"extensions":{{"{EXTENSION}":{{}}}}}}"#);
+    let capabilities = format!(r#"{{"tools":{{}},"extensions":{{"{TASKS}":{{}}}}}}"#);
     let (last, before) = states.split_last().expect("a state");
     let mut faults: Vec<Fault> = before.iter().map(|state| Fault::result("tasks/get", state).times(1)).collect();
     faults.extend([Fault::result("tasks/get", last), Fault::result("tools/call", CREATED)]);
@@ -40,7 +40,12 @@ fn legacy(states: &[&'static str]) -> Script {
 
 /// A call of somebody who can fill in forms.
 async fn called(world: &World) -> Call {
-    let declared = Object::parse(&Json::literal(r#"{"elicitation":{}}"#)).expect("an object");
+    called_by(world, r#"{"elicitation":{}}"#).await
+}
+
+/// A call of somebody with these capabilities.
+async fn called_by(world: &World, capabilities: &'static str) -> Call {
+    let declared = Object::parse(&Json::literal(capabilities)).expect("an object");
     let abilities = Arc::new(Abilities::read(&declared, Revision::V2026_07_28));
     let caller = CallerFacts { id: CallerId(1), abilities, ..CallerFacts::default() };
     world.is("ready").await;
@@ -63,10 +68,23 @@ async fn g78_a_task_of_the_extension_is_followed_and_its_result_is_that_of_the_c
     let server = world.server();
     let told = params(&server.seen_of("tools/call")[0]).get_object("_meta").expect("an envelope");
     let told = told.get_object(key::CLIENT_CAPABILITIES).expect("capabilities");
-    assert!(told.get_object("extensions").is_some_and(|known| known.get(EXTENSION).is_some()));
+    assert!(told.get_object("extensions").is_some_and(|known| known.get(TASKS).is_some()));
     assert_eq!(params(&server.seen_of("tasks/get")[2]).get_str("taskId").as_deref(), Some("t1"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(server.seen_of("tasks/cancel").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn g78_who_declared_the_extension_gets_the_task_and_nobody_looks_at_it_or_cancels_it() {
+    let world = World::new(modern(&[WORKING]));
+    let mut call = called_by(&world, r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#).await;
+    let CallEvent::Done(Ok(result)) = call.next().await else { panic!("a result") };
+    assert_eq!(result, Json::literal(CREATED));
+    drop(call);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let server = world.server();
+    assert!(server.seen_of("tasks/get").is_empty() && server.seen_of("tasks/cancel").is_empty());
+    assert!(world.upstream().offer().extensions.get(TASKS).is_some(), "its offer says so");
 }
 
 #[tokio::test(start_paused = true)]
