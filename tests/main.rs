@@ -28,3 +28,4 @@ mod relay;
 mod sdk;
 mod servers;
 mod shapes;
+mod tasks;

@@ -27,6 +27,7 @@ use crate::replay::Outbox;
 use crate::resources::{self, Place};
 use crate::seal::Subject;
 use crate::shapes::{self, Crossing};
+use crate::tasks;
 
 /// How long after a server became ready its list may still be missing from the catalogue.
 const LIST_LAG: Duration = Duration::from_secs(1);
@@ -50,6 +51,8 @@ pub(crate) struct Errand {
     subject: Option<Subject>,
     /// What the request brings back from an earlier round.
     retry: Option<Retry>,
+    /// The task that it is about, as the client names it.
+    task: Option<Json>,
 }
 
 impl Errand {
@@ -81,14 +84,15 @@ impl Listener {
     }
 }
 
-/// Finds out where a request goes: a tool, a prompt, a completion, or a resource to be read. Fails with the outcome,
+/// Finds out where a request goes: a tool, a prompt, a completion, a resource to be read, or a task. Fails with the outcome,
 /// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`.
 pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
     let subject = (revision.era() == Era::Modern).then(|| Subject::of(&request.method, &params));
     let catalog = hub.catalog();
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends four methods here")]
+    let mut task = None;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the callers send no other methods here")]
     let (upstream, tool, wrapped) = match &request.method {
         Method::ToolsCall => match by_name(hub, &catalog.tools, &mut params, "tool") {
             Ok((upstream, name)) => (upstream, Some(name), None),
@@ -108,6 +112,11 @@ pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Er
             }
             (upstream, None, None)
         }
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+            let tasks::Known { upstream, token } = tasks::find(hub, &mut params).map_err(Err)?;
+            task = Some(token);
+            (upstream, None, None)
+        }
         _ => {
             let uri = params.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
             let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri, revision.era())))?;
@@ -116,9 +125,11 @@ pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Er
             (upstream, None, head)
         }
     };
+    // What is said to a task is for its server; everything else that comes back is for the gateway first.
+    let said = task.as_ref().and_then(|_| params.get("inputResponses").cloned());
     let retry = match &subject {
-        Some(subject) => input::retry(hub, &upstream, subject, &mut params).map_err(Err)?,
-        None => None,
+        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, &mut params).map_err(Err)?,
+        Some(_) | None => None,
     };
     let token = meta::forward(&mut params)
         .map_err(|meta::TooManyHops| hub.dress(&request.method, &refusal::too_many_hops(upstream.name())))?;
@@ -129,12 +140,16 @@ pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Er
             }
         }
     }
-    Ok(Errand { upstream, method: request.method.clone(), params, token, tool, wrapped, revision, subject, retry })
+    if let Some(said) = said {
+        params.set("inputResponses", said);
+    }
+    let method = request.method.clone();
+    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, retry, task })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
-    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision, subject, retry } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision, subject, retry, task } = errand;
     if method == Method::ToolsCall && tool.is_none() {
         match listed(hub, &upstream, &mut params).await {
             Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
@@ -175,7 +190,15 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     }
     let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {
+        Ended::Answer(Ok(result)) if task.is_some() => {
+            tasks::answered(hub, upstream.name(), &method, caller.as_ref(), task, &result)
+        }
         Ended::Answer(Ok(result)) => {
+            if method == Method::ToolsCall
+                && let Some(created) = tasks::created(hub, &upstream, caller.as_ref(), &result)
+            {
+                return created;
+            }
             resources::mentioned(&result, |uri| hub.note_resource(uri, upstream.name()));
             let result = match wrapped {
                 Some(head) => resources::wrap_contents(&result, &head),

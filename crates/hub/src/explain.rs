@@ -15,7 +15,7 @@ use serde::Serialize;
 use trunkline_config::{Connect, Server};
 use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
-use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision};
+use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision, extensions};
 
 use crate::catalog::output::Output;
 use crate::limits::ACQUAINTANCES_MAX;
@@ -106,7 +106,8 @@ fn losses(config: &Server, offer: &Offer, client: &Acquaintance) -> Vec<Loss> {
     if let Some(spoken) = offer.revision {
         report.shapes(offer, client.revision);
         report.questions(config, spoken, client);
-        report.eras(offer, spoken, client.revision);
+        report.tasks(offer, client);
+        report.eras(spoken, client.revision);
     }
     report.losses
 }
@@ -221,7 +222,15 @@ impl Report {
         }
     }
 
-    fn eras(&mut self, offer: &Offer, spoken: Revision, revision: Revision) {
+    fn tasks(&mut self, offer: &Offer, client: &Acquaintance) {
+        if offer.extensions.get(extensions::TASKS).is_some() {
+            if !client.abilities.tasks() {
+                let legacy = client.revision.era() == Era::Legacy;
+                let text = "the server may go on with a task after it answered a call: the client sees a plain call, and waits";
+                self.lost("tasks", if legacy { Cause::Revision } else { Cause::Capability }, text);
+            }
+            return;
+        }
         let tasks = |tool: &&trunkline_upstream::Entry| {
             memchr::memmem::find(tool.body.as_bytes(), b"\"taskSupport\"").is_some()
         };
@@ -230,6 +239,9 @@ impl Report {
             let tools = counted(tasks, "tool");
             self.lost("tasks", Cause::Revision, format!("{tools} that can run as tasks: the client sees a plain call"));
         }
+    }
+
+    fn eras(&mut self, spoken: Revision, revision: Revision) {
         if spoken.era() == Era::Legacy && revision.era() == Era::Modern {
             let text = "what the server keeps for a session is shared by all clients: this revision has no sessions";
             self.lost("session state", Cause::Revision, text);
@@ -299,6 +311,23 @@ mod tests {
     fn two_modern_peers_that_declare_all_lose_little() {
         let lost = features(&config(), &offer(Revision::V2026_07_28), &client(Revision::V2026_07_28, ALL));
         assert_eq!(lost, [("tasks", Cause::Revision), ("resumption", Cause::Revision)]);
+    }
+
+    #[test]
+    fn tasks_are_no_loss_between_modern_peers_that_both_have_them() {
+        // mcp-protocol 5.14.
+        let declared = Object::parse(&Json::literal(r#"{"io.modelcontextprotocol/tasks":{}}"#)).expect("an object");
+        let offer = Offer { extensions: declared, ..offer(Revision::V2026_07_28) };
+        let follows = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+        for (revision, abilities, loss) in [
+            (Revision::V2026_07_28, follows, None),
+            (Revision::V2026_07_28, "{}", Some(Cause::Capability)),
+            (Revision::V2025_11_25, follows, Some(Cause::Revision)),
+        ] {
+            let lost = features(&config(), &offer, &client(revision, abilities));
+            let tasks = lost.into_iter().find(|(feature, _)| *feature == "tasks").map(|(_, cause)| cause);
+            assert_eq!(tasks, loss, "{revision:?} {abilities}");
+        }
     }
 
     #[test]

@@ -56,12 +56,7 @@ pub(crate) fn retry(
     if state.is_none() && responses.is_none() {
         return Ok(None);
     }
-    let answers = match &responses {
-        Some(responses) => Object::parse(responses).ok().filter(|answers| answers.iter().all(|(_, it)| it.is_object())),
-        None => Some(Object::new()),
-    };
-    let answers = answers
-        .ok_or_else(|| refusal::invalid_params("`inputResponses` must be an object whose values are objects"))?;
+    let answers = responses.as_ref().map(answers).transpose()?.unwrap_or_default();
     let Some(state) = state else {
         // A modern server may ask without a state of its own; a legacy one never does.
         return match upstream.offer().revision.map(trunkline_wire::Revision::era) {
@@ -78,8 +73,14 @@ pub(crate) fn retry(
         }
         State::Url { until, .. } if until < hub.age().as_secs() => Err(used()),
         State::Url { digest, round, .. } if digest == subject.digest() => Ok(Some(Retry::Url { answers, round })),
-        State::Park { .. } | State::Pass { .. } | State::Url { .. } => Err(other()),
+        State::Park { .. } | State::Pass { .. } | State::Task { .. } | State::Url { .. } => Err(other()),
     }
+}
+
+/// Reads `inputResponses`.
+pub(crate) fn answers(responses: &Json) -> Result<Object, Json> {
+    let read = Object::parse(responses).ok().filter(|answers| answers.iter().all(|(_, it)| it.is_object()));
+    read.ok_or_else(|| refusal::invalid_params("`inputResponses` must be an object whose values are objects"))
 }
 
 /// What a client hears whose token was used, or is too old.
@@ -131,7 +132,7 @@ fn pass(hub: &Hub, server: &ServerName, asked: &Asked) -> Json {
 }
 
 /// `inputRequests`: the questions by their keys.
-fn requests(questions: &[Question], server: &ServerName) -> Json {
+pub(crate) fn requests(questions: &[Question], server: &ServerName) -> Json {
     let mut requests = Object::new();
     for question in questions {
         let params = asking::for_modern(question, server);

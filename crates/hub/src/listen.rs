@@ -67,7 +67,7 @@ pub(crate) fn open(hub: &Arc<Hub>, envelope: &Envelope, request: &Request) -> Re
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
     let filter = Filter::read(&params)?;
     if filter.tasks && !envelope.abilities.tasks() {
-        return Ok(tasks::undeclared(request, "`taskIds`"));
+        return Ok(tasks::undeclared(request, "a filter with `taskIds`"));
     }
     let listen = Arc::new(Listen { id: request.id.json().clone(), lists: filter.lists, state: Mutex::default() });
     let number = hub.next_caller().0;

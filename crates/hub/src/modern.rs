@@ -16,7 +16,6 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
-use serde_json::json;
 use tokio::time::{Instant, timeout};
 use trunkline_wire::{Id, Json, Method, Object, Request, Response, Revision, Text, code, key};
 
@@ -26,7 +25,7 @@ use crate::envelope::Envelope;
 use crate::limits::{COMMIT_AFTER, LIST_FRESH};
 use crate::replay::{Event, First, Outbox, Reader};
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, Wants, dispatch, listen, logging, refusal};
+use crate::{Hub, Reply, Wants, dispatch, listen, logging, refusal, tasks};
 
 /// Answers a request of a modern client.
 pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request, wants: Wants) -> Reply {
@@ -41,9 +40,16 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
             list(hub, &request).await
         }
         Method::SubscriptionsListen => listen::open(hub, &envelope, &request),
-        Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead | Method::CompletionComplete => {
-            relayed(hub, envelope, &request, wants).await
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel if !envelope.abilities.tasks() => {
+            return tasks::undeclared(&request, request.method.as_str());
         }
+        Method::ToolsCall
+        | Method::PromptsGet
+        | Method::ResourcesRead
+        | Method::CompletionComplete
+        | Method::TasksGet
+        | Method::TasksUpdate
+        | Method::TasksCancel => relayed(hub, envelope, &request, wants).await,
         _ => {
             return Reply::Error { code: code::METHOD_NOT_FOUND, message: dispatch::unknown_method(&request).into() };
         }
@@ -51,19 +57,23 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
     answered.unwrap_or_else(|error| Reply::One(Response::error(Some(request.id), error).text()))
 }
 
+/// What the gateway can do, whichever servers are up.
+const CAPABILITIES: &str = concat!(
+    r#"{"tools":{"listChanged":true},"prompts":{"listChanged":true},"#,
+    r#""resources":{"subscribe":true,"listChanged":true},"completions":{},"logging":{}}"#
+);
+
 /// The result of `server/discover` (mcp-protocol 3.7), but for what every result has.
 fn discover(hub: &Hub) -> Json {
-    let capabilities = json!({
-        "tools": { "listChanged": true },
-        "prompts": { "listChanged": true },
-        "resources": { "subscribe": true, "listChanged": true },
-        "completions": {},
-        "logging": {},
-    });
+    let catalog = hub.catalog();
+    let mut capabilities = Object::parse(&Json::literal(CAPABILITIES)).expect("an object");
+    if !catalog.extensions.is_empty() {
+        capabilities.set("extensions", catalog.extensions.to_json());
+    }
     let members = [
         ("supportedVersions", Json::encode(&Revision::MODERN)),
-        ("capabilities", Json::encode(&capabilities)),
-        ("instructions", hub.catalog().instructions.clone()),
+        ("capabilities", capabilities.to_json()),
+        ("instructions", catalog.instructions.clone()),
     ];
     members.into_iter().collect::<Object>().to_json()
 }

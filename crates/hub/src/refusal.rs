@@ -182,6 +182,20 @@ pub(crate) fn undeclared(server: &ServerName, lack: Lack) -> Fault {
     }
 }
 
+/// A modern server says something of a task that its revision does not allow; `what`, for people.
+pub(crate) fn odd_task(server: &ServerName, what: &str) -> Fault {
+    Fault {
+        code: FaultCode::UpstreamProtocolError,
+        server: Some(server.clone()),
+        text: format!(
+            "server `{server}` {what}; see `trunkline logs {server}`, and check what was done before you repeat it"
+        ),
+        outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
 /// A result that no modern client could read: it is no object, or has a key twice.
 pub(crate) fn unreadable(method: &Method) -> Fault {
     Fault {

@@ -258,7 +258,7 @@ impl<'a> Relay<'a> {
 }
 
 /// Whether a question of a modern server can be put to a caller with these abilities.
-fn lack(question: &Question, abilities: &trunkline_wire::Abilities) -> Result<(), Lack> {
+pub(crate) fn lack(question: &Question, abilities: &trunkline_wire::Abilities) -> Result<(), Lack> {
     let params = question.params.as_ref().and_then(|params| Object::parse(params).ok()).unwrap_or_default();
     abilities.permits(&question.method, &params)
 }

@@ -3,7 +3,8 @@
 //! URIs stay as the servers write them. The owner of one is found in this order: listed, seen in a result,
 //! matched by a listed template, the only server of that scheme and authority. Servers are never tried in turn:
 //! that would leak URIs and read twice. A URI that two servers list stays with the first in the configuration;
-//! that of the other is wrapped, `<namespace>+<uri>`, and unwrapped on the way in.
+//! that of the other is wrapped, `<namespace>+<uri>`, and unwrapped on the way in. A `ui://` URI stays one, since
+//! clients know views by it: there the namespace goes before the authority (mcp-protocol 6.10).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +15,9 @@ use trunkline_wire::{Json, Object, ServerName};
 
 use crate::catalog::clean::clean;
 use crate::limits::SEEN_URIS_MAX;
+
+/// What the URIs of views begin with.
+const VIEW: &str = "ui://";
 
 /// All listed resources and templates, and who owns them.
 #[derive(Debug, Default)]
@@ -100,8 +104,8 @@ impl Resources {
             .reduce(|best, next| if next.weight() > best.weight() { next } else { best });
         if let Some(pattern) = best {
             let head = pattern.place.head.clone();
-            let own = uri.get(head.as_deref().map_or(0, str::len)..)?;
-            return Some(Place { upstream: pattern.place.upstream.clone(), uri: own.into(), head });
+            let own = head.as_deref().map_or_else(|| Some(uri.into()), |head| unwrapped(head, uri))?;
+            return Some(Place { upstream: pattern.place.upstream.clone(), uri: own, head });
         }
         self.authorities.get(authority(uri)?)?.as_ref().map(plain)
     }
@@ -122,7 +126,7 @@ impl Resources {
         if self.wrapped.is_empty() || !self.wrapped.contains(&(server.clone(), uri.into())) {
             return uri.to_owned();
         }
-        format!("{}{uri}", head(server))
+        wrapped(&head(server), uri)
     }
 
     fn note_authority(&mut self, uri: &str, upstream: &Upstream) {
@@ -143,7 +147,7 @@ fn place(upstream: &Upstream, uri: &str, taken: impl Fn(&str) -> bool) -> Place 
 impl Place {
     fn published(&self) -> Box<str> {
         match &self.head {
-            Some(head) => format!("{head}{}", self.uri).into(),
+            Some(head) => wrapped(head, &self.uri).into(),
             None => self.uri.clone(),
         }
     }
@@ -223,7 +227,7 @@ pub(crate) fn mentioned(result: &Json, mut found: impl FnMut(&str)) {
     }
 }
 
-/// Puts `head` in front of the URI of each of `contents`.
+/// Wraps the URI of each of `contents` with `head`.
 pub(crate) fn wrap_contents(result: &Json, head: &str) -> Json {
     let rewritten = || {
         let mut result = Object::parse(result).ok()?;
@@ -233,7 +237,7 @@ pub(crate) fn wrap_contents(result: &Json, head: &str) -> Json {
         for content in contents {
             let mut content = Object::parse(&Json::trusted(content.get().to_owned())).ok()?;
             let uri = content.get_str("uri")?;
-            content.set("uri", Json::from(format!("{head}{uri}").as_str()));
+            content.set("uri", Json::from(wrapped(head, &uri).as_str()));
             out.push_str(if out.len() > 1 { "," } else { "" });
             out.push_str(std::str::from_utf8(content.to_json().as_bytes()).ok()?);
         }
@@ -275,9 +279,25 @@ struct Named {
     uri: String,
 }
 
-/// What stands in front of a wrapped URI. A scheme may not hold `_`.
+/// What wraps a URI. A scheme may not hold `_`.
 fn head(server: &ServerName) -> Box<str> {
     format!("{}+", server.namespace().replace('_', "-")).into()
+}
+
+/// The URI toward clients.
+fn wrapped(head: &str, uri: &str) -> String {
+    match uri.strip_prefix(VIEW) {
+        Some(rest) => format!("{VIEW}{head}{rest}"),
+        None => format!("{head}{uri}"),
+    }
+}
+
+/// The server's own URI.
+fn unwrapped(head: &str, uri: &str) -> Option<Box<str>> {
+    match uri.strip_prefix(VIEW) {
+        Some(rest) => rest.strip_prefix(head).map(|rest| format!("{VIEW}{rest}").into()),
+        None => uri.strip_prefix(head).map(Into::into),
+    }
 }
 
 /// Renders an entry: untouched but for a wrapped URI and what must be cleaned.

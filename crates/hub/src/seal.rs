@@ -45,6 +45,16 @@ pub(crate) enum State {
         #[serde(rename = "i")]
         inner: Box<str>,
     },
+    /// A task of a modern server (mcp-protocol 5.14). Not a `requestState`, but its `taskId` toward clients.
+    #[serde(rename = "task")]
+    Task {
+        /// The server.
+        #[serde(rename = "s")]
+        server: Box<str>,
+        /// What the server calls it.
+        #[serde(rename = "i")]
+        inner: Box<str>,
+    },
     /// URLs that a legacy server wants visited before the call is made again (mcp-protocol 5.11).
     #[serde(rename = "url")]
     Url {
@@ -119,6 +129,7 @@ impl State {
         match self {
             Self::Park { .. } => "park",
             Self::Pass { .. } => "pass",
+            Self::Task { .. } => "task",
             Self::Url { .. } => "url",
         }
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use trunkline_upstream::{Complaint, Entry as Offered, Offer, Upstream};
+use trunkline_wire::extensions::TASKS;
 use trunkline_wire::{ExposedName, Json, Object, ServerName};
 
 use crate::Hub;
@@ -53,13 +54,26 @@ pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape:
     let mut complain = |server: &ServerName, what: String, why: String| {
         complaints.entry(server.clone()).or_default().push(Complaint { what, why });
     };
-    let tools = table(sources, shape, Kind::Tool, &mut complain);
-    let prompts = table(sources, shape, Kind::Prompt, &mut complain);
     let resources = Resources::collect(sources);
+    let tools = table(sources, shape, Kind::Tool, &resources, &mut complain);
+    let prompts = table(sources, shape, Kind::Prompt, &resources, &mut complain);
     let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said).as_str());
     let book = Book::new(shape.page_size);
-    Catalog { version, tools, prompts, resources, book, instructions, awaited: Vec::new(), complaints }
+    let extensions = extensions(sources);
+    Catalog { version, tools, prompts, resources, book, instructions, extensions, awaited: Vec::new(), complaints }
+}
+
+/// The extensions of all servers. Of settings that differ, those of the first server in the configuration are told.
+fn extensions(sources: &[(Upstream, Arc<Offer>)]) -> Object {
+    let mut all = Object::new();
+    for (id, settings) in sources.iter().flat_map(|(_, offer)| offer.extensions.iter()) {
+        if all.get(id).is_none() {
+            // What is told of tasks is the gateway's own word: it has no settings.
+            all.set(id, if id == TASKS { Json::literal("{}") } else { settings.clone() });
+        }
+    }
+    all
 }
 
 /// Builds anew whenever an offer changed, until the hub is gone.
@@ -123,6 +137,7 @@ fn table(
     sources: &[(Upstream, Arc<Offer>)],
     shape: Shape,
     kind: Kind,
+    resources: &Resources,
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Table {
     let none = BTreeMap::new();
@@ -154,7 +169,10 @@ fn table(
         sources.iter().zip(&spaces).zip(candidates.into_iter().zip(given))
     {
         let titled = (!prefix.is_empty()).then(|| capitalised(upstream.name().as_str()));
-        for (candidate, name) in candidates.into_iter().zip(names) {
+        for (mut candidate, name) in candidates.into_iter().zip(names) {
+            if kind == Kind::Tool {
+                point_to_view(&mut candidate.body, upstream.name(), resources);
+            }
             entries.push(finish(upstream, candidate, name, titled.as_deref()));
         }
     }
@@ -220,6 +238,19 @@ fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<
     }
     clean(&mut body);
     Ok(Candidate { original: entry.name.as_str().into(), body })
+}
+
+/// Names the view of a tool as clients find it, where its URI is wrapped (mcp-protocol 5.15).
+fn point_to_view(tool: &mut Object, server: &ServerName, resources: &Resources) {
+    let Some(mut meta) = tool.get_object("_meta") else { return };
+    let Some(mut ui) = meta.get_object("ui") else { return };
+    let Some(uri) = ui.get_str("resourceUri") else { return };
+    let published = resources.published(server, &uri);
+    if published != uri {
+        ui.set("resourceUri", Json::from(published.as_str()));
+        meta.set("ui", ui.to_json());
+        tool.set("_meta", meta.to_json());
+    }
 }
 
 /// Sets name and title, and nothing else.

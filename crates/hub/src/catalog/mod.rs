@@ -30,6 +30,8 @@ pub struct Catalog {
     pub(crate) resources: Resources,
     pub(crate) book: Book,
     pub(crate) instructions: Json,
+    /// The extensions that any server has, of those that are relayed (mcp-protocol 5.15).
+    pub(crate) extensions: Object,
     /// Servers that were never ready: their entries are missing here, and may come soon.
     pub(crate) awaited: Vec<Upstream>,
     pub(crate) complaints: HashMap<ServerName, Vec<Complaint>>,

@@ -56,6 +56,24 @@ fn a_uri_listed_twice_is_wrapped_for_the_second_server() {
 }
 
 #[test]
+fn a_view_stays_a_view_when_its_uri_is_wrapped() {
+    // mcp-protocol 5.15, 6.10.
+    let sources = [
+        source("a", server(), offer(&["ui://app/main"], &["ui://app/{p}"])),
+        source("b", server(), offer(&["ui://app/main"], &["ui://app/{p}"])),
+    ];
+    let all = Resources::collect(&sources);
+    assert_eq!(all.published(sources[1].0.name(), "ui://app/main"), "ui://b+app/main");
+    assert_eq!(all.templates[1], Json::literal(r#"{"uriTemplate":"ui://b+app/{p}","name":"n"}"#));
+    let seen = Seen::default();
+    assert_eq!(owner(&sources, &seen, "ui://b+app/main"), Some(pair("b", "ui://app/main")));
+    assert_eq!(owner(&sources, &seen, "ui://b+app/other"), Some(pair("b", "ui://app/other")));
+    assert_eq!(owner(&sources, &seen, "ui://app/other"), Some(pair("a", "ui://app/other")));
+    let read = wrap_contents(&Json::literal(r#"{"contents":[{"uri":"ui://app/main","text":""}]}"#), "b+");
+    assert_eq!(read, Json::literal(r#"{"contents":[{"uri":"ui://b+app/main","text":""}]}"#));
+}
+
+#[test]
 fn contents_of_a_wrapped_resource_are_wrapped_too() {
     let result = Json::literal(r#"{"contents":[{"uri":"f:///x","text":"1","n":1e2}],"k":null}"#);
     assert_eq!(

@@ -27,6 +27,43 @@ fn an_entry_keeps_its_text_but_for_name_and_title() {
 }
 
 #[test]
+fn the_extensions_of_all_servers_are_told_once_with_the_settings_of_the_first() {
+    // mcp-protocol 5.15.
+    let offer = |text: &str| {
+        let extensions = Object::parse(&Json::parse(text.to_owned()).expect("JSON")).expect("an object");
+        Offer { extensions, ..Offer::default() }
+    };
+    let ui = r#"{"io.modelcontextprotocol/ui":{"mimeTypes":["x"],"n":1e2}}"#;
+    let more = r#"{"io.modelcontextprotocol/ui":{},"io.modelcontextprotocol/tasks":{"own":1}}"#;
+    let sources = [source("a", server(), offer(ui)), source("b", server(), offer(more))];
+    let expected = r#"{"io.modelcontextprotocol/ui":{"mimeTypes":["x"],"n":1e2},"io.modelcontextprotocol/tasks":{}}"#;
+    assert_eq!(of_offers(1, &sources, SHAPE).extensions.to_json(), Json::literal(expected));
+    assert!(of_offers(1, &[source("a", server(), offer("{}"))], SHAPE).extensions.is_empty());
+}
+
+#[test]
+fn a_tool_points_to_its_view_by_the_uri_that_clients_know() {
+    // mcp-protocol 5.15: the first server keeps the URI, the other's is wrapped, and the rest of `_meta` is untouched.
+    let offer = || Offer {
+        resources: entries("uri", &[r#"{"uri":"ui://app/x","name":"x"}"#]),
+        ..tools(&[
+            r#"{"name":"a","inputSchema":{},"_meta":{"ui":{"csp":{"n":1.0},"resourceUri":"ui://app/x"},"v/k":1e2}}"#,
+            r#"{"name":"b","inputSchema":{},"_meta":{"ui":{"resourceUri":"ui://app/unlisted"}}}"#,
+        ])
+    };
+    let catalog = of_offers(1, &[source("one", server(), offer()), source("two", server(), offer())], SHAPE);
+    let meta = |tool: &str| {
+        let body = Object::parse(&catalog.tools.get(tool).expect("listed").body).expect("an object");
+        body.get("_meta").cloned().expect("kept")
+    };
+    let own = r#"{"ui":{"csp":{"n":1.0},"resourceUri":"ui://app/x"},"v/k":1e2}"#;
+    assert_eq!(meta("one__a"), Json::literal(own));
+    let wrapped = r#"{"ui":{"csp":{"n":1.0},"resourceUri":"ui://two+app/x"},"v/k":1e2}"#;
+    assert_eq!(meta("two__a"), Json::literal(wrapped));
+    assert_eq!(meta("two__b"), Json::literal(r#"{"ui":{"resourceUri":"ui://app/unlisted"}}"#));
+}
+
+#[test]
 fn a_server_without_prefix_keeps_names_and_titles() {
     let mut bare = server();
     bare.expose.prefix = Some(String::new());
