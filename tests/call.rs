@@ -85,7 +85,8 @@ async fn a_servers_own_error_passes_as_it_is() {
     let client = daemon.client().await;
     for server in TRIO {
         let answer = client.ask("resources/read", &format!(r#"{{"uri":"fake://{server}/none"}}"#)).await;
-        let expected = format!(r#"{{"code":-32002,"message":"Resource not found: fake://{server}/none"}}"#);
+        let uri = format!("fake://{server}/none");
+        let expected = format!(r#"{{"code":-32002,"message":"Resource not found: {uri}","data":{{"uri":"{uri}"}}}}"#);
         assert_eq!(member(&answer, "error"), Some(expected), "{answer}");
     }
 }

@@ -182,6 +182,8 @@ async fn same_through(sdk: Sdk) {
 
     for server in &servers {
         let mut job = server.direct();
+        // What the daemon declares to every server; some list more to a client that can be asked.
+        job["capabilities"] = json!({ "elicitation": { "form": {}, "url": {} } });
         let mut steps = vec![json!({ "do": "tools" }), json!({ "do": "prompts" })];
         steps.extend(server.steps(str::to_owned));
         job["steps"] = steps.into();
