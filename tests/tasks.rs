@@ -85,6 +85,12 @@ async fn a_task_is_for_those_who_follow_tasks_and_for_the_name_they_were_given()
         assert_eq!(answer["error"]["code"], -32021);
         assert_eq!(answer["error"]["data"]["requiredCapabilities"], json!({ "extensions": { TASKS: {} } }));
     }
+    // Nobody is promised notices that will not come (mcp-protocol 3.8).
+    let listen = client.listen(&json!({ "toolsListChanged": true, "taskIds": [created["taskId"]] })).await;
+    assert_eq!(listen.filter, json!({ "toolsListChanged": true }));
+    let wanted = json!({ "notifications": { "taskIds": [created["taskId"]] } }).to_string();
+    let refused = plain.start("1", "subscriptions/listen", &wanted).await;
+    assert_eq!((refused.status, read(&refused.text().await)["error"]["code"].as_i64()), (400, Some(-32021)));
     let forged = read(&client.ask("tasks/get", r#"{"taskId":"task/1"}"#).await);
     assert_eq!(forged["error"]["code"], -32602);
     // `Mcp-Name` repeats the name that the client knows (mcp-protocol 3.5).

@@ -6,6 +6,8 @@
 //! `_meta`. What a slow reader has not taken yet is kept as the newest of each kind, so that a listen never holds more
 //! than its own filter. Interest in resources is counted together with that of legacy sessions.
 //!
+//! Changes of tasks are never among them, whoever asks: a client that follows tasks polls them (mcp-protocol 5.14).
+//!
 //! The stream has no end of its own. When it is dropped its interest ends; who serves it may end it in good order by
 //! [`Reply::Listening::last`].
 
