@@ -19,6 +19,7 @@ mod door;
 mod eras;
 mod fakes;
 mod legacy;
+mod matrix;
 mod modern;
 mod orphans;
 mod pair;

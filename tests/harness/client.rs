@@ -125,21 +125,29 @@ impl Client {
     /// Does a request to its end, answering every question of the server on the way by a POST of its own. Returns the
     /// response and the questions.
     pub(crate) async fn converse(&self, method: &str, params: &str) -> (Value, Vec<Value>) {
+        let (_, response, questions) = self.converse_whole(method, params).await;
+        (json(&response), questions)
+    }
+
+    /// The same, with the notices that came, and everything as text.
+    pub(crate) async fn converse_whole(&self, method: &str, params: &str) -> (Vec<String>, String, Vec<Value>) {
         let reply = self.post(&request(&self.id(), method, params)).await;
         assert_eq!(reply.status, 200, "{method} was refused");
+        let (mut notices, mut questions) = (Vec::new(), Vec::new());
         if !reply.is_stream() {
-            return (json(&reply.text().await), Vec::new());
+            return (notices, reply.text().await, questions);
         }
-        let mut questions = Vec::new();
         let mut events = reply.events();
         loop {
-            let message = json(&events.message().await.expect("an answer"));
-            if message["method"].is_null() {
-                return (message, questions);
-            }
-            if !message["id"].is_null() {
-                self.answer(&message).await;
-                questions.push(message);
+            let text = events.message().await.expect("an answer");
+            match (member(&text, "method"), member(&text, "id")) {
+                (None, _) => return (notices, text, questions),
+                (Some(_), None) => notices.push(text),
+                (Some(_), Some(_)) => {
+                    let question = json(&text);
+                    self.answer(&question).await;
+                    questions.push(question);
+                }
             }
         }
     }

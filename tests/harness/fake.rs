@@ -85,6 +85,11 @@ impl Fake {
         format!("[mcp_servers.{}]\nurl = {:?}\n", self.name, self.url)
     }
 
+    /// The desk, for those who keep the fake elsewhere.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk(self.desk.0.clone())
+    }
+
     /// `host:port`, for starting another one in its place.
     pub(crate) fn address(&self) -> String {
         super::http::authority(&self.url).to_owned()

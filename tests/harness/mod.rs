@@ -5,6 +5,7 @@
 //! no test asserts how long something took.
 
 pub(crate) mod answers;
+pub(crate) mod anyone;
 pub(crate) mod census;
 pub(crate) mod client;
 pub(crate) mod daemon;

@@ -130,6 +130,18 @@ impl Modern {
         self.post(&self.body(id, method, params)).await
     }
 
+    /// Sends a request that will be given up: ending the task closes its connection.
+    pub(crate) fn hold(&self, id: &str, method: &str, params: &str) -> tokio::task::JoinHandle<()> {
+        let body = self.body(id, method, params);
+        let headers = self.headers(&body);
+        let client = Modern::new(&self.url);
+        tokio::spawn(async move {
+            let reply = client.send(&headers, &body).await;
+            // Nothing is to come; the connection stays open until the task is ended.
+            reply.text().await;
+        })
+    }
+
     /// All messages of a request's answer, the response last.
     pub(crate) async fn exchange(&self, method: &str, params: &str) -> Vec<String> {
         let reply = self.start(&self.id(), method, params).await;
@@ -165,14 +177,22 @@ impl Modern {
 
     /// Does a request to its end, giving every question its answer. Returns the final response and the questions.
     pub(crate) async fn converse(&self, method: &str, params: &str) -> (Value, Vec<Value>) {
-        let mut questions = Vec::new();
+        let (mut messages, questions) = self.converse_whole(method, params).await;
+        (json(&messages.pop().expect("an answer")), questions)
+    }
+
+    /// The same, with all messages of all rounds but for the intermediate results, as text, the response last.
+    pub(crate) async fn converse_whole(&self, method: &str, params: &str) -> (Vec<String>, Vec<Value>) {
+        let (mut messages, mut questions) = (Vec::new(), Vec::new());
         let mut round = params.to_owned();
         for _ in 0..12 {
-            let response = json(&self.ask(method, &round).await);
-            let result = &response["result"];
-            if result["resultType"] != "input_required" {
-                return (response, questions);
+            messages.extend(self.exchange(method, &round).await);
+            // Other results may hold what no parser of values takes.
+            if !messages.last().is_some_and(|last| last.contains(r#""input_required""#)) {
+                return (messages, questions);
             }
+            let response = json(&messages.pop().expect("an answer"));
+            let result = &response["result"];
             for hint in ["ttlMs", "cacheScope"] {
                 assert!(result[hint].is_null(), "a cache hint on input_required (G-25): {result}");
             }

@@ -72,22 +72,27 @@ impl SseClient {
     /// Does a request to its end, answering every question of the server on the way. Returns the response and the
     /// questions.
     pub(crate) async fn converse(&mut self, method: &str, params: &str) -> (Value, Vec<Value>) {
-        let id = self.next;
+        let (response, questions) = self.converse_raw(method, params).await;
+        (json(&response), questions)
+    }
+
+    /// The same, with the response as text.
+    pub(crate) async fn converse_raw(&mut self, method: &str, params: &str) -> (String, Vec<Value>) {
+        let id = self.next.to_string();
         self.next += 1;
-        self.send(&client::request(&id.to_string(), method, params)).await;
+        self.send(&client::request(&id, method, params)).await;
         let mut questions = Vec::new();
         loop {
             let text = self.events.message().await.expect("the stream is open");
-            let message = json(&text);
-            if message["method"].is_null() && message["id"] == id {
-                return (message, questions);
+            match (member(&text, "method"), member(&text, "id")) {
+                (None, Some(answered)) if answered == id => return (text, questions),
+                (Some(_), Some(_)) => {
+                    let question = json(&text);
+                    self.send(&client::response(&question, &answers::answer(&question))).await;
+                    questions.push(question);
+                }
+                _ => self.others.push(text),
             }
-            if message["method"].is_null() || message["id"].is_null() {
-                self.others.push(text);
-                continue;
-            }
-            self.send(&client::response(&message, &answers::answer(&message))).await;
-            questions.push(message);
         }
     }
 
