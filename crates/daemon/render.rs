@@ -209,9 +209,11 @@ pub(crate) fn logs(logs: &[Log]) -> String {
 
 /// `trunkline explain`: what each client cannot have of a server.
 pub(crate) fn explained(report: &Explained) -> String {
-    let speaks =
-        report.revision.as_deref().map_or_else(String::new, |revision| format!(", speaks {}", field(revision)));
-    let mut out = format!("{} ({}{speaks})\n", field(&report.server), field(&report.state));
+    let mut out = field(&report.server);
+    match &report.revision {
+        Some(revision) => drop(write!(out, " ({}, speaks {})\n", field(&report.state), field(revision))),
+        None => drop(writeln!(out, " ({})", field(&report.state))),
+    }
     if report.clients.is_empty() {
         out.push_str("  no client was seen yet; connect one and ask again\n");
     }

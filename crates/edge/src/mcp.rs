@@ -24,7 +24,7 @@ use trunkline_wire::{
 use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
-use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, names_modern};
+use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, Speech, names_modern};
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
@@ -96,9 +96,13 @@ where
 
 /// Answers one message in the terms of its era.
 async fn of_era(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Message) -> Response<Body> {
-    match ingress::era(&headers, &message) {
-        Ok(Era::Modern) => modern::answer(edge, headers, wants, message).await,
-        Ok(Era::Legacy) => {
+    match ingress::speech(&headers, &message) {
+        Ok(Speech::Modern(params)) => match message {
+            Message::Request(call) => modern::answer(edge, headers, wants, call, params).await,
+            Message::Notification(_) | Message::Response(_) => bare(StatusCode::ACCEPTED),
+        },
+        Ok(Speech::Notice) => bare(StatusCode::ACCEPTED),
+        Ok(Speech::Legacy) => {
             let head = Head::of(&headers, wants);
             // The head's buffer is not needed for the time of a call.
             drop(headers);

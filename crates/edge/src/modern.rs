@@ -7,29 +7,32 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
-use trunkline_hub::Wants;
-use trunkline_wire::{Era, Message, Method, Request as Call};
+use trunkline_hub::{Params, Wants};
+use trunkline_wire::{Era, Method, Request as Call};
 
 use crate::Edge;
 use crate::body::Body;
 use crate::ingress::{self, Refused};
 use crate::mcp::{guarded, in_flight};
-use crate::reply::{self, bare, plain};
+use crate::reply::{self, plain};
 
-/// Answers a message that belongs to the modern era.
-pub(crate) async fn answer(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Message) -> Response<Body> {
-    // Nothing is notified over HTTP in this era, where closing the connection is how a request is cancelled: ids of
-    // different clients are often the same (mcp-protocol 6.1), so that one named here could be somebody else's.
-    let Message::Request(call) = message else { return bare(StatusCode::ACCEPTED) };
+/// Answers a request of the modern era, whose `params` were read.
+pub(crate) async fn answer(
+    edge: &Arc<Edge>,
+    headers: HeaderMap,
+    wants: Wants,
+    call: Call,
+    params: Params,
+) -> Response<Body> {
     let method = call.method.clone();
-    let response = guarded(edge, call.id.clone(), request(edge, headers, wants, call)).await;
+    let response = guarded(edge, call.id.clone(), request(edge, headers, wants, call, params)).await;
     edge.metrics.client_request(Era::Modern, Some(&method), response.status().as_u16());
     response
 }
 
-async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call) -> Response<Body> {
+async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call, params: Params) -> Response<Body> {
     let id = call.id.clone();
-    let envelope = match ingress::admit(&edge.hub, &headers, &call) {
+    let envelope = match ingress::admit(&edge.hub, &headers, &call, params) {
         Ok(envelope) => envelope,
         Err(Refused { status, error }) => return reply::error(status, Some(id), &error),
     };

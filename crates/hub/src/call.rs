@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use trunkline_upstream::{Ask, Upstream};
-use trunkline_wire::{Era, ExposedName, Json, Method, Object, Request, Revision};
+use trunkline_wire::{Era, ExposedName, Json, Method, Needle, Object, Request, Revision};
 
 use crate::Hub;
 use crate::catalog::Table;
@@ -19,7 +19,7 @@ use crate::client::Caller;
 use crate::errors;
 use crate::input::{self, Retry};
 use crate::logging::{self, LogLevel};
-use crate::meta;
+use crate::meta::{self, Params};
 use crate::progress::Progress;
 use crate::refusal;
 use crate::relay::{Ended, Relay};
@@ -37,7 +37,7 @@ const LIST_LAG: Duration = Duration::from_secs(1);
 pub(crate) struct Errand {
     upstream: Upstream,
     method: Method,
-    params: Object,
+    params: Params,
     /// The client's progress token.
     token: Option<Json>,
     /// The tool, as clients call it. `None` for other methods, and for a tool that is to be looked up once its
@@ -87,63 +87,75 @@ impl Listener {
 /// Finds out where a request goes: a tool, a prompt, a completion, a resource to be read, or a task. Fails with the outcome,
 /// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`.
 pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Errand, Result<Json, Json>> {
+    let params = Params::read(request.params.as_ref());
+    let params = params.map_err(|error| Err(refusal::invalid_params(error.to_string())))?;
+    aim_at(hub, &request.method, params, revision)
+}
+
+/// As [`aim`], for a request whose `params` were read before.
+pub(crate) fn aim_at(
+    hub: &Hub,
+    method: &Method,
+    mut params: Params,
+    revision: Revision,
+) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
-    let mut params = request.params().map_err(|error| invalid(error.to_string()))?;
-    let subject = (revision.era() == Era::Modern).then(|| Subject::of(&request.method, &params));
+    let members = &mut params.members;
+    let subject = (revision.era() == Era::Modern).then(|| Subject::of(method, members));
     let catalog = hub.catalog();
     let mut task = None;
     #[expect(clippy::wildcard_enum_match_arm, reason = "the callers send no other methods here")]
-    let (upstream, tool, wrapped) = match &request.method {
-        Method::ToolsCall => match by_name(hub, &catalog.tools, &mut params, "tool") {
+    let (upstream, tool, wrapped) = match method {
+        Method::ToolsCall => match by_name(hub, &catalog.tools, members, "tool") {
             Ok((upstream, name)) => (upstream, Some(name), None),
-            Err(text) => match unlisted(hub, &catalog.tools, &params) {
+            Err(text) => match unlisted(hub, &catalog.tools, members) {
                 Some(upstream) => (upstream, None, None),
                 None => return Err(invalid(text)),
             },
         },
         Method::PromptsGet => {
-            let (upstream, _) = by_name(hub, &catalog.prompts, &mut params, "prompt").map_err(invalid)?;
+            let (upstream, _) = by_name(hub, &catalog.prompts, members, "prompt").map_err(invalid)?;
             (upstream, None, None)
         }
         Method::CompletionComplete => {
-            let upstream = by_reference(hub, &mut params).map_err(invalid)?;
+            let upstream = by_reference(hub, members).map_err(invalid)?;
             if !upstream.offer().capabilities.completions {
                 return Err(Ok(Json::literal(r#"{"completion":{"values":[],"total":0,"hasMore":false}}"#)));
             }
             (upstream, None, None)
         }
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            let tasks::Known { upstream, token } = tasks::find(hub, &mut params).map_err(Err)?;
+            let tasks::Known { upstream, token } = tasks::find(hub, members).map_err(Err)?;
             task = Some(token);
             (upstream, None, None)
         }
         _ => {
-            let uri = params.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
+            let uri = members.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
             let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri, revision.era())))?;
-            params.set("uri", Json::from(&*place.uri));
+            members.set("uri", Json::from(&*place.uri));
             let Place { upstream, head, .. } = place;
             (upstream, None, head)
         }
     };
     // What is said to a task is for its server; everything else that comes back is for the gateway first.
-    let said = task.as_ref().and_then(|_| params.get("inputResponses").cloned());
+    let said = task.as_ref().and_then(|_| members.get("inputResponses").cloned());
     let retry = match &subject {
-        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, &mut params).map_err(Err)?,
+        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, members).map_err(Err)?,
         Some(_) | None => None,
     };
     let token = meta::forward(&mut params)
-        .map_err(|meta::TooManyHops| hub.dress(&request.method, &refusal::too_many_hops(upstream.name())))?;
+        .map_err(|meta::TooManyHops| hub.dress(method, &refusal::too_many_hops(upstream.name())))?;
     if let Some(Retry::Pass { answers, state }) = &retry {
         for (key, value) in [("inputResponses", answers), ("requestState", state)] {
             if let Some(value) = value {
-                params.set(key, value.clone());
+                params.members.set(key, value.clone());
             }
         }
     }
     if let Some(said) = said {
-        params.set("inputResponses", said);
+        params.members.set("inputResponses", said);
     }
-    let method = request.method.clone();
+    let method = method.clone();
     Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, retry, task })
 }
 
@@ -151,7 +163,7 @@ pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Er
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
     let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision, subject, retry, task } = errand;
     if method == Method::ToolsCall && tool.is_none() {
-        match listed(hub, &upstream, &mut params).await {
+        match listed(hub, &upstream, &mut params.members).await {
             Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
             Err(outcome) => return outcome,
         }
@@ -165,7 +177,8 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
         _ => 0,
     };
     let facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
-    let ask = Ask { method: method.clone(), params, progress: token.is_some(), caller: facts };
+    let Params { members, meta } = params;
+    let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts };
     let mut relay = Relay::new(hub, &upstream, listener, token.map(Progress::new));
     // One span a call, never its contents (reliability 10).
     let name = tool.as_ref().map(ExposedName::as_str);
@@ -320,9 +333,10 @@ fn by_reference(hub: &Hub, params: &mut Object) -> Result<Upstream, String> {
 
 /// Adds the `content` that every revision demands where a server sent `structuredContent` alone.
 fn with_content(result: Json) -> Json {
+    static STRUCTURED: Needle = Needle::new("\"structuredContent\"");
     let text = result.as_bytes();
     // Nearly every server writes `content` first; a look at the start saves reading the rest.
-    if text.starts_with(b"{\"content\"") || memchr::memmem::find(text, b"\"structuredContent\"").is_none() {
+    if text.starts_with(b"{\"content\"") || !STRUCTURED.is_in(text) {
         return result;
     }
     match Object::parse(&result) {

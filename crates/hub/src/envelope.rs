@@ -4,9 +4,10 @@
 //! what can be asked back, and which log messages are wanted. Nothing is remembered from one request to the next.
 
 use trunkline_upstream::LogLevel;
-use trunkline_wire::{Abilities, Json, Object, Revision, RpcError, code, key};
+use trunkline_wire::{Abilities, Json, Needle, Object, Revision, RpcError, code, key};
 
 use crate::limits::CLIENT_NAME_CHARS;
+use crate::meta::Params;
 use crate::refusal;
 
 /// What a modern request says of itself.
@@ -17,31 +18,34 @@ pub struct Envelope {
     pub(crate) name: Box<str>,
     pub(crate) abilities: Abilities,
     level: Option<Json>,
+    params: Params,
 }
 
 impl Envelope {
-    /// The revision that a request's `params` claim, whatever it is. Nearly no legacy request is parsed for that.
-    pub fn claim_of(params: Option<&Json>) -> Option<Json> {
+    /// The `params` of a request, if they claim a revision, whatever it is. Nearly no legacy request is parsed for that.
+    pub fn claim_of(params: Option<&Json>) -> Option<Params> {
+        static KEY: Needle = Needle::new("protocolVersion");
+        static ESCAPE: Needle = Needle::new("\\u");
         let text = params?.as_bytes();
         // The key itself may be spelled with escapes.
-        if memchr::memmem::find(text, b"protocolVersion").is_none() && memchr::memmem::find(text, b"\\u").is_none() {
+        if !KEY.is_in(text) && !ESCAPE.is_in(text) {
             return None;
         }
-        Object::parse(params?).ok()?.get_object("_meta")?.get(key::PROTOCOL_VERSION).cloned()
+        Params::read(params).ok().filter(|params| params.claim().is_some())
     }
 
-    /// Reads the envelope of a request.
+    /// Reads the envelope of a request with these `params`.
     ///
     /// # Errors
     /// -32602: a key that a modern request must have is missing or of another type; the text names it.
-    pub fn read(params: &Object) -> Result<Self, RpcError> {
+    pub fn read(params: Params) -> Result<Self, RpcError> {
         let wrong = |key: &str, what: &str| {
             RpcError::new(
                 code::INVALID_PARAMS,
                 format!("`params._meta[\"{key}\"]` must be {what} in revision 2026-07-28"),
             )
         };
-        let meta = params.get_object("_meta").unwrap_or_default();
+        let meta = &params.meta;
         let claim = meta.get_str(key::PROTOCOL_VERSION);
         let claim = claim.ok_or_else(|| wrong(key::PROTOCOL_VERSION, "a string, the revision"))?;
         let capabilities = meta.get_object(key::CLIENT_CAPABILITIES);
@@ -59,7 +63,17 @@ impl Envelope {
             name: name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect(),
             abilities: Abilities::read(&capabilities, Revision::V2026_07_28),
             level: meta.get(key::LOG_LEVEL).cloned(),
+            params,
         })
+    }
+
+    /// The request's `params`, read.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    pub(crate) fn into_params(self) -> Params {
+        self.params
     }
 
     /// The revision that the request claims.
@@ -83,7 +97,7 @@ mod tests {
 
     fn read(meta: &str) -> Result<Envelope, String> {
         let params = Json::parse(format!(r#"{{"_meta":{meta}}}"#)).expect("JSON");
-        Envelope::read(&Object::parse(&params).expect("an object")).map_err(|error| {
+        Envelope::read(Params::read(Some(&params)).expect("an object")).map_err(|error| {
             assert_eq!(error.code, -32602);
             error.message
         })
@@ -127,12 +141,12 @@ mod tests {
 
     #[test]
     fn a_claim_is_found_however_it_is_spelled() {
-        let claim = |params: &'static str| Envelope::claim_of(Some(&Json::literal(params)));
+        let claim = |params: &'static str| Envelope::claim_of(Some(&Json::literal(params)))?.claim().cloned();
         let spelled = r#"{"_meta":{"io.modelcontextprotocol\/protocolVersion":"2026-07-28"}}"#;
         assert_eq!(claim(spelled), Some(Json::from("2026-07-28")));
         let escaped = r#"{"_meta":{"io.modelcontextprotocol/protocol\u0056ersion":7}}"#;
         assert_eq!(claim(escaped), Some(Json::from(7)));
         assert_eq!(claim(r#"{"protocolVersion":"2026-07-28"}"#), None);
-        assert_eq!(Envelope::claim_of(None), None);
+        assert!(Envelope::claim_of(None).is_none());
     }
 }

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use trunkline_upstream::Upstream;
-use trunkline_wire::{Fault, FaultCode, Json, Method, Outcome, code};
+use trunkline_wire::{Fault, FaultCode, Json, Method, Needle, Outcome, code};
 
 use crate::Hub;
 use crate::client::Caller;
@@ -27,7 +27,8 @@ pub(crate) fn of_server(
     caller: Option<&Caller>,
     error: Json,
 ) -> Result<Json, Json> {
-    if memchr::memmem::find(error.as_bytes(), b"-3202").is_none() {
+    static CODES: Needle = Needle::new("-3202");
+    if !CODES.is_in(error.as_bytes()) {
         return Err(error);
     }
     let Ok(read) = error.decode::<Read>() else { return Err(error) };
@@ -37,7 +38,7 @@ pub(crate) fn of_server(
             let needed = needed.and_then(|needed| needed.keys().next()).map_or("more", String::as_str);
             match caller {
                 // It is the caller who lacks it, and its era knows the word.
-                Some(Caller::Modern(client)) if client.abilities.declaration().get(needed).is_none() => Err(error),
+                Some(Caller::Modern(client)) if !client.abilities.has(needed) => Err(error),
                 _ => hub.dress(method, &refusal::needs(upstream.name(), needed)),
             }
         }

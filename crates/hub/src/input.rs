@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 use trunkline_upstream::{Asked, Question, Upstream};
-use trunkline_wire::{Abilities, Era, Json, Method, Object, ServerName};
+use trunkline_wire::{Abilities, Era, Json, Method, Needle, Object, ServerName};
 
 use crate::Hub;
 use crate::asking;
@@ -148,7 +148,10 @@ pub(crate) fn requests(questions: &[Question], server: &ServerName) -> Json {
 
 /// The URLs that an error of a legacy server wants visited, if it is that error (mcp-protocol 5.11).
 pub(crate) fn wanted_urls(error: &Json) -> Option<Vec<Json>> {
-    memchr::memmem::find(error.as_bytes(), b"-32042")?;
+    static CODE: Needle = Needle::new("-32042");
+    if !CODE.is_in(error.as_bytes()) {
+        return None;
+    }
     let error: Value = error.decode().ok()?;
     if error["code"] != json!(trunkline_wire::code::URL_ELICITATION_REQUIRED) {
         return None;

@@ -62,6 +62,7 @@ pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
 pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
+pub use meta::Params;
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use session::Session;

@@ -3,9 +3,40 @@
 //! Each hop owns some keys: they are taken out and, where the other hop has its own, written anew there. Every
 //! other key passes, whoever invented it.
 
-use trunkline_wire::{Json, Object, key};
+use trunkline_wire::{Json, Malformed, Object, key};
 
 use crate::limits::HOPS_MAX;
+
+/// A request's `params`, read once for all who look into them.
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    /// The members, `_meta` among them as the client wrote it.
+    pub(crate) members: Object,
+    /// What stands in `_meta`; empty if that is missing or no object.
+    pub(crate) meta: Object,
+}
+
+impl Params {
+    /// Reads the `params` of a request; none are as good as empty ones.
+    ///
+    /// # Errors
+    /// They are no object, or repeat a key.
+    pub fn read(params: Option<&Json>) -> Result<Self, Malformed> {
+        let members = params.map(Object::parse).transpose()?.unwrap_or_default();
+        let meta = members.get_object("_meta").unwrap_or_default();
+        Ok(Self { members, meta })
+    }
+
+    /// The members.
+    pub fn members(&self) -> &Object {
+        &self.members
+    }
+
+    /// The revision that they claim, whatever it is.
+    pub fn claim(&self) -> Option<&Json> {
+        self.meta.get(key::PROTOCOL_VERSION)
+    }
+}
 
 /// A request that went through too many gateways.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,11 +71,10 @@ const CREDENTIALS: [&str; 8] = [
 ];
 
 /// Makes `params` ready for a server. Returns the client's progress token, if it gave one.
-pub(crate) fn forward(params: &mut Object) -> Result<Option<Json>, TooManyHops> {
+pub(crate) fn forward(Params { members, meta }: &mut Params) -> Result<Option<Json>, TooManyHops> {
     for member in OWN_PARAMS {
-        params.remove(member);
+        members.remove(member);
     }
-    let mut meta = params.get_object("_meta").unwrap_or_default();
     let token = meta.get(key::PROGRESS_TOKEN).filter(|token| is_token(token)).cloned();
     let hops = match meta.get(key::HOPS) {
         Some(hops) => hops.decode::<u64>().unwrap_or(HOPS_MAX),
@@ -55,7 +85,6 @@ pub(crate) fn forward(params: &mut Object) -> Result<Option<Json>, TooManyHops> 
     }
     meta.retain(|key| !OWN_KEYS.contains(&key) && !CREDENTIALS.iter().any(|name| name.eq_ignore_ascii_case(key)));
     meta.set(key::HOPS, Json::from(hops + 1));
-    params.set("_meta", meta.to_json());
     Ok(token)
 }
 
@@ -68,9 +97,10 @@ mod tests {
     use super::*;
 
     fn forwarded(text: &'static str) -> (Result<Option<Json>, TooManyHops>, String) {
-        let mut params = Object::parse(&Json::literal(text)).expect("an object");
+        let mut params = Params::read(Some(&Json::literal(text))).expect("an object");
         let token = forward(&mut params);
-        (token, String::from_utf8(params.to_json().into_bytes().to_vec()).expect("text"))
+        params.members.set("_meta", params.meta.to_json());
+        (token, String::from_utf8(params.members.to_json().into_bytes().to_vec()).expect("text"))
     }
 
     #[test]

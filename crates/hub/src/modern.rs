@@ -23,6 +23,7 @@ use crate::call::{self, Errand, Listener};
 use crate::client::{Caller, ModernClient};
 use crate::envelope::Envelope;
 use crate::limits::{COMMIT_AFTER, LIST_FRESH};
+use crate::meta::Params;
 use crate::replay::{Event, First, Outbox, Reader};
 use crate::stamp::{self, Caching};
 use crate::{Hub, Reply, Wants, dispatch, listen, logging, refusal, tasks};
@@ -105,18 +106,14 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
         return Ok(dressed(hub, method, id, hub.dress(method, &refusal::shutting_down())).reply());
     }
     let level = envelope.level()?;
-    check_token(request)?;
-    let errand = match call::aim(hub, request, Revision::V2026_07_28) {
+    check_token(envelope.params())?;
+    let (name, abilities) = (envelope.name.clone(), Arc::new(envelope.abilities.clone()));
+    let errand = match call::aim_at(hub, method, envelope.into_params(), Revision::V2026_07_28) {
         Ok(errand) => errand,
         Err(outcome) => return Ok(dressed(hub, method, id, outcome).reply()),
     };
     let number = hub.next_caller();
-    let client = ModernClient {
-        id: number,
-        label: format!("{}#{}", envelope.name, number.0).into(),
-        abilities: Arc::new(envelope.abilities),
-        level,
-    };
+    let client = ModernClient { id: number, label: format!("{name}#{}", number.0).into(), abilities, level };
     let outbox = Arc::new(Outbox::unnumbered(id.clone(), hub.purse(), wants.sse));
     // It is asked by a result, for which any form of answer will do.
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox: Arc::clone(&outbox), streams: true };
@@ -147,11 +144,9 @@ async fn work(hub: Arc<Hub>, errand: Errand, listener: Listener, method: Method)
 }
 
 /// A progress token of a type that no answer could carry back is refused (mcp-protocol 3.4 step 8).
-fn check_token(request: &Request) -> Result<(), Json> {
-    let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
-    let meta = params.get_object("_meta").unwrap_or_default();
+fn check_token(params: &Params) -> Result<(), Json> {
     let fine = |token: &Json| Id::new(token.clone()).is_ok();
-    if meta.get(key::PROGRESS_TOKEN).is_none_or(fine) {
+    if params.meta.get(key::PROGRESS_TOKEN).is_none_or(fine) {
         return Ok(());
     }
     Err(refusal::invalid_params("`_meta.progressToken` is neither a string nor an integer"))
@@ -209,6 +204,8 @@ impl Exchange {
     /// Waits for what the request comes to first.
     async fn first(&mut self) -> First {
         std::future::poll_fn(|context| {
+            // Nobody else reads yet, and what the work brings is looked for right behind it.
+            self.outbox.hush();
             self.go_on(context);
             self.outbox.poll_first(context)
         })

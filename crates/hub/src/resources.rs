@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use trunkline_upstream::{Offer, Upstream};
-use trunkline_wire::{Json, Object, ServerName};
+use trunkline_wire::{Json, Needle, Object, ServerName};
 
 use crate::catalog::clean::clean;
 use crate::limits::SEEN_URIS_MAX;
@@ -211,7 +211,8 @@ impl Seen {
 /// Calls `found` with each URI of a resource that a result of `tools/call`, `prompts/get` or `resources/read`
 /// refers to. Costs a byte search where there is none.
 pub(crate) fn mentioned(result: &Json, mut found: impl FnMut(&str)) {
-    if memchr::memmem::find(result.as_bytes(), b"\"uri\"").is_none() {
+    static URI: Needle = Needle::new("\"uri\"");
+    if !URI.is_in(result.as_bytes()) {
         return;
     }
     let Ok(read) = result.decode::<Mentions>() else { return };

@@ -11,12 +11,20 @@
 
 use memchr::memmem;
 use serde_json::value::RawValue;
-use trunkline_wire::{Era, Json, Method, Object, Revision, code, key};
+use trunkline_wire::{Era, Json, Method, Needle, Object, Revision, code, key};
 
 use crate::catalog::output::{Class, Output};
 
 /// Members of a result that only the modern era has.
 const STAMPS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
+
+/// What is looked for before a result is read.
+static STAMP_WORDS: [Needle; 3] = [Needle::new(STAMPS[0]), Needle::new(STAMPS[1]), Needle::new(STAMPS[2])];
+static OWNED: Needle = Needle::new("\"io.modelcontextprotocol/");
+static RELATED: Needle = Needle::new("\"io.modelcontextprotocol/related-task\"");
+static STRUCTURED: Needle = Needle::new("\"structuredContent\"");
+static RESOURCE_LINK: Needle = Needle::new("\"resource_link\"");
+static AUDIO: Needle = Needle::new("\"audio\"");
 
 /// What the shape of an outcome depends on.
 #[derive(Debug, Clone, Copy)]
@@ -34,17 +42,18 @@ pub(crate) fn result(
     result: Json,
     output: impl FnOnce() -> Output,
 ) -> Json {
-    let has = |text: &str| memmem::find(result.as_bytes(), text.as_bytes()).is_some();
+    let has = |word: &Needle| word.is_in(result.as_bytes());
     let crosses = from.era() == Era::Modern && to.era() == Era::Legacy;
     let is_call = *method == Method::ToolsCall;
     let output = if is_call && to.era() == Era::Legacy { output() } else { Output::Absent };
     let may_be_odd = crosses || matches!(output, Output::Wrapped | Output::Dropped);
 
-    // Only 2025-11-25 has tasks, and only the next one identities in results.
-    let owned = from >= Revision::V2025_11_25 && has("\"io.modelcontextprotocol/");
-    let stamped = crosses && STAMPS.iter().any(|stamp| has(stamp));
-    let structured = is_call && (Class::of(to) == Class::Bare || may_be_odd) && has("\"structuredContent\"");
-    let blocks = Class::of(to) == Class::Bare && (has("\"resource_link\"") || has("\"audio\""));
+    // Only 2025-11-25 has tasks, and only the next one identities in results, which stay on the way to a modern client.
+    let words = if to.era() == Era::Legacy { &OWNED } else { &RELATED };
+    let owned = from >= Revision::V2025_11_25 && has(words);
+    let stamped = crosses && STAMP_WORDS.iter().any(has);
+    let structured = is_call && (Class::of(to) == Class::Bare || may_be_odd) && has(&STRUCTURED);
+    let blocks = Class::of(to) == Class::Bare && (has(&RESOURCE_LINK) || has(&AUDIO));
     if !(owned || stamped || structured || blocks) {
         return result;
     }

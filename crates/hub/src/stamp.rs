@@ -4,8 +4,6 @@
 //! how long and for whom. All of it goes in front of the text, which else crosses byte for byte: only the values of
 //! members that the hop owns are replaced, in their place. A large text is not copied for that.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -14,6 +12,13 @@ use trunkline_wire::{Id, Json, Object, Text, key};
 /// The gateway, as modern results name it.
 const IDENTITY: &str =
     concat!(r#"{"name":"trunkline","title":"Trunkline","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
+/// A `_meta` that says nothing else.
+const IDENTITY_ALONE: &str = concat!(
+    r#"{"io.modelcontextprotocol/serverInfo":{"name":"trunkline","title":"Trunkline","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}"#
+);
 
 const COMPLETE: &str = "\"complete\"";
 const PRIVATE: &str = "\"private\"";
@@ -38,49 +43,52 @@ pub(crate) fn stamp(id: &Id, result: &Json, caching: Caching) -> Option<Text> {
         members.retain(|key| !matches!(key, "ttlMs" | "cacheScope"));
         return stamp(id, &members.to_json(), Caching::Never);
     }
-    let mut splice = Splice { text: result.bytes(), front: String::from("{"), edits: Vec::new() };
-    splice.own("resultType", members.get("resultType"), |_| if kind.is_some() { None } else { Some(COMPLETE.into()) });
+    let mut splice = Splice { text: result.bytes(), front: Vec::with_capacity(256), edits: Vec::new() };
+    splice.front.push(b'{');
+    splice.own("resultType", members.get("resultType"), |_| kind.is_none().then(|| text(COMPLETE)));
     if cached {
         splice.own("ttlMs", members.get("ttlMs"), |said| {
-            said.is_none_or(|said| said.decode::<u64>().is_err()).then_some("0".into())
+            said.is_none_or(|said| said.decode::<u64>().is_err()).then(|| text("0"))
         });
         splice.own("cacheScope", members.get("cacheScope"), |said| {
-            said.is_none_or(|said| said.as_bytes() != PRIVATE.as_bytes()).then_some(PRIVATE.into())
+            said.is_none_or(|said| said.as_bytes() != PRIVATE.as_bytes()).then(|| text(PRIVATE))
         });
     }
-    splice.own("_meta", members.get("_meta"), |said| Some(meta(said).into()));
+    splice.own("_meta", members.get("_meta"), |said| Some(meta(said)));
     Some(splice.text(id, members.is_empty()))
 }
 
 /// Dresses a result of the gateway's own, in which none of the stamped members stands, that stays good for `ttl_ms`.
 pub(crate) fn stamp_own(id: &Id, result: &Json, ttl_ms: u64) -> Text {
-    let front = format!(
-        r#"{{"resultType":{COMPLETE},"ttlMs":{ttl_ms},"cacheScope":{PRIVATE},"_meta":{{"{}":{IDENTITY}}},"#,
-        key::SERVER_INFO
-    );
+    let front =
+        format!(r#"{{"resultType":{COMPLETE},"ttlMs":{ttl_ms},"cacheScope":{PRIVATE},"_meta":{IDENTITY_ALONE},"#);
     Text::of_result(id, front.as_bytes(), &result.bytes().slice(1..), b"")
 }
 
 /// The server's `_meta` with the gateway's identity in place of its own, and without what belongs to its hop alone.
-fn meta(said: Option<&Json>) -> String {
-    let mut meta = said.and_then(|said| Object::parse(said).ok()).unwrap_or_default();
+fn meta(said: Option<&Json>) -> Bytes {
+    let Some(mut meta) = said.and_then(|said| Object::parse(said).ok()) else { return text(IDENTITY_ALONE) };
     meta.remove(key::RELATED_TASK);
     meta.set(key::SERVER_INFO, Json::literal(IDENTITY));
-    String::from_utf8_lossy(meta.to_json().as_bytes()).into_owned()
+    meta.to_json().into_bytes()
+}
+
+fn text(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
 }
 
 /// A text whose members change in some places.
 struct Splice<'a> {
     text: &'a Bytes,
     /// New members, each with its comma, after the opening brace.
-    front: String,
+    front: Vec<u8>,
     /// What replaces which bytes.
-    edits: Vec<(Range<usize>, Cow<'static, str>)>,
+    edits: Vec<(Range<usize>, Bytes)>,
 }
 
 impl Splice<'_> {
     /// Sets the member `key`, whose value was `said`, if `value` wants it.
-    fn own(&mut self, key: &str, said: Option<&Json>, value: impl FnOnce(Option<&Json>) -> Option<Cow<'static, str>>) {
+    fn own(&mut self, key: &str, said: Option<&Json>, value: impl FnOnce(Option<&Json>) -> Option<Bytes>) {
         let Some(value) = value(said) else { return };
         match said {
             Some(said) => {
@@ -88,7 +96,9 @@ impl Splice<'_> {
                 self.edits.push((start..start + said.as_bytes().len(), value));
             }
             None => {
-                let _ = write!(self.front, "\"{key}\":{value},");
+                for piece in [b"\"", key.as_bytes(), b"\":", &value, b","] {
+                    self.front.extend_from_slice(piece);
+                }
             }
         }
     }
@@ -96,15 +106,15 @@ impl Splice<'_> {
     /// Puts it together as an answer, around the longest stretch that did not change.
     fn text(mut self, id: &Id, is_empty: bool) -> Text {
         if is_empty {
-            let front = self.front.trim_end_matches(',');
-            return Text::of_result(id, front.as_bytes(), &Bytes::new(), b"}");
+            let front = self.front.strip_suffix(b",").unwrap_or(&self.front);
+            return Text::of_result(id, front, &Bytes::new(), b"}");
         }
         self.edits.sort_unstable_by_key(|(range, _)| range.start);
         let starts = std::iter::once(1).chain(self.edits.iter().map(|(range, _)| range.end));
         let ends = self.edits.iter().map(|(range, _)| range.start).chain([self.text.len()]);
         let gaps: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
         let longest = (0..gaps.len()).max_by_key(|at| gaps[*at].len()).unwrap_or_default();
-        let (mut front, mut back) = (self.front.into_bytes(), Vec::new());
+        let (mut front, mut back) = (self.front, Vec::new());
         for (at, gap) in gaps.iter().enumerate() {
             let side = if at <= longest { &mut front } else { &mut back };
             if at != longest {
@@ -112,7 +122,7 @@ impl Splice<'_> {
             }
             if let Some((_, value)) = self.edits.get(at) {
                 let side = if at < longest { &mut front } else { &mut back };
-                side.extend_from_slice(value.as_bytes());
+                side.extend_from_slice(value);
             }
         }
         Text::of_result(id, &front, &self.text.slice(gaps[longest].clone()), &back)

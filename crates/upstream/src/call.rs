@@ -37,10 +37,20 @@ pub struct Ask {
     pub method: Method,
     /// Its `params`, with names and URIs that are the server's own and without a progress token.
     pub params: Object,
+    /// Their `_meta`, read: what is in here goes out in the place of what stands there.
+    pub meta: Object,
     /// Whether the caller wants progress.
     pub progress: bool,
     /// Who asks.
     pub caller: CallerFacts,
+}
+
+impl Ask {
+    /// A request that wants no progress, of nobody in particular.
+    pub fn new(method: Method, params: Object) -> Self {
+        let meta = params.get_object("_meta").unwrap_or_default();
+        Self { method, params, meta, progress: false, caller: CallerFacts::default() }
+    }
 }
 
 /// Who makes a request, as far as a server's side of the gateway must know.

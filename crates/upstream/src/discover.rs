@@ -26,7 +26,7 @@ pub(crate) struct Observed {
 /// The request, by this revision, on nobody's behalf.
 pub(crate) fn request(id: u64, revision: Revision) -> Outgoing {
     let mut params = Object::new();
-    envelope::stamp(&mut params, revision, Json::literal("{}"), None);
+    envelope::stamp(&mut params, revision);
     let request = Request { id: Id::from(id), method: Method::Discover, params: Some(params.to_json()) };
     Outgoing::new(request.encode(), Some(id), Method::Discover)
 }

@@ -14,7 +14,7 @@ use trunkline_testkit::pipes;
 use trunkline_testkit::{Handle, serve};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Response, Revision, ServerName};
 
-use crate::call::{Ask, CallerFacts};
+use crate::call::Ask;
 use crate::dial::Order;
 use crate::discover::{self, Observed};
 use crate::environment::{Environment, GuardProgram, ServerNotice};
@@ -237,7 +237,7 @@ impl Dialer for Pipes {
 /// A request with these parameters.
 pub(crate) fn ask(method: Method, params: &str) -> Ask {
     let params = Object::parse(&Json::parse(params.to_owned()).expect("JSON")).expect("an object");
-    Ask { method, params, progress: false, caller: CallerFacts::default() }
+    Ask::new(method, params)
 }
 
 /// A call of the tool `echo`.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use trunkline_wire::{Id, Json, Method, Request};
 
@@ -50,7 +51,11 @@ impl Flight {
     }
 
     /// Sends the request and waits until it is known where the answer will come from.
-    pub(crate) async fn send(&mut self, params: Json, headers: Vec<(Box<str>, String)>) -> Result<(), SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        params: Json,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<(), SendError> {
         let request = Request { id: Id::from(self.id), method: self.method.clone(), params: Some(params) };
         let out = Outgoing { headers, ..Outgoing::new(request.encode(), Some(self.id), self.method.clone()) };
         self.working = true;

@@ -14,7 +14,7 @@ use trunkline_config::{Connect, Server};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
-use crate::call::{Ask, Call, CallEvent, CallerFacts};
+use crate::call::{Ask, Call, CallEvent};
 use crate::environment::{Environment, LogLevel};
 use crate::era::Memory;
 use crate::error::{CallError, CallErrorKind};
@@ -254,7 +254,7 @@ impl Upstream {
 
     async fn ask(&self, method: Method, uri: &str) -> Result<Result<Json, Json>, CallError> {
         let params = [("uri", Json::from(uri))].into_iter().collect::<Object>();
-        let ask = Ask { method, params, progress: false, caller: CallerFacts::default() };
+        let ask = Ask::new(method, params);
         let mut call = self.call(ask).await?;
         loop {
             match call.next().await {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -210,7 +211,7 @@ impl Link {
     ) -> Result<Result<Json, Json>, Broken> {
         let mut params = params.clone();
         if let Some(revision) = self.modern() {
-            envelope::stamp(&mut params, revision, Json::literal("{}"), None);
+            envelope::stamp(&mut params, revision);
         }
         self.request_dressed(method, params.to_json(), Vec::new(), limit).await
     }
@@ -220,7 +221,7 @@ impl Link {
         self: &Arc<Self>,
         method: Method,
         params: Json,
-        headers: Vec<(Box<str>, String)>,
+        headers: Vec<(HeaderName, HeaderValue)>,
         limit: Duration,
     ) -> Result<Result<Json, Json>, Broken> {
         let asked = async {
@@ -284,7 +285,7 @@ impl Link {
     }
 
     /// Sends a request whose answer matters to nobody.
-    pub(crate) fn tell(&self, method: Method, params: Json, headers: Vec<(Box<str>, String)>) {
+    pub(crate) fn tell(&self, method: Method, params: Json, headers: Vec<(HeaderName, HeaderValue)>) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let request = Request { id: Id::from(id), method: method.clone(), params: Some(params) };
         self.post(Outgoing { headers, ..Outgoing::new(request.encode(), Some(id), method) });

@@ -240,7 +240,7 @@ async fn open(link: &Arc<Link>, filter: &Object) -> Result<Flight, Refused> {
     let mut flight = Flight::register(link, &Method::SubscriptionsListen, None).map_err(|error| later(error.text))?;
     let mut params: Object = [("notifications", filter.to_json())].into_iter().collect();
     if let Some(revision) = link.modern() {
-        envelope::stamp(&mut params, revision, Json::literal("{}"), None);
+        envelope::stamp(&mut params, revision);
     }
     flight.send(params.to_json(), Vec::new()).await.map_err(|error| later(error.text))?;
     loop {

@@ -2,18 +2,18 @@
 //!
 //! A request's progress token is its id, so one table serves both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::mailbox::Mailbox;
 use crate::questions::CallerId;
 
-/// Requests by the ids that we minted.
+/// Requests by the ids that we minted. There are few at a time: nothing is hashed for them.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    mailboxes: HashMap<u64, Arc<Mailbox>>,
+    mailboxes: BTreeMap<u64, Arc<Mailbox>>,
     /// Those of them that stay open for as long as they can: they are no work, and wait for no answer.
-    standing: HashSet<u64>,
+    standing: BTreeSet<u64>,
     closed: bool,
 }
 
@@ -96,7 +96,7 @@ impl Pending {
     /// Takes all requests out.
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Mailbox>> {
         self.standing.clear();
-        self.mailboxes.drain().map(|(_, mailbox)| mailbox).collect()
+        std::mem::take(&mut self.mailboxes).into_values().collect()
     }
 
     /// Whether no request waits for an answer.

@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
 use trunkline_wire::extensions::TASKS;
-use trunkline_wire::{Json, Method, Object, headers, key};
+use trunkline_wire::{Json, Method, Object, key};
 
-use crate::envelope;
+use crate::envelope::{self, Envelope};
 use crate::handle::Shared;
 use crate::limits::{READY_WAIT, TASK_MISSES, TASK_POLL, TASK_POLL_MAX, TASK_POLL_MIN};
 use crate::link::Link;
@@ -57,13 +58,16 @@ pub(crate) fn demanded(link: &Link, offer: &Offer, tool: &str) -> bool {
 }
 
 /// Adds the extension to the capabilities that a modern server is told with a call: whoever calls, the gateway absorbs.
-pub(crate) fn declare(link: &Link, capabilities: &mut Object) {
+pub(crate) fn declare(link: &Link, declared: &Json) -> Json {
     let known = link.handshake.capabilities.get_object("extensions");
-    if known.is_some_and(|known| known.get(TASKS).is_some()) {
-        let mut extensions = capabilities.get_object("extensions").unwrap_or_default();
-        extensions.set(TASKS, Json::literal("{}"));
-        capabilities.set("extensions", extensions.to_json());
+    if known.is_none_or(|known| known.get(TASKS).is_none()) {
+        return declared.clone();
     }
+    let mut capabilities = Object::parse(declared).unwrap_or_default();
+    let mut extensions = capabilities.get_object("extensions").unwrap_or_default();
+    extensions.set(TASKS, Json::literal("{}"));
+    capabilities.set("extensions", extensions.to_json());
+    capabilities.to_json()
 }
 
 impl Task {
@@ -187,10 +191,18 @@ impl Drop for Task {
 }
 
 /// A request about a task, as the server's era wants it.
-fn dressed(link: &Link, mut params: Object, capabilities: Option<Json>, id: &str) -> (Json, Vec<(Box<str>, String)>) {
+fn dressed(
+    link: &Link,
+    mut params: Object,
+    capabilities: Option<Json>,
+    id: &str,
+) -> (Json, Vec<(HeaderName, HeaderValue)>) {
     let Some(revision) = link.modern() else { return (params.to_json(), Vec::new()) };
-    envelope::stamp(&mut params, revision, capabilities.unwrap_or_else(|| Json::literal("{}")), None);
-    (params.to_json(), vec![(headers::NAME.into(), headers::encode(id).into_owned())])
+    let capabilities = capabilities.unwrap_or_else(|| Json::literal("{}"));
+    let said = params.get_object("_meta").unwrap_or_default();
+    let envelope = Envelope { revision, capabilities: &capabilities, level: None, token: None };
+    params.set("_meta", envelope.around(&said));
+    (params.to_json(), envelope::name_header(id))
 }
 
 /// The result of a call that was a task, without the trace of it (mcp-protocol 2.6).

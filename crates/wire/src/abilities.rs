@@ -11,7 +11,7 @@ use crate::object::Object;
 use crate::revision::Revision;
 
 /// What a client can be asked. Cloning shares the text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Abilities {
     elicitation: Option<Json>,
     sampling: Option<Json>,
@@ -20,6 +20,14 @@ pub struct Abilities {
     extensions: Option<Json>,
     /// Whether the tasks extension is among them.
     tasks: bool,
+    /// All of it, as it is told: written once, told with each request.
+    declaration: Json,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self::of(None, None, false, &Object::new())
+    }
 }
 
 /// What a question needs that its client does not have.
@@ -46,36 +54,43 @@ impl Abilities {
     pub fn read(capabilities: &Object, revision: Revision) -> Self {
         let object = |key: &str| capabilities.get(key).filter(|value| value.is_object());
         let newest = revision >= Revision::V2025_11_25;
-        let extensions = extensions::relayed(capabilities, revision);
-        Self {
-            elicitation: object("elicitation")
-                .filter(|_| revision >= Revision::V2025_06_18)
-                .map(|value| if newest { value.clone() } else { Json::literal("{}") }),
-            sampling: object("sampling").map(|value| if newest { value.clone() } else { Json::literal("{}") }),
-            roots: object("roots").is_some(),
-            tasks: extensions.get(extensions::TASKS).is_some(),
-            extensions: (!extensions.is_empty()).then(|| extensions.to_json()),
-        }
+        let elicitation = object("elicitation")
+            .filter(|_| revision >= Revision::V2025_06_18)
+            .map(|value| if newest { value.clone() } else { Json::literal("{}") });
+        let sampling = object("sampling").map(|value| if newest { value.clone() } else { Json::literal("{}") });
+        let roots = object("roots").is_some();
+        Self::of(elicitation, sampling, roots, &extensions::relayed(capabilities, revision))
+    }
+
+    fn of(elicitation: Option<Json>, sampling: Option<Json>, roots: bool, extensions: &Object) -> Self {
+        let tasks = extensions.get(extensions::TASKS).is_some();
+        let extensions = (!extensions.is_empty()).then(|| extensions.to_json());
+        let listed = roots.then(|| Json::literal("{}"));
+        let all =
+            [("elicitation", &elicitation), ("sampling", &sampling), ("roots", &listed), ("extensions", &extensions)];
+        let declaration = if all.iter().all(|(_, value)| value.is_none()) {
+            Json::literal("{}")
+        } else {
+            all.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect::<Object>().to_json()
+        };
+        Self { elicitation, sampling, roots, extensions, tasks, declaration }
     }
 
     /// The client can be asked nothing on this exchange, whatever it declared.
     #[must_use]
     pub fn without_questions(&self) -> Self {
-        Self { extensions: self.extensions.clone(), tasks: self.tasks, ..Self::default() }
+        let extensions = self.extensions.as_ref().and_then(|extensions| Object::parse(extensions).ok());
+        Self::of(None, None, false, &extensions.unwrap_or_default())
     }
 
     /// The client capabilities that a modern server is told (mcp-protocol 4.9), an object.
-    pub fn declaration(&self) -> Object {
-        let roots = self.roots.then(|| Json::literal("{}"));
-        [
-            ("elicitation", &self.elicitation),
-            ("sampling", &self.sampling),
-            ("roots", &roots),
-            ("extensions", &self.extensions),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value.clone()?)))
-        .collect()
+    pub fn declaration(&self) -> &Json {
+        &self.declaration
+    }
+
+    /// Whether a capability of this name is among those that a modern server is told.
+    pub fn has(&self, capability: &str) -> bool {
+        Object::parse(&self.declaration).is_ok_and(|declared| declared.get(capability).is_some())
     }
 
     /// Whether the client lists its roots.
@@ -157,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_revision_yields_what_it_defines() {
-        let told = |revision| String::from_utf8(of(ALL, revision).declaration().to_json().into_bytes().to_vec());
+        let told = |revision| String::from_utf8(of(ALL, revision).declaration().as_bytes().to_vec());
         assert_eq!(told(Revision::V2024_11_05).as_deref(), Ok(r#"{"sampling":{},"roots":{}}"#));
         assert_eq!(told(Revision::V2025_06_18).as_deref(), Ok(r#"{"elicitation":{},"sampling":{},"roots":{}}"#));
         assert_eq!(
@@ -166,7 +181,7 @@ mod tests {
                 r#"{"elicitation":{"form":{},"url":{}},"sampling":{"tools":{},"context":{}},"roots":{},"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["x"]}}}"#
             )
         );
-        assert!(of("{}", Revision::V2026_07_28).declaration().is_empty());
+        assert!(of("{}", Revision::V2026_07_28).declaration().as_bytes() == b"{}");
     }
 
     #[test]
@@ -174,11 +189,10 @@ mod tests {
         let declared = r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#;
         let modern = of(declared, Revision::V2026_07_28);
         assert!(modern.tasks() && modern.without_questions().tasks());
-        let told = modern.declaration().to_json();
-        assert_eq!(told.as_bytes(), br#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#);
+        assert_eq!(modern.declaration().as_bytes(), br#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#);
         // A server must not read it on a connection of 2025-11-25 (mcp-protocol 5.14).
         let legacy = of(declared, Revision::V2025_11_25);
-        assert!(!legacy.tasks() && legacy.declaration().is_empty());
+        assert!(!legacy.tasks() && legacy.declaration().as_bytes() == b"{}");
         let odd = r#"{"extensions":{"io.modelcontextprotocol/tasks":true}}"#;
         assert!(!of(odd, Revision::V2026_07_28).tasks() && !of(ALL, Revision::V2026_07_28).tasks());
     }

@@ -153,7 +153,15 @@ impl fmt::Debug for Json {
 impl From<&str> for Json {
     /// Writes a string as a JSON string.
     fn from(text: &str) -> Self {
-        Self::encode(&text)
+        if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+            return Self::encode(&text);
+        }
+        // Most have nothing to escape: names, URIs, words of the protocol.
+        let mut quoted = Vec::with_capacity(text.len() + 2);
+        for piece in [&b"\""[..], text.as_bytes(), b"\""] {
+            quoted.extend_from_slice(piece);
+        }
+        Self(quoted.into())
     }
 }
 

@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::id::Id;
-use crate::json::{Json, Malformed, check, on_one_line};
+use crate::json::{Json, Malformed, check, check_utf8, on_one_line};
 use crate::limits::BATCH_MAX;
 use crate::method::Method;
 use crate::object::Object;
@@ -86,6 +86,7 @@ impl Message {
             Json::parse(value.bytes().clone())?;
             return Err(Malformed::NotRpc("a message is an object"));
         }
+        check_utf8(value.as_bytes())?;
         let mut envelope = Object::parse(value)?;
         if envelope.get("jsonrpc").and_then(Json::plain_str) != Some("2.0")
             && envelope.get_str("jsonrpc").as_deref() != Some("2.0")

@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::json::{Json, Malformed, check_utf8, malformed};
+use crate::json::{Json, Malformed, malformed};
 use crate::scan::{Flaw, Scanner};
 
 /// The members of one JSON object, in the writer's order.
@@ -32,8 +32,8 @@ impl Object {
         if !text.is_object() {
             return Err(Malformed::NotRpc("an object is expected"));
         }
+        // That it is text was checked when it became a `Json`.
         let whole = text.bytes();
-        check_utf8(whole)?;
         let mut members = Vec::with_capacity(8);
         let read = Scanner::new(whole).object(|name, value| {
             members.push((Key::read(name, whole)?, Json::unchecked(whole.slice_ref(value))));
@@ -98,18 +98,37 @@ impl Object {
     /// Appends the object's text to `out`.
     pub fn write(&self, out: &mut BytesMut) {
         out.put_u8(b'{');
-        for (at, (name, value)) in self.members.iter().enumerate() {
+        for (at, member) in self.members.iter().enumerate() {
             if at > 0 {
                 out.put_u8(b',');
             }
-            match name {
-                Key::Quoted(text) => out.put_slice(text),
-                Key::Plain(name) => write_str(name, out),
-            }
-            out.put_u8(b':');
-            out.put_slice(value.as_bytes());
+            write_member(member, out);
         }
         out.put_u8(b'}');
+    }
+
+    /// Returns the object's text with `more` behind, and without own members of those keys, which are plain text.
+    ///
+    /// What [`Object::set`] and [`Object::to_json`] would come to, without a copy of the object.
+    pub fn to_json_with(&self, more: &[(&'static str, &Json)]) -> Json {
+        let own = || self.members.iter().filter(|(name, _)| !more.iter().any(|(key, _)| name.is(key)));
+        let room: usize = own().map(|(name, value)| name.as_bytes().len() + value.as_bytes().len() + 4).sum();
+        let added: usize = more.iter().map(|(key, value)| key.len() + value.as_bytes().len() + 4).sum();
+        let mut out = BytesMut::with_capacity(room + added + 2);
+        out.put_u8(b'{');
+        for member in own() {
+            put_separator(&mut out);
+            write_member(member, &mut out);
+        }
+        for (key, value) in more {
+            debug_assert!(!key.contains(['"', '\\']), "a key that needs escapes");
+            put_separator(&mut out);
+            for piece in [b"\"", key.as_bytes(), b"\":", value.as_bytes()] {
+                out.put_slice(piece);
+            }
+        }
+        out.put_u8(b'}');
+        Json::unchecked(out.freeze())
     }
 
     /// Returns the object's text.
@@ -128,6 +147,22 @@ impl<'a> FromIterator<(&'a str, Json)> for Object {
             object.set(key, value);
         }
         object
+    }
+}
+
+fn write_member((name, value): &(Key, Json), out: &mut BytesMut) {
+    match name {
+        Key::Quoted(text) => out.put_slice(text),
+        Key::Plain(name) => write_str(name, out),
+    }
+    out.put_u8(b':');
+    out.put_slice(value.as_bytes());
+}
+
+/// Puts a comma in front of every member but the first.
+fn put_separator(out: &mut BytesMut) {
+    if out.len() > 1 {
+        out.put_u8(b',');
     }
 }
 
@@ -209,6 +244,19 @@ mod tests {
         object.set("new", Json::from(7));
         assert_eq!(object.remove("z"), Some(Json::literal("null")));
         assert_eq!(object.to_json(), Json::literal(r#"{"name":"b\"c","x":1e2,"new":7}"#));
+    }
+
+    #[test]
+    fn what_is_added_takes_the_place_of_what_has_its_key() {
+        let (seven, text) = (Json::from(7), Json::from("x"));
+        let before = object(r#"{"k\u0065y":1, "a" : 1.50 }"#);
+        assert_eq!(
+            before.to_json_with(&[("key", &seven), ("b", &text)]),
+            Json::literal(r#"{"a":1.50,"key":7,"b":"x"}"#)
+        );
+        assert_eq!(before.to_json_with(&[]), before.to_json());
+        assert_eq!(Object::new().to_json_with(&[("b", &text)]), Json::literal(r#"{"b":"x"}"#));
+        assert_eq!(Object::new().to_json_with(&[]), Json::literal("{}"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use trunkline_wire::Id;
 
 use super::*;
 use crate::fakes;
+use crate::meta::Params;
 use crate::{EventStream, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
@@ -22,7 +23,7 @@ async fn reply(hub: &Arc<Hub>, id: &'static str, notifications: &str) -> Reply {
         r#"{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}},"notifications":{notifications}}}"#
     );
     let params = Json::parse(params).expect("JSON");
-    let envelope = Envelope::read(&Object::parse(&params).expect("an object")).expect("an envelope");
+    let envelope = Envelope::read(Params::read(Some(&params)).expect("an object")).expect("an envelope");
     let id = Id::new(Json::literal(id)).expect("an id");
     let request = Request { id, method: Method::SubscriptionsListen, params: Some(params) };
     hub.handle_modern(envelope, request, BOTH).await

@@ -8,7 +8,6 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use trunkline_testkit::{Fault as Deed, Script};
-use trunkline_upstream::CallerFacts;
 use trunkline_wire::{Id, Message, Response, Revision};
 
 use super::*;
@@ -97,7 +96,7 @@ async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
     let upstream = &world.hub.fleet().all()[0];
     let mut relay = Relay::new(&world.hub, upstream, listener, progress);
     let params = Object::parse(&Json::literal(r#"{"name":"echo"}"#)).expect("an object");
-    let ask = Ask { method: Method::ToolsCall, params, progress: false, caller: CallerFacts::default() };
+    let ask = Ask::new(Method::ToolsCall, params);
     let mut call = upstream.call(ask).await.expect("sent");
     for event in [
         notice(Method::Progress, r#"{"progressToken":3,"progress":1}"#),

@@ -9,6 +9,7 @@ use trunkline_wire::Message;
 use super::*;
 use crate::envelope::Envelope;
 use crate::fakes::{self, World};
+use crate::meta::Params;
 use crate::{Hub, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
@@ -38,7 +39,7 @@ async fn ask(hub: &Arc<Hub>, method: &str, params: &str, capabilities: &str) -> 
         r#"{params}{comma}"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}}}}}"#
     );
     let request = fakes::request(7, Method::from(method), &params);
-    let envelope = Envelope::read(&request.params().expect("an object")).expect("an envelope");
+    let envelope = Envelope::read(Params::read(request.params.as_ref()).expect("an object")).expect("an envelope");
     let (text, code) = match hub.handle_modern(envelope, request, BOTH).await {
         Reply::One(text) => (text, None),
         Reply::Error { code, message } => (message, Some(code)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout, timeout_at};
 use trunkline_wire::{Class, Json, Method, Object, code, key};
 
@@ -153,12 +154,14 @@ impl Errand {
 
     /// The request's `params`, and what a modern server wants repeated in headers. The progress token is the request's
     /// id: unique on the connection, and one table serves both.
-    fn params(&mut self, link: &Link, id: u64) -> (Json, Vec<(Box<str>, String)>) {
+    fn params(&mut self, link: &Link, id: u64) -> (Json, Vec<(HeaderName, HeaderValue)>) {
         let Some(revision) = link.modern() else {
-            if self.ask.progress {
-                let mut meta = self.ask.params.get_object("_meta").unwrap_or_default();
-                meta.set(key::PROGRESS_TOKEN, Json::from(id));
-                self.ask.params.set("_meta", meta.to_json());
+            let Ask { params, meta, progress, .. } = &mut self.ask;
+            let token = Json::from(id);
+            if *progress {
+                params.set("_meta", meta.to_json_with(&[(key::PROGRESS_TOKEN, &token)]));
+            } else if !meta.is_empty() {
+                params.set("_meta", meta.to_json());
             }
             self.as_task = self.demands_task(link);
             if self.as_task {
@@ -167,23 +170,20 @@ impl Errand {
             return (self.ask.params.to_json(), Vec::new());
         };
         let level = self.ask.caller.log_level.filter(|_| link.capabilities.logging);
-        let params = modern::dress(&self.ask, revision, self.capabilities(link), level, id, self.reply.as_ref());
+        let capabilities = self.capabilities(link);
+        let params = modern::dress(&mut self.ask, revision, &capabilities, level, id, self.reply.as_ref());
         let headers = if link.mirrors() {
-            let offer = self.shared.offers.borrow().clone();
-            modern::mirrored(&self.ask.method, &params, &offer)
+            modern::mirrored(&self.ask.method, &self.ask.params, &self.shared.offers.borrow())
         } else {
             Vec::new()
         };
-        (params.to_json(), headers)
+        (params, headers)
     }
 
     /// What a modern server is told that the caller can be asked, and that a task is fine.
     fn capabilities(&self, link: &Link) -> Json {
-        let mut capabilities = self.ask.caller.abilities.declaration();
-        if self.ask.method == Method::ToolsCall {
-            tasks::declare(link, &mut capabilities);
-        }
-        capabilities.to_json()
+        let declared = self.ask.caller.abilities.declaration();
+        if self.ask.method == Method::ToolsCall { tasks::declare(link, declared) } else { declared.clone() }
     }
 
     fn demands_task(&self, link: &Link) -> bool {

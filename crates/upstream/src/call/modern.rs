@@ -1,11 +1,12 @@
 //! What a request to a modern server carries beyond what was asked, and what its result means (mcp-protocol 2.10, 4.4,
 //! 4.9, 5.10). Pure.
 
+use http::{HeaderName, HeaderValue};
 use trunkline_telemetry::redact;
-use trunkline_wire::{Json, Method, Object, Revision, headers, key};
+use trunkline_wire::{Json, Method, Object, Revision, headers};
 
 use super::Ask;
-use crate::envelope;
+use crate::envelope::{self, Envelope};
 use crate::environment::LogLevel;
 use crate::limits::QUESTIONS_MAX;
 use crate::offer::Offer;
@@ -32,45 +33,44 @@ pub(super) enum Meaning {
     Bad(String),
 }
 
-/// The `params` of a request that goes out with the id `id`, which is its progress token as well.
+/// The `params` of a request that goes out with the id `id`, which is its progress token as well. What else it carries is
+/// written into those of `ask`, where the next attempt writes its own.
 pub(super) fn dress(
-    ask: &Ask,
+    ask: &mut Ask,
     revision: Revision,
-    capabilities: Json,
+    capabilities: &Json,
     level: Option<LogLevel>,
     id: u64,
     reply: Option<&Reply>,
-) -> Object {
-    let mut params = ask.params.clone();
-    if let Some(reply) = reply {
-        params.set("inputResponses", reply.responses.to_json());
-        match &reply.state {
-            Some(state) => params.set("requestState", state.clone()),
-            None => drop(params.remove("requestState")),
-        }
-    }
+) -> Json {
+    let Ask { params, meta, progress, .. } = ask;
+    let envelope = Envelope { revision, capabilities, level, token: progress.then_some(id) };
+    params.set("_meta", envelope.around(meta));
     // A server ignores it (mcp-protocol 5.1).
     params.remove("task");
-    envelope::stamp(&mut params, revision, capabilities, level);
-    if ask.progress {
-        let mut meta = params.get_object("_meta").unwrap_or_default();
-        meta.set(key::PROGRESS_TOKEN, Json::from(id));
-        params.set("_meta", meta.to_json());
+    let Some(reply) = reply else { return params.to_json() };
+    let mut params = params.clone();
+    params.set("inputResponses", reply.responses.to_json());
+    match &reply.state {
+        Some(state) => params.set("requestState", state.clone()),
+        None => drop(params.remove("requestState")),
     }
-    params
+    params.to_json()
 }
 
 /// The headers that repeat the body: `Mcp-Name`, and the annotated arguments of a tool. `known` finds a tool's
 /// annotations.
-pub(super) fn mirrored(method: &Method, params: &Object, offer: &Offer) -> Vec<(Box<str>, String)> {
+pub(super) fn mirrored(method: &Method, params: &Object, offer: &Offer) -> Vec<(HeaderName, HeaderValue)> {
     let Some(name) = headers::name_key(method).and_then(|key| params.get_str(key)) else { return Vec::new() };
-    let mut all = vec![(headers::NAME.into(), headers::encode(&name).into_owned())];
+    let mut all = envelope::name_header(&name);
     // A tool that was never listed goes without (mcp-protocol 4.4).
     if *method == Method::ToolsCall
         && let Some(annotated) = offer.mirrored.get(&name)
     {
         let arguments = params.get_object("arguments").unwrap_or_default();
-        all.extend(headers::param_values(annotated, &arguments).into_iter().map(|(name, value)| (name.into(), value)));
+        let values = headers::param_values(annotated, &arguments);
+        let header = |(name, value): &(&str, String)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?));
+        all.extend(values.iter().filter_map(header));
     }
     all
 }
@@ -219,7 +219,8 @@ mod tests {
         let of = |method: &Method, params| mirrored(method, &ask(method.clone(), params).params, &offer);
         let call = of(&Method::ToolsCall, r#"{"name":"find","arguments":{"city":"Köln"}}"#);
         let expected = [("mcp-name", "find"), ("mcp-param-city", "=?base64?S8O2bG4=?=")];
-        assert_eq!(call, expected.map(|(name, value)| (name.into(), value.to_owned())));
+        let call: Vec<_> = call.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("visible"))).collect();
+        assert_eq!(call, expected);
         assert_eq!(of(&Method::ToolsCall, r#"{"name":"other","arguments":{"city":"x"}}"#).len(), 1);
         assert_eq!(of(&Method::ResourcesRead, r#"{"uri":"a:b"}"#)[0].1, "a:b");
         assert!(of(&Method::ToolsList, "{}").is_empty());
@@ -227,14 +228,14 @@ mod tests {
 
     #[test]
     fn g71_a_reply_carries_the_answers_of_its_round_and_the_exact_state() {
-        let asked = ask(Method::ToolsCall, r#"{"name":"x","requestState":"old","task":{}}"#);
+        let mut asked = ask(Method::ToolsCall, r#"{"name":"x","requestState":"old","task":{}}"#);
         let reply = Reply {
             responses: [("e", Json::literal(r#"{"action":"accept"}"#))].into_iter().collect(),
             state: Some(Json::literal(r#""\u0061""#)),
         };
-        let text = |reply| {
-            let dressed = dress(&asked, Revision::V2026_07_28, Json::literal("{}"), None, 7, reply);
-            String::from_utf8_lossy(dressed.to_json().as_bytes()).into_owned()
+        let mut text = |reply| {
+            let dressed = dress(&mut asked, Revision::V2026_07_28, &Json::literal("{}"), None, 7, reply);
+            String::from_utf8_lossy(dressed.as_bytes()).into_owned()
         };
         let sent = text(Some(&reply));
         assert!(sent.contains(r#""requestState":"\u0061""#), "{sent}");

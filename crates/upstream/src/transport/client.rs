@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Method, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::client::legacy;
@@ -185,14 +185,33 @@ impl Client {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
-        let mut answer = self.once(method.clone(), to, headers.clone(), body.clone()).await?;
+        self.send_with(method, to, headers, &[], body).await
+    }
+
+    /// As [`Client::send`], with headers of this request alone, each in the place of one of its name.
+    pub(crate) async fn send_with(
+        &self,
+        method: Method,
+        to: &Address,
+        common: &HeaderMap,
+        own: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let headers = || {
+            let mut headers = common.clone();
+            for (name, value) in own {
+                headers.insert(name, value.clone());
+            }
+            headers
+        };
+        let mut answer = self.once(method.clone(), to, headers(), body.clone()).await?;
         for _ in 0..REDIRECTS_MAX {
             if !answer.status.is_redirection() {
                 return Ok(answer);
             }
             let next = next_hop(&method, answer.moved.as_ref().unwrap_or(to), &answer)?;
             answer.body.discard();
-            answer = self.once(method.clone(), &next, headers.clone(), body.clone()).await?;
+            answer = self.once(method.clone(), &next, headers(), body.clone()).await?;
             answer.moved = Some(next);
         }
         if answer.status.is_redirection() {

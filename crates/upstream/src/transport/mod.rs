@@ -24,6 +24,7 @@ pub(crate) mod stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -58,8 +59,8 @@ pub(crate) struct Outgoing {
     pub(crate) request: Option<u64>,
     /// Its method; for an answer to the server's own request, the method that is answered.
     pub(crate) method: Method,
-    /// What modern HTTP repeats of it in headers, besides the method: names in lower case, values ready to be sent.
-    pub(crate) headers: Vec<(Box<str>, String)>,
+    /// What modern HTTP repeats of it in headers, besides the method.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Outgoing {

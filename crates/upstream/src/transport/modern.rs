@@ -25,12 +25,15 @@ use super::{Facts, MessageStream, Outgoing, SendError, Sent, Transport, body};
 use crate::era;
 
 const MCP_METHOD: HeaderName = HeaderName::from_static(headers::METHOD);
+const MCP_NAME: HeaderName = HeaderName::from_static(headers::NAME);
 
 /// A way to a modern server behind a URL.
 pub(crate) struct ModernTransport {
     peer: Peer,
-    /// What each POST carries but for what its body says.
+    /// What each POST carries, with room for the method.
     headers: HeaderMap,
+    /// The same, with room for a name as well: a map that has to grow costs more than all else in it.
+    named: HeaderMap,
     /// Where the server is, if a redirect within the origin led there.
     moved: OnceLock<Address>,
     /// We took our leave.
@@ -42,7 +45,10 @@ impl ModernTransport {
     pub(crate) fn new(peer: Peer, revision: Revision) -> Self {
         let mut headers = peer.headers.clone();
         headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
-        Self { peer, headers, moved: OnceLock::new(), closed: CancellationToken::new() }
+        headers.insert(MCP_METHOD, HeaderValue::from_static(""));
+        let mut named = headers.clone();
+        named.insert(MCP_NAME, HeaderValue::from_static(""));
+        Self { peer, headers, named, moved: OnceLock::new(), closed: CancellationToken::new() }
     }
 
     /// Says nothing, and ends when we take our leave: no stream belongs to the connection as a whole.
@@ -53,17 +59,12 @@ impl ModernTransport {
     /// Posts one message. As [`Transport::send`], with all that was seen of a failure.
     pub(crate) async fn post(&self, out: &Outgoing) -> Result<Sent, Failure> {
         let address = self.moved.get().unwrap_or(&self.peer.address);
-        let mut headers = self.headers.clone();
-        if let Ok(method) = HeaderValue::from_str(out.method.as_str()) {
-            headers.insert(MCP_METHOD, method);
-        }
-        for (name, value) in &out.headers {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-                headers.insert(name, value);
-            }
-        }
-        let answer = self.peer.client.send(http::Method::POST, address, &headers, out.text.clone()).await?;
+        let mut own = Vec::with_capacity(1 + out.headers.len());
+        own.push((MCP_METHOD, method_value(&out.method)));
+        own.extend(out.headers.iter().cloned());
+        let is_named = own.iter().any(|(name, _)| *name == MCP_NAME);
+        let common = if is_named { &self.named } else { &self.headers };
+        let answer = self.peer.client.send_with(http::Method::POST, address, common, &own, out.text.clone()).await?;
         if let Some(moved) = &answer.moved {
             let _ = self.moved.set(moved.clone());
         }
@@ -101,6 +102,14 @@ impl ModernTransport {
             Ok(_) | Err(_) => Err(verdict),
         }
     }
+}
+
+/// What `Mcp-Method` says.
+fn method_value(method: &Method) -> HeaderValue {
+    if let Method::Other(name) = method {
+        return HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static(""));
+    }
+    HeaderValue::from_static(method.label())
 }
 
 impl Transport for ModernTransport {

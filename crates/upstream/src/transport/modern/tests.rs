@@ -47,7 +47,8 @@ async fn g65_every_post_names_revision_and_method_and_there_is_no_session() {
 async fn g65_what_a_message_wants_repeated_goes_into_headers() {
     let fake = modern(|got| async move { json_reply(&got.result(json!({}))) }).await;
     let dialed = opened(&fake).await;
-    let headers = vec![("mcp-name".into(), "t".to_owned()), ("mcp-param-a".into(), "=?base64?w6Q=?=".to_owned())];
+    let headers = [("mcp-name", "t"), ("mcp-param-a", "=?base64?w6Q=?=")];
+    let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into();
     let sent = dialed.transport.send(Outgoing { headers, ..call(7) }).await;
     assert!(matches!(sent, Ok(Sent::Reply(_))));
     let got = &fake.seen()[1];
