@@ -219,9 +219,15 @@ async fn eras(options: &Options, report: &mut Report) -> Result<(), Failure> {
     let new = Upstream::modern(options, "new")?;
     let proxy = stage::Proxy::start(old.address()?)?;
     let daemon = Daemon::start(options, &[&old.config("old"), &new.config("new")]).await?;
+    let direct = |label, upstream: &Upstream, is_modern| {
+        upstream.address().map(|address| Contender { label, address, tool: "size", pid: None, is_modern })
+    };
     let through =
         |label, tool, is_modern| Contender { label, address: daemon.address, tool, pid: Some(daemon.pid()), is_modern };
     let contenders = [
+        // What of a difference is the servers' own.
+        direct("direct, legacy", &old, false)?,
+        direct("direct, modern", &new, true)?,
         Contender {
             label: "bare proxy",
             address: proxy.address,
