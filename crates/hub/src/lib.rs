@@ -15,8 +15,10 @@
 //! asks two servers for one thing.
 
 mod asking;
+mod births;
 mod call;
 mod catalog;
+mod chores;
 mod client;
 mod dispatch;
 mod envelope;
@@ -44,7 +46,7 @@ mod subscriptions;
 mod tasks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -67,9 +69,10 @@ pub use refusal::Refusal;
 pub use replay::Event;
 pub use session::Session;
 
+use births::Births;
 use catalog::build::{self, Shape};
 use explain::Acquaintances;
-use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, SWEEP_EVERY, URI_BYTES_MAX};
+use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
 use replay::{EventId, Purse};
@@ -131,7 +134,7 @@ pub struct Hub {
     catalog: watch::Sender<Arc<Catalog>>,
     sessions: DashMap<Box<str>, Arc<Session>>,
     begun: AtomicU64,
-    births: Mutex<Births>,
+    births: Births,
     interest: Interest,
     listens: Listens,
     seen: Seen,
@@ -144,12 +147,6 @@ pub struct Hub {
     sealer: Sealer,
     began: Instant,
     draining: AtomicBool,
-}
-
-/// How many sessions may still begin, as of when.
-struct Births {
-    left: f64,
-    at: Instant,
 }
 
 impl Hub {
@@ -165,8 +162,7 @@ impl Hub {
         let limits = config.limits.clone();
         let offers = fleet.offers_changed();
         let first = build::build(1, fleet.all(), shape(&limits));
-        #[expect(clippy::cast_precision_loss, reason = "a burst is a small number")]
-        let births = Births { left: limits.sessions_burst as f64, at: Instant::now() };
+        let births = Births::new(&limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         let hub = Arc::new(Self {
             fleet,
@@ -179,7 +175,7 @@ impl Hub {
             catalog: watch::Sender::new(Arc::new(first)),
             sessions: DashMap::new(),
             begun: AtomicU64::new(1),
-            births: Mutex::new(births),
+            births,
             interest: Interest::default(),
             listens: Listens::default(),
             seen: Seen::default(),
@@ -191,8 +187,8 @@ impl Hub {
             draining: AtomicBool::new(false),
         });
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
-        spawn("server notices", pass_on(Arc::downgrade(&hub), notices));
-        spawn("sweeper", sweep(Arc::downgrade(&hub)));
+        spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
+        spawn("sweeper", chores::sweep(Arc::downgrade(&hub)));
         hub
     }
 
@@ -428,19 +424,10 @@ impl Hub {
 
     /// Takes one of the sessions that may begin now (S-24).
     fn admit(&self) -> Result<(), Refusal> {
-        #[expect(clippy::cast_precision_loss, reason = "rates and bursts are small numbers")]
-        let (rate, burst) = (self.limits.sessions_per_sec.max(1) as f64, self.limits.sessions_burst as f64);
-        let mut births = self.births.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        births.left = (births.left + now.duration_since(births.at).as_secs_f64() * rate).min(burst);
-        births.at = now;
-        if births.left < 1.0 {
-            let retry_after = Duration::from_secs_f64((1.0 - births.left) / rate);
+        self.births.take(&self.limits, Instant::now()).map_err(|retry_after| {
             self.metrics.rejected("session_rate");
-            return Err(Refusal::TooManySessions { retry_after });
-        }
-        births.left -= 1.0;
-        Ok(())
+            Refusal::TooManySessions { retry_after }
+        })
     }
 
     /// Ends the session that nobody used for the longest time; one with an open stream or call only if all have.
@@ -487,55 +474,6 @@ impl std::fmt::Debug for Reply {
 
 fn shape(limits: &Limits) -> Shape {
     Shape { name_chars: limits.name_chars, page_size: limits.page_size }
-}
-
-/// Passes on what servers say that belongs to no call.
-async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
-    while let Some(notice) = notices.recv().await {
-        let Some(hub) = hub.upgrade() else { return };
-        match notice {
-            ServerNotice::ResourceUpdated { server, uri, params } => {
-                hub.note_resource(&uri, &server);
-                subscriptions::updated(&hub, &server, &uri, params);
-            }
-            ServerNotice::ElicitationComplete { server: _, params } => {
-                let id = Object::parse(&params).ok().and_then(|params| params.get_str("elicitationId"));
-                if let Some(id) = id {
-                    hub.each_session(|session| session.visited(&id, &params));
-                }
-            }
-            // One person uses this gateway, so that one principal alone uses the server (S-11).
-            ServerNotice::LogMessage { server, level, params } => {
-                let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
-                let message = logging::named(params, &server);
-                hub.each_session(|session| session.log(level, &message));
-            }
-        }
-    }
-}
-
-/// Clears up what nobody asked for in time.
-async fn sweep(hub: Weak<Hub>) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(hub) = hub.upgrade() else { return };
-        let now = Instant::now();
-        let mut expired = Vec::new();
-        for entry in &hub.sessions {
-            let session = entry.value();
-            session.sweep(now);
-            if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
-                expired.push(Arc::clone(session));
-            }
-        }
-        for session in expired {
-            hub.end(&session);
-        }
-        logging::settle(&hub, now);
-        hub.metrics.replay_bytes(hub.replay.used());
-    }
 }
 
 #[cfg(test)]

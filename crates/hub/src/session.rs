@@ -1,38 +1,37 @@
 //! A legacy client's session: its facts, what runs for it, and what waits for it.
 //!
-//! A session is small while nothing happens: no channel, no ring, no task. Its GET streams are readers of one
-//! queue that holds the newest of each kind of notice; the newest stream takes from it and the others wait
-//! their turn (mcp-protocol 3.11), so a client without a stream, a slow one and one with thirty cost the same.
-//! Requests it runs are in [`Running`], answer streams that may be resumed are kept until they are too many, too
+//! A session is small while nothing happens: no channel, no ring, no task. Its GET streams are `standing.rs`'s. Requests it runs are in [`Running`], answer streams that may be resumed are kept until they are too many, too
 //! big or too old.
 //!
 //! The id is random and known to this process alone; it is no credential.
 
+mod standing;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::time::Instant;
 use trunkline_upstream::CallerId;
-use trunkline_wire::{Abilities, Budget, Charge, Id, Json, Method, Notification, Object, Revision, ServerName, Text};
+use trunkline_wire::{Abilities, Budget, Id, Json, Method, Notification, Object, Revision, ServerName, Text};
 
 use crate::asking::Questions;
 use crate::catalog::List;
 use crate::client::Facts;
 use crate::limits::{
-    GET_STREAMS_MAX, PENDING_BYTES_MAX, PENDING_EVENTS_MAX, REPLAY_AGE_MAX, REPLAY_SESSION_BYTES_MAX,
-    REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX, SUBSCRIPTIONS_MAX,
+    GET_STREAMS_MAX, REPLAY_AGE_MAX, REPLAY_SESSION_BYTES_MAX, REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX,
+    SUBSCRIPTIONS_MAX,
 };
 use crate::logging::LogLevel;
 use crate::refusal;
 use crate::replay::{Event, EventId, Outbox, Purse, Reader};
 use crate::running::{AnswerEvents, Running};
+
+pub(crate) use standing::GetEvents;
+use standing::{Get, Pending};
 
 /// The session of one legacy client.
 pub struct Session {
@@ -61,21 +60,6 @@ struct State {
     level: Option<LogLevel>,
     subscriptions: HashSet<(ServerName, Box<str>)>,
     lists_until: Option<Instant>,
-}
-
-/// An open GET stream; the last one is the target.
-struct Get {
-    number: u64,
-    waker: Option<Waker>,
-}
-
-/// What waits for a GET stream: the newest of each kind.
-#[derive(Default)]
-struct Pending {
-    lists: u8,
-    updates: VecDeque<(Box<str>, Bytes, Charge)>,
-    logs: VecDeque<(Bytes, Charge)>,
-    bytes: usize,
 }
 
 impl Session {
@@ -273,33 +257,26 @@ impl Session {
             state.last_get += 1;
             let number = state.last_get;
             let dropped = (state.gets.len() >= GET_STREAMS_MAX).then(|| state.gets.remove(0));
-            state.gets.push(Get { number, waker: None });
+            state.gets.push(Get::new(number));
             (number, dropped)
         };
         if let Some(waker) = dropped.and_then(|get| get.waker) {
             waker.wake();
         }
-        Some(GetEvents { session: Arc::clone(self), number })
+        Some(GetEvents::new(Arc::clone(self), number))
     }
 
     /// Announces that these lists changed. Kept for the next GET stream if none is open.
     pub(crate) fn announce(&self, lists: &[List]) {
         if self.initialized.load(Ordering::Relaxed) {
-            self.deliver(|pending| pending.lists |= lists.iter().fold(0, |bits, list| bits | list.bit()));
+            self.deliver(|pending| pending.announce(lists));
         }
     }
 
     /// Tells of an updated resource: the newest notice of each URI is kept.
     pub(crate) fn updated(&self, uri: &str, message: Bytes) {
         let Ok(charge) = self.purse.whole.charge(message.len()) else { return };
-        self.deliver(|pending| {
-            if let Some(at) = pending.updates.iter().position(|(known, ..)| **known == *uri) {
-                pending.bytes -= pending.updates.remove(at).map_or(0, |(_, old, _)| old.len());
-            }
-            pending.bytes += message.len();
-            pending.updates.push_back((uri.into(), message, charge));
-            pending.shed();
-        });
+        self.deliver(|pending| pending.update(uri, message, charge));
     }
 
     /// Sends a message that belongs to a call whose own stream is gone. `false` if there is no GET stream either.
@@ -321,11 +298,7 @@ impl Session {
             }
         }
         let Ok(charge) = self.purse.whole.charge(message.len()) else { return };
-        self.deliver(|pending| {
-            pending.bytes += message.len();
-            pending.logs.push_back((message.clone(), charge));
-            pending.shed();
-        });
+        self.deliver(|pending| pending.log(message.clone(), charge));
     }
 
     fn deliver(&self, put: impl FnOnce(&mut Pending)) {
@@ -414,7 +387,7 @@ impl Session {
         if idle {
             // A change of a list is remembered in a bit; the rest nobody came for.
             if state.gets.is_empty() {
-                state.pending = Pending { lists: state.pending.lists, ..Pending::default() };
+                state.pending.forget();
             }
             state.running.shrink_to_fit();
             state.streams.shrink_to_fit();
@@ -446,70 +419,6 @@ impl State {
         let finished = |(_, outbox): &(u64, Arc<Outbox>)| outbox.answered_at().is_some();
         let at = self.streams.iter().position(finished);
         at.and_then(|at| self.streams.remove(at)).is_some()
-    }
-}
-
-impl Pending {
-    /// Log messages go first, then the oldest updates.
-    fn shed(&mut self) {
-        while self.bytes > PENDING_BYTES_MAX || self.updates.len() + self.logs.len() > PENDING_EVENTS_MAX {
-            let log = self.logs.pop_front().map(|(data, _)| data);
-            let Some(dropped) = log.or_else(|| self.updates.pop_front().map(|(_, data, _)| data)) else { return };
-            self.bytes -= dropped.len();
-        }
-    }
-
-    fn next(&mut self) -> Option<Bytes> {
-        if let Some(list) = List::NOTICES.into_iter().find(|list| self.lists & list.bit() != 0) {
-            self.lists &= !list.bit();
-            return Some(list.changed());
-        }
-        let next = self.updates.pop_front().map(|(_, data, _)| data);
-        let next = next.or_else(|| self.logs.pop_front().map(|(data, _)| data))?;
-        self.bytes -= next.len();
-        Some(next)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lists == 0 && self.updates.is_empty() && self.logs.is_empty()
-    }
-}
-
-/// One open GET stream of a session. Ends with the session, or when too many newer ones are open.
-pub(crate) struct GetEvents {
-    session: Arc<Session>,
-    number: u64,
-}
-
-impl Stream for GetEvents {
-    type Item = Event;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut state = self.session.lock();
-        let Some(at) = state.gets.iter().position(|get| get.number == self.number) else {
-            return Poll::Ready(None);
-        };
-        if at + 1 == state.gets.len()
-            && let Some(data) = state.pending.next()
-        {
-            return Poll::Ready(Some(Event { id: None, data: data.into(), retry_ms: None }));
-        }
-        state.gets[at].waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for GetEvents {
-    fn drop(&mut self) {
-        let waker = {
-            let mut state = self.session.lock();
-            state.gets.retain(|get| get.number != self.number);
-            let waits = !state.pending.is_empty();
-            state.gets.last_mut().filter(|_| waits).and_then(|get| get.waker.take())
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }
 

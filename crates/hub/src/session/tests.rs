@@ -9,6 +9,7 @@ use trunkline_wire::Method;
 
 use super::*;
 use crate::fakes::{self, request};
+use crate::limits::{PENDING_BYTES_MAX, PENDING_EVENTS_MAX};
 use crate::{EventStream, Reply, Wants, dispatch};
 
 async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>) -> Reply {

@@ -1,0 +1,61 @@
+//! What the hub does unasked: it passes on what servers say that belongs to no call, and clears up what nobody came for.
+//! Both tasks end with the hub.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use trunkline_upstream::ServerNotice;
+use trunkline_wire::Object;
+
+use crate::limits::SWEEP_EVERY;
+use crate::{Hub, logging, subscriptions};
+
+/// Passes on what servers say that belongs to no call.
+pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
+    while let Some(notice) = notices.recv().await {
+        let Some(hub) = hub.upgrade() else { return };
+        match notice {
+            ServerNotice::ResourceUpdated { server, uri, params } => {
+                hub.note_resource(&uri, &server);
+                subscriptions::updated(&hub, &server, &uri, params);
+            }
+            ServerNotice::ElicitationComplete { server: _, params } => {
+                let id = Object::parse(&params).ok().and_then(|params| params.get_str("elicitationId"));
+                if let Some(id) = id {
+                    hub.each_session(|session| session.visited(&id, &params));
+                }
+            }
+            // One person uses this gateway, so that one principal alone uses the server (S-11).
+            ServerNotice::LogMessage { server, level, params } => {
+                let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
+                let message = logging::named(params, &server);
+                hub.each_session(|session| session.log(level, &message));
+            }
+        }
+    }
+}
+
+/// Clears up what nobody asked for in time.
+pub(crate) async fn sweep(hub: Weak<Hub>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(hub) = hub.upgrade() else { return };
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        for entry in &hub.sessions {
+            let session = entry.value();
+            session.sweep(now);
+            if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
+                expired.push(Arc::clone(session));
+            }
+        }
+        for session in expired {
+            hub.end(&session);
+        }
+        logging::settle(&hub, now);
+        hub.metrics.replay_bytes(hub.replay.used());
+    }
+}
