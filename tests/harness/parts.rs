@@ -132,21 +132,45 @@ fn typescript_2() -> PathBuf {
     sources().join("tests/servers/ts_v2_server.mjs")
 }
 
+/// The server with what the suites expect, of the legacy revisions.
 pub(crate) async fn conformance_fixture() -> Service {
     service(node(), &[sources().join("tests/servers/conformance-server.mjs")]).await
 }
 
-/// The official suite's server scenarios; its output and whether it was content.
-pub(crate) async fn conformance(url: &str, args: &[&str]) -> (String, bool) {
-    let suite = installed("tests/node/node_modules/@modelcontextprotocol/conformance/dist/index.js");
-    let results = tempfile::tempdir().expect("a temporary directory");
-    let mut command = tokio::process::Command::new(node());
-    command.arg(suite).args(["server", "--url", url, "--output-dir"]).arg(results.path()).args(args);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
-    let output = output.expect("the suite ends").expect("the suite runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (text, output.status.success())
+/// The server with what the newer suite expects besides, of 2026-07-28.
+pub(crate) async fn conformance_fixture_next() -> Service {
+    service(node(), &[sources().join("tests/servers/conformance-next.mjs")]).await
+}
+
+/// The official conformance suite, by the name of its package here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Suite {
+    /// The released one, which ends with 2025-11-25.
+    Legacy,
+    /// The one that also knows 2026-07-28.
+    Next,
+}
+
+impl Suite {
+    /// Runs every server scenario against a server, and returns what the suite says.
+    pub(crate) async fn run(self, url: &str, args: &[&str]) -> String {
+        let package = match self {
+            Suite::Legacy => "@modelcontextprotocol/conformance",
+            Suite::Next => "conformance-next",
+        };
+        let program = installed(&format!("tests/node/node_modules/{package}/dist/index.js"));
+        let results = tempfile::tempdir().expect("a temporary directory");
+        let mut command = tokio::process::Command::new(node());
+        command
+            .arg(program)
+            .args(["server", "--url", url, "--suite", "all", "--output-dir"])
+            .arg(results.path())
+            .args(args);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
+        let output = output.expect("the suite ends").expect("the suite runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
 }
 
 /// One of the client SDKs in a process of its own.

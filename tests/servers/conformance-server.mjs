@@ -109,8 +109,14 @@ const schemas = {
   json_schema_2020_12_tool: {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     type: "object",
-    $defs: { address: { type: "object", properties: { street: { type: "string" }, city: { type: "string" } } } },
-    properties: { name: { type: "string" }, address: { $ref: "#/$defs/address" } },
+    $defs: {
+      address: { $anchor: "addressDef", type: "object", properties: { street: { type: "string" }, city: { type: "string" } } },
+    },
+    properties: { name: { type: "string" }, address: { $ref: "#/$defs/address" }, phone: { type: "string" }, email: { type: "string" } },
+    allOf: [{ anyOf: [{ required: ["phone"] }, { required: ["email"] }] }],
+    if: { required: ["address"] },
+    then: { required: ["name"] },
+    else: { required: ["email"] },
     additionalProperties: false,
   },
 };
