@@ -211,7 +211,7 @@ pub(crate) fn logs(logs: &[Log]) -> String {
 pub(crate) fn explained(report: &Explained) -> String {
     let mut out = field(&report.server);
     match &report.revision {
-        Some(revision) => drop(write!(out, " ({}, speaks {})\n", field(&report.state), field(revision))),
+        Some(revision) => drop(writeln!(out, " ({}, speaks {})", field(&report.state), field(revision))),
         None => drop(writeln!(out, " ({})", field(&report.state))),
     }
     if report.clients.is_empty() {
