@@ -52,9 +52,11 @@ pub(crate) fn result(
     let words = if to.era() == Era::Legacy { &OWNED } else { &RELATED };
     let owned = from >= Revision::V2025_11_25 && has(words);
     let stamped = crosses && STAMP_WORDS.iter().any(has);
+    // To a modern client a kind of result means what its revision says; a legacy server knows no kinds.
+    let posing = from.era() == Era::Legacy && to.era() == Era::Modern && has(&STAMP_WORDS[0]);
     let structured = is_call && (Class::of(to) == Class::Bare || may_be_odd) && has(&STRUCTURED);
     let blocks = Class::of(to) == Class::Bare && (has(&RESOURCE_LINK) || has(&AUDIO));
-    if !(owned || stamped || structured || blocks) {
+    if !(owned || stamped || posing || structured || blocks) {
         return result;
     }
     // A result that repeats a key is the client's to judge.
@@ -62,6 +64,9 @@ pub(crate) fn result(
     let mut changed = false;
     if stamped {
         changed |= STAMPS.map(|stamp| read.remove(stamp).is_some()).contains(&true);
+    }
+    if posing {
+        changed |= read.remove(STAMPS[0]).is_some();
     }
     if owned {
         changed |= disowned(&mut read, to.era());

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use trunkline_wire::extensions::TASKS;
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Json, Object, Revision};
 
@@ -71,6 +72,8 @@ pub struct Capabilities {
     pub completions: bool,
     /// `logging`.
     pub logging: bool,
+    /// The extension for tasks, of the modern era.
+    pub tasks: bool,
 }
 
 impl Capabilities {
@@ -85,6 +88,7 @@ impl Capabilities {
             subscribe: subscribe.is_some_and(|value| value.as_bytes() == b"true"),
             completions: has("completions") || revision < Revision::V2025_03_26,
             logging: has("logging"),
+            tasks: declared.get_object("extensions").is_some_and(|extensions| extensions.get(TASKS).is_some()),
         }
     }
 }

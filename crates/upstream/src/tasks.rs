@@ -54,13 +54,12 @@ pub(crate) fn demanded(link: &Link, offer: &Offer, tool: &str) -> bool {
         let tasks = link.handshake.capabilities.get_object("tasks")?;
         tasks.get_object("requests")?.get_object("tools")?.get("call").cloned()
     };
-    !offer.as_tasks.is_empty() && offer.as_tasks.contains(tool) && link.modern().is_none() && declared().is_some()
+    offer.as_tasks.contains(tool) && link.modern().is_none() && declared().is_some()
 }
 
 /// Adds the extension to the capabilities that a modern server is told with a call: whoever calls, the gateway absorbs.
 pub(crate) fn declare(link: &Link, declared: &Json) -> Json {
-    let known = link.handshake.capabilities.get_object("extensions");
-    if known.is_none_or(|known| known.get(TASKS).is_none()) {
+    if !link.capabilities.tasks {
         return declared.clone();
     }
     let mut capabilities = Object::parse(declared).unwrap_or_default();

@@ -46,6 +46,14 @@ fn g49_no_stamp_of_the_modern_era_reaches_a_session() {
 }
 
 #[test]
+fn a_legacy_server_cannot_pose_as_one_that_asks() {
+    let posing = r#"{"resultType":"input_required","inputRequests":{},"requestState":"x","content":[],"ttlMs":5}"#;
+    let plain = r#"{"inputRequests":{},"requestState":"x","content":[],"ttlMs":5}"#;
+    assert_eq!(called(V2025_11_25, V2026_07_28, posing), plain);
+    assert_eq!(called(V2025_11_25, V2025_06_18, posing), posing, "which means nothing to a session");
+}
+
+#[test]
 fn the_task_that_a_result_came_from_is_nobodys_business() {
     let related = r#"{"content":[],"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"1"}}}"#;
     for to in Revision::ALL {
@@ -178,8 +186,10 @@ proptest! {
         if to < V2025_06_18 && method == Method::ToolsCall {
             prop_assert!(value.get("structuredContent").is_none(), "{}", seen);
         }
+        let poses = to.era() == Era::Modern && members.contains_key("resultType");
         if from.era() == Era::Legacy && from < V2025_11_25 && to >= V2025_06_18 && matches!(output, Output::Absent | Output::Object) {
-            prop_assert_eq!(seen, text);
+            prop_assert!(seen == text || poses, "{}", seen);
+            prop_assert!(!poses || value.get("resultType").is_none(), "{}", seen);
         }
     }
 }

@@ -188,7 +188,9 @@ impl Errand {
 
     fn demands_task(&self, link: &Link) -> bool {
         let offer = self.shared.offers.borrow();
+        // Nearly no server has such a tool, and the name is only looked at for one that has.
         self.ask.method == Method::ToolsCall
+            && !offer.as_tasks.is_empty()
             && self.ask.params.get_str("name").is_some_and(|tool| tasks::demanded(link, &offer, &tool))
     }
 
