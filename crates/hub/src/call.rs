@@ -249,7 +249,12 @@ fn refused(
     let Some(urls) = input::wanted_urls(&error) else { return errors::of_server(hub, upstream, method, caller, error) };
     let server = upstream.name();
     let asked = match caller {
-        Some(Caller::Legacy(session)) if session.may_visit_urls() => return Err(error),
+        Some(Caller::Legacy(session)) if session.may_visit_urls() => {
+            // Word that one is done goes to whom it was shown.
+            let ids = urls.iter().filter_map(|url| Object::parse(url).ok()?.get_str("elicitationId"));
+            ids.for_each(|id| session.questions().show(&id));
+            return Err(error);
+        }
         Some(Caller::Modern(client)) => {
             subject.and_then(|subject| input::visit(hub, server, subject, &client.abilities, &urls, round))
         }

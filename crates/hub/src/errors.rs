@@ -35,10 +35,17 @@ pub(crate) fn of_server(
     match read.code {
         code::MISSING_CLIENT_CAPABILITY => {
             let needed = read.data.get("requiredCapabilities").and_then(Value::as_object);
-            let needed = needed.and_then(|needed| needed.keys().next()).map_or("more", String::as_str);
+            let declared: Value = match caller {
+                Some(Caller::Modern(client)) => client.abilities.declaration().decode().unwrap_or_default(),
+                Some(Caller::Legacy(_)) | None => Value::Null,
+            };
+            let lacking = needed
+                .and_then(|needed| needed.iter().find(|(name, wanted)| !covers(&declared[name.as_str()], wanted)));
+            let first = needed.and_then(|needed| needed.keys().next()).map_or("more", String::as_str);
+            let needed = lacking.map_or(first, |(name, _)| name.as_str());
             match caller {
                 // It is the caller who lacks it, and its era knows the word.
-                Some(Caller::Modern(client)) if !client.abilities.has(needed) => Err(error),
+                Some(Caller::Modern(_)) if lacking.is_some() => Err(error),
                 _ => hub.dress(method, &refusal::needs(upstream.name(), needed)),
             }
         }
@@ -60,5 +67,30 @@ pub(crate) fn of_server(
             hub.dress(method, &fault)
         }
         _ => Err(error),
+    }
+}
+
+/// Whether what was declared of a capability has all that is wanted of it.
+fn covers(declared: &Value, wanted: &Value) -> bool {
+    let members = wanted.as_object().into_iter().flatten();
+    declared.is_object() && members.into_iter().all(|(name, _)| declared.get(name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mode_that_is_missing_is_missing_though_its_capability_is_there() {
+        for (declared, wanted, covered) in [
+            (json!({"form":{}}), json!({"form":{}}), true),
+            (json!({"form":{}}), json!({"url":{}}), false),
+            (json!({}), json!({}), true),
+            (Value::Null, json!({}), false),
+        ] {
+            assert_eq!(covers(&declared, &wanted), covered, "{declared} {wanted}");
+        }
     }
 }

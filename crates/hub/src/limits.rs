@@ -30,6 +30,9 @@ pub(crate) const SHOWN_URLS_MAX: usize = 64;
 /// How long questions that come together are gathered into one round for a modern client (mcp-protocol 5.9 rule 2).
 pub(crate) const ROUND_WINDOW: Duration = Duration::from_millis(30);
 
+/// Questions during one call; beyond it a server is answered as by somebody who closes every form.
+pub(crate) const QUESTIONS_MAX: usize = 100;
+
 /// Rounds of questions during one call; SDK clients stop after ten (mcp-protocol 5.9 rule 11).
 pub(crate) const ROUNDS_MAX: u32 = 9;
 

@@ -92,9 +92,10 @@ impl Parks {
         Self { tickets: Arc::default(), budget, metrics }
     }
 
-    /// Whether one more call may wait.
-    pub(crate) fn has_room(&self) -> bool {
-        self.tickets.len() < PARKS_MAX
+    /// Whether one more call of `server` may wait, which has so many places: a call that waits keeps its own, and half of
+    /// them stay for calls that work.
+    pub(crate) fn has_room(&self, server: &ServerName, places: usize) -> bool {
+        self.tickets.len() < PARKS_MAX && self.count(server) < places.div_ceil(2)
     }
 
     /// How many calls of `server` wait.

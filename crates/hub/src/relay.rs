@@ -11,13 +11,13 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use trunkline_upstream::{Ask, Asked, Call, CallEvent, Question, Upstream};
-use trunkline_wire::{Fault, Json, Lack, Method, Notification, Object};
+use trunkline_wire::{Era, Fault, Json, Lack, Method, Notification, Object};
 
 use crate::Hub;
 use crate::asking::{self, Answer, Leg};
 use crate::call::Listener;
 use crate::client::Caller;
-use crate::limits::{ROUND_WINDOW, ROUNDS_MAX};
+use crate::limits::{QUESTIONS_MAX, ROUND_WINDOW, ROUNDS_MAX};
 use crate::logging;
 use crate::parked::Parked;
 use crate::progress::Progress;
@@ -47,12 +47,14 @@ pub(crate) struct Relay<'a> {
     upstream: &'a Upstream,
     listener: Option<Listener>,
     progress: Option<Progress>,
-    /// Questions under way to a legacy caller, and whether the server holds the call open for them.
+    /// Questions under way to a legacy caller, and whether the server can be told of an error.
     legs: Vec<(Box<str>, bool, Leg)>,
     /// Questions gathered for a modern one, and until when.
     gathered: Vec<Question>,
     window: Option<Instant>,
     rounds: u32,
+    /// How many questions there were in all.
+    questions: usize,
 }
 
 impl<'a> Relay<'a> {
@@ -62,7 +64,17 @@ impl<'a> Relay<'a> {
         listener: Option<Listener>,
         progress: Option<Progress>,
     ) -> Self {
-        Self { hub, upstream, listener, progress, legs: Vec::new(), gathered: Vec::new(), window: None, rounds: 0 }
+        Self {
+            hub,
+            upstream,
+            listener,
+            progress,
+            legs: Vec::new(),
+            gathered: Vec::new(),
+            window: None,
+            rounds: 0,
+            questions: 0,
+        }
     }
 
     /// Makes a call and drives it.
@@ -108,15 +120,20 @@ impl<'a> Relay<'a> {
                 tokio::select! {
                     biased;
                     event = call.next() => event,
-                    (key, held, answer) = answered(&mut self.legs), if !self.legs.is_empty() => {
-                        if let Err(fault) = self.give(&mut call, &key, held, answer) {
+                    (key, plain, answer) = answered(&mut self.legs), if !self.legs.is_empty() => {
+                        if let Err(fault) = self.give(&mut call, &key, plain, answer) {
                             return Ended::Fault(*fault);
                         }
                         continue;
                     }
                     () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                         if self.window.is_some_and(|window| window <= Instant::now()) {
-                            return self.park(call);
+                            // Others may have taken the last place while this round was gathered.
+                            if self.may_park() {
+                                return self.park(call);
+                            }
+                            self.refuse(&mut call);
+                            continue;
                         }
                         self.flush();
                         continue;
@@ -155,23 +172,27 @@ impl<'a> Relay<'a> {
     }
 
     fn asked(&mut self, call: &mut Call, asked: Asked) -> Option<Ended> {
+        self.questions += asked.questions.len();
+        if self.questions > QUESTIONS_MAX {
+            self.gathered.extend(asked.questions);
+            self.refuse(call);
+            return None;
+        }
         let Some(listener) = &self.listener else {
             return Some(Ended::Fault(refusal::nobody_to_ask(self.upstream.name())));
         };
+        if let (Caller::Modern(client), true) = (&listener.caller, self.is_modern_server()) {
+            let lack = asked.questions.iter().find_map(|question| lack(question, &client.abilities).err());
+            if let Some(lack) = lack {
+                return Some(Ended::Fault(refusal::undeclared(self.upstream.name(), lack)));
+            }
+        }
         match (&listener.caller, asked.held) {
             (Caller::Legacy(_), _) => self.put(call, &asked).err().map(|fault| Ended::Fault(*fault)),
-            (Caller::Modern(client), false) => {
-                // A modern server knows from the request what its caller can be asked.
-                let lack = asked.questions.iter().find_map(|question| lack(question, &client.abilities).err());
-                Some(match lack {
-                    Some(lack) => Ended::Fault(refusal::undeclared(self.upstream.name(), lack)),
-                    None => Ended::Input(Box::new(Input { held: None, asked: Some(asked) })),
-                })
-            }
-            (Caller::Modern(_), true) if self.rounds >= ROUNDS_MAX || !self.hub.parks().has_room() => {
-                for question in asked.questions {
-                    call.answer(&question.key, asking::no_answer(&question.method));
-                }
+            (Caller::Modern(_), false) => Some(Ended::Input(Box::new(Input { held: None, asked: Some(asked) }))),
+            (Caller::Modern(_), true) if self.rounds >= ROUNDS_MAX || !self.may_park() => {
+                self.gathered.extend(asked.questions);
+                self.refuse(call);
                 None
             }
             (Caller::Modern(_), true) => {
@@ -185,8 +206,8 @@ impl<'a> Relay<'a> {
     /// Asks a legacy caller. A round of a modern server is put as a whole or not at all (mcp-protocol 5.10 rule 2).
     fn put(&mut self, call: &mut Call, asked: &Asked) -> Result<(), Box<Fault>> {
         let Some(Listener { caller: Caller::Legacy(session), outbox, streams }) = &self.listener else { return Ok(()) };
-        let server = self.upstream.name();
-        if !asked.held {
+        let (server, is_modern) = (self.upstream.name(), self.is_modern_server());
+        if is_modern {
             let abilities = session.abilities();
             let abilities = if *streams { abilities } else { abilities.without_questions().into() };
             let lack = asked.questions.iter().find_map(|question| lack(question, &abilities).err());
@@ -198,10 +219,10 @@ impl<'a> Relay<'a> {
             match asking::for_legacy(question, server, session.revision()) {
                 Some(params) => {
                     let leg = Leg::put(session, outbox, &question.method, &params);
-                    self.legs.push((question.key.clone(), asked.held, leg));
+                    self.legs.push((question.key.clone(), !is_modern, leg));
                 }
                 // A form that the client cannot show is closed unseen (mcp-protocol 5.18).
-                None if asked.held || question.method == Method::ElicitationCreate => {
+                None if !is_modern || question.method == Method::ElicitationCreate => {
                     call.answer(&question.key, asking::no_answer(&question.method));
                 }
                 None => return Err(Box::new(refusal::lacking(server, Lack::SamplingTools))),
@@ -212,15 +233,32 @@ impl<'a> Relay<'a> {
 
     /// Gives the server what a legacy caller answered. A modern server can be told of no error: a refused form counts as
     /// closed, and without a model's answer the call is over (mcp-protocol 5.10 rule 5).
-    fn give(&mut self, call: &mut Call, key: &str, held: bool, answer: (Method, Answer)) -> Result<(), Box<Fault>> {
+    fn give(&mut self, call: &mut Call, key: &str, plain: bool, answer: (Method, Answer)) -> Result<(), Box<Fault>> {
         let (method, answer) = answer;
         let answer = match answer {
-            Err(_) if !held && method == Method::ElicitationCreate => asking::no_answer(&method),
-            Err(error) if !held => return Err(Box::new(refusal::declined(self.upstream.name(), &method, &error))),
+            Err(_) if !plain && method == Method::ElicitationCreate => asking::no_answer(&method),
+            Err(error) if !plain => return Err(Box::new(refusal::declined(self.upstream.name(), &method, &error))),
             answer => answer,
         };
         call.answer(key, answer);
         Ok(())
+    }
+
+    /// Answers what was gathered as somebody would who closes every form.
+    fn refuse(&mut self, call: &mut Call) {
+        self.window = None;
+        for question in std::mem::take(&mut self.gathered) {
+            call.answer(&question.key, asking::no_answer(&question.method));
+        }
+    }
+
+    fn may_park(&self) -> bool {
+        self.hub.parks().has_room(self.upstream.name(), self.upstream.config().tuning.in_flight_max)
+    }
+
+    /// Whether the server is one that can be told of no error, and knows from the request what its caller can be asked.
+    fn is_modern_server(&self) -> bool {
+        self.upstream.offer().revision.is_some_and(|revision| revision.era() == Era::Modern)
     }
 
     fn park(&mut self, call: Call) -> Ended {
@@ -268,8 +306,8 @@ async fn answered(legs: &mut Vec<(Box<str>, bool, Leg)>) -> (Box<str>, bool, (Me
     poll_fn(|context| {
         for at in 0..legs.len() {
             if let Poll::Ready(answer) = Pin::new(&mut legs[at].2).poll(context) {
-                let (key, held, leg) = legs.swap_remove(at);
-                return Poll::Ready((key, held, (leg.method().clone(), answer)));
+                let (key, plain, leg) = legs.swap_remove(at);
+                return Poll::Ready((key, plain, (leg.method().clone(), answer)));
             }
         }
         Poll::Pending

@@ -220,6 +220,14 @@ impl Outbox {
         reader
     }
 
+    /// Says that the reply which began with the request is gone, whether or not it became a stream.
+    pub(crate) fn deserted(&self) {
+        let mut state = self.lock();
+        if state.turn == 0 {
+            state.read = false;
+        }
+    }
+
     /// Says that `reader` is gone.
     pub(crate) fn leave(&self, reader: &Reader) {
         let mut state = self.lock();

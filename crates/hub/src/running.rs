@@ -104,6 +104,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.0.outbox.deserted();
         self.0.detach();
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use trunkline_wire::{Id, Json, Method, Request};
@@ -16,6 +17,9 @@ use crate::mailbox::{End, Mail, Mailbox};
 use crate::questions::{self, Asker};
 use crate::transport::{Broken, FaultPoint, MessageStream, Outgoing, SendError, Sent};
 
+/// A request being handed to the transport.
+type Sending = BoxFuture<'static, Result<Sent, SendError>>;
+
 /// A request on a link.
 pub(crate) struct Flight {
     link: Arc<Link>,
@@ -23,6 +27,8 @@ pub(crate) struct Flight {
     method: Method,
     mailbox: Arc<Mailbox>,
     own: Option<MessageStream>,
+    /// The request is under way, and the server asked something before it began to answer.
+    sending: Option<Sending>,
     /// The server may be working on it.
     working: bool,
 }
@@ -37,7 +43,7 @@ impl Flight {
         if *method == Method::SubscriptionsListen {
             link.stands(id);
         }
-        Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, working: false })
+        Ok(Self { link: link.clone(), id, method: method.clone(), mailbox, own: None, sending: None, working: false })
     }
 
     /// The connection it is on.
@@ -59,12 +65,22 @@ impl Flight {
         let request = Request { id: Id::from(self.id), method: self.method.clone(), params: Some(params) };
         let out = Outgoing { headers, ..Outgoing::new(request.encode(), Some(self.id), self.method.clone()) };
         self.working = true;
-        let sent = tokio::select! {
+        let transport = Arc::clone(&self.link.transport);
+        let mut sending: Sending = Box::pin(async move { transport.send(out).await });
+        tokio::select! {
             biased;
-            sent = self.link.transport.send(out) => sent,
-            // The connection was given up meanwhile, or the answer came by another way.
-            () = self.mailbox.ended() => return Ok(()),
-        };
+            sent = &mut sending => return self.sent(sent),
+            // The connection was given up meanwhile, or the answer came by another way; or the server asks something
+            // first, on another stream, and will not even begin its answer before it is told.
+            () = self.mailbox.stirred() => {}
+        }
+        if !self.mailbox.is_ended() {
+            self.sending = Some(sending);
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, sent: Result<Sent, SendError>) -> Result<(), SendError> {
         match sent {
             Ok(Sent::OnSharedStream) => {}
             Ok(Sent::OnOwnStream(stream)) => self.own = Some(stream),
@@ -98,6 +114,18 @@ impl Flight {
                     Mail::End(End::Lost(broken)) => self.consider(broken.fault, &broken.text),
                 }
                 return mail;
+            }
+            if let Some(sending) = &mut self.sending {
+                let sent = tokio::select! {
+                    biased;
+                    () = self.mailbox.rung() => continue,
+                    sent = sending => sent,
+                };
+                self.sending = None;
+                if let Err(SendError { fault, text, .. }) = self.sent(sent) {
+                    self.link.lost(self.id, Broken { fault, text, request: None });
+                }
+                continue;
             }
             let Some(own) = &mut self.own else {
                 self.mailbox.rung().await;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
-use trunkline_wire::{Budget, Era, Id, Json, Method, Notification, Object, Request, Revision, ServerName};
+use trunkline_wire::{Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Revision, ServerName};
 
 use crate::envelope;
 use crate::environment::{Environment, ServerNotice};
@@ -35,7 +35,7 @@ use crate::offer::{Capabilities, Kinds};
 use crate::pending::Pending;
 use crate::questions::Asker;
 use crate::signals::Signals;
-use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Transport};
+use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
 
 /// A connection with the handshake done. Shared by its tasks, the supervisor and the calls.
 pub(crate) struct Link {
@@ -177,8 +177,11 @@ impl Link {
             pending.close();
             if spare { Vec::new() } else { pending.take_all() }
         };
+        // That the session is gone says of the one request that was refused that it did not run, and nothing of the others
+        // on the same pipe: they were accepted, and may have run.
+        let fault = if broken.fault == FaultPoint::SessionGone { FaultPoint::LostUnanswered } else { broken.fault };
         for mailbox in orphans {
-            mailbox.lost(Broken { request: None, ..broken.clone() });
+            mailbox.lost(Broken { fault, request: None, ..broken.clone() });
         }
     }
 
@@ -333,9 +336,21 @@ async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<Outgoing
     let letters = stream::unfold(letters, |mut letters| async move { Some((letters.recv().await?, letters)) });
     letters
         .for_each_concurrent(COURIER_WIDTH, |letter| async {
-            let method = letter.method.clone();
-            match tokio::time::timeout(COURIER_TIMEOUT, transport.send(letter)).await {
-                Ok(Ok(_)) => {}
+            let (method, is_request) = (letter.method.clone(), letter.request.is_some());
+            let sending = async {
+                let sent = transport.send(letter).await?;
+                // To drop the answer's stream would cancel the request.
+                if let (Sent::OnOwnStream(mut answer), true) = (sent, is_request) {
+                    while let Some(Ok(message)) = answer.next().await {
+                        if matches!(message, Message::Response(_)) {
+                            break;
+                        }
+                    }
+                }
+                Ok::<(), SendError>(())
+            };
+            match tokio::time::timeout(COURIER_TIMEOUT, sending).await {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%method, %error, "not delivered"),
                 Err(_) => tracing::debug!(%method, "not delivered in time"),
             }

@@ -237,7 +237,7 @@ async fn ask(link: &Arc<Link>, method: Method, params: &Object, limit: Duration)
     }
 }
 
-fn is_method_not_found(error: &Json) -> bool {
+pub(crate) fn is_method_not_found(error: &Json) -> bool {
     let number = Object::parse(error).ok().and_then(|error| error.get("code").cloned());
     number.is_some_and(|number| number == Json::trusted(code::METHOD_NOT_FOUND.to_string()))
 }

@@ -200,9 +200,15 @@ impl Mailbox {
         self.bell.notified().await;
     }
 
-    /// Waits until the end is there, and leaves it.
-    pub(crate) async fn ended(&self) {
-        while !self.is_ended() {
+    /// Waits until the end is there, or a question, and leaves them.
+    pub(crate) async fn stirred(&self) {
+        loop {
+            {
+                let inner = self.lock();
+                if inner.ended || !inner.questions.is_empty() {
+                    return;
+                }
+            }
             self.bell.notified().await;
         }
     }
@@ -244,7 +250,7 @@ mod tests {
         let dropped = (0..100).filter(|number| mailbox.notice(progress(*number), &budget)).count();
         assert_eq!(dropped, 100 - NOTICES_MAX);
         mailbox.answer(Ok(Json::literal("{}")), &budget);
-        mailbox.ended().await;
+        mailbox.stirred().await;
         let Some(Mail::Notice(first)) = mailbox.take() else { panic!("notices come first") };
         assert_eq!(first, progress(36));
         while let Some(Mail::Notice(_)) = mailbox.take() {}

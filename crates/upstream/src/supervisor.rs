@@ -22,7 +22,7 @@ use crate::handle::{Shared, mark};
 use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
 use crate::link::Link;
 use crate::listening;
-use crate::lists::Lists;
+use crate::lists::{self, Lists};
 use crate::offer::Kinds;
 use crate::refresh::Refresh;
 use crate::state::{Action, Event, Failure, Phase, State, step};
@@ -335,7 +335,8 @@ impl Supervisor {
     }
 
     /// Pings; a modern server is asked who it is instead. Any answer is a sign of life, an error too, and so is anything
-    /// else that comes meanwhile. But a modern server that does not know the question is none any more.
+    /// else that comes meanwhile. But a modern server that does not know
+    /// the question is none any more.
     fn probe(&mut self) {
         let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
         self.probing = Some(Box::pin(async move {
@@ -343,7 +344,9 @@ impl Supervisor {
             let method = if link.modern().is_some() { Method::Discover } else { Method::Ping };
             match link.request(method, &Object::new(), PROBE_TIMEOUT).await {
                 Err(broken) if link.heard() <= begun => Err(broken.text),
-                Ok(Err(_)) if link.modern().is_some() => Err("refuses `server/discover`".to_owned()),
+                Ok(Err(error)) if link.modern().is_some() && lists::is_method_not_found(&error) => {
+                    Err("does not know `server/discover` any more".to_owned())
+                }
                 Ok(_) | Err(_) => Ok(()),
             }
         }));

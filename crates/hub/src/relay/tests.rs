@@ -59,9 +59,18 @@ async fn answer(world: &World, session: &Arc<Session>, id: &Value, outcome: Resu
 
 /// A modern client's call, up to its outcome.
 async fn modern(world: &World, params: &str, abilities: &'static str) -> Result<Value, Value> {
+    modern_as(world, world.hub.next_caller(), params, abilities).await
+}
+
+async fn modern_as(
+    world: &World,
+    id: trunkline_upstream::CallerId,
+    params: &str,
+    abilities: &'static str,
+) -> Result<Value, Value> {
     let declared = Object::parse(&Json::literal(abilities)).expect("an object");
     let client = ModernClient {
-        id: world.hub.next_caller(),
+        id,
         label: "modern".into(),
         abilities: Arc::new(trunkline_wire::Abilities::read(&declared, Revision::V2026_07_28)),
         level: None,
@@ -339,15 +348,17 @@ async fn a_url_that_must_be_visited_first_is_asked_for_and_the_call_made_anew() 
 async fn calls_that_wait_are_bounded_the_rest_is_answered_and_all_are_freed_in_time() {
     let world = World::new(asking()).await;
     let mut waiting = 0;
-    // The server works on 64 at a time, so that is how many can wait; the next ones are refused when the queue is full.
-    let calls = (0..80).map(|_| modern(&world, CALL, ALL).boxed());
+    // The server works on 64 at a time; half of them may wait for a person, so that the others are served.
+    // One caller, so that there is no doubt whom to ask.
+    let caller = world.hub.next_caller();
+    let calls = (0..80).map(|_| modern_as(&world, caller, CALL, ALL).boxed());
     let ended = timeout(Duration::from_mins(1), futures_util::future::join_all(calls)).await.expect("all end");
     for outcome in ended {
         let result = outcome.expect("a result");
         waiting += usize::from(result["resultType"] == "input_required");
     }
     let parked = world.hub.parks().count(world.hub.fleet().all()[0].name());
-    assert_eq!(parked, waiting);
+    assert_eq!((parked, waiting), (32, 32));
     sleep(ANSWER_WAIT + Duration::from_secs(1)).await;
     assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 0);
 }

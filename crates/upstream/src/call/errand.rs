@@ -386,8 +386,21 @@ impl Errand {
         };
         let sent = match Flight::register(task.link(), &Method::TasksResult, self.asker()) {
             Ok(mut flight) => {
-                let sent = flight.send(task.params().to_json(), Vec::new()).await;
-                sent.map(|()| Next::Flying(flight, place)).map_err(|error| self.failed(failed(error)))
+                let now = Instant::now();
+                let deadline = self.deadline;
+                let due = deadline.map_or(now + self.shared.server.tuning.tool_timeout, |deadline| deadline.at(now));
+                match timeout_at(due, flight.send(task.params().to_json(), Vec::new())).await {
+                    Ok(Ok(())) => Ok(Next::Flying(flight, place)),
+                    Ok(Err(error)) => Err(self.failed(failed(error))),
+                    Err(_elapsed) => Err(match deadline {
+                        Some(deadline) => self.timed_out(deadline),
+                        None => self.failed(Failed {
+                            fault: FaultPoint::LostUnanswered,
+                            text: "the result of its task did not come".to_owned(),
+                            retry_after: None,
+                        }),
+                    }),
+                }
             }
             Err(error) => Err(self.failed(failed(error))),
         };
@@ -449,6 +462,14 @@ impl Errand {
         self.shared.ready(self.deadline.map_or(most, |deadline| deadline.at(now).min(most))).await
     }
 
+    /// How it may be treated when its fate is uncertain: answers that were given once are not given twice, whatever is read
+    /// with them (reliability 5, the rows with `inputResponses`).
+    pub(super) fn class_to_resend(&self) -> Class {
+        let answers = self.reply.is_some()
+            || ["inputResponses", "requestState"].iter().any(|key| self.ask.params.get(key).is_some());
+        if answers { Class::Effect } else { self.class }
+    }
+
     /// After a failed attempt: waits a little if it may be made again, or says what the caller is told.
     async fn before_again(&mut self, failed: Failed) -> Result<(), CallError> {
         if matches!(failed.fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
@@ -456,7 +477,7 @@ impl Errand {
         }
         // Whose result was being fetched has run.
         let ran = self.task.is_some();
-        if ran || !retry::resend(self.class, failed.fault, self.resends, self.quiet) {
+        if ran || !retry::resend(self.class_to_resend(), failed.fault, self.resends, self.quiet) {
             return Err(self.failed(failed));
         }
         let pause = match failed.retry_after {

@@ -37,7 +37,7 @@ impl Errand {
             shared.marks.raise(mark::DOUBT);
         }
         let method = &self.ask.method;
-        let text = match self.class {
+        let text = match self.class_to_resend() {
             Class::Effect => format!(
                 "server `{}` did not finish {method} within {}; it was told to stop, but may have acted: check before \
                  you call it again, or raise `tool_timeout_sec`",
@@ -49,7 +49,7 @@ impl Errand {
             }
         };
         CallError {
-            retryable: self.class != Class::Effect,
+            retryable: self.class_to_resend() != Class::Effect,
             ..shared.error(CallErrorKind::Timeout, Outcome::Unknown, text)
         }
     }
@@ -80,7 +80,7 @@ impl Errand {
                 (CallErrorKind::Protocol, Outcome::Unknown, text)
             }
             FaultPoint::LostUnanswered | FaultPoint::ServerFailed | FaultPoint::BrokenMidway => {
-                let advice = match self.class {
+                let advice = match self.class_to_resend() {
                     Class::Effect => "; it may have acted: check before you call it again",
                     Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State | Class::Idempotent => {
                         ""
@@ -91,7 +91,7 @@ impl Errand {
             }
         };
         let error = self.shared.error(kind, outcome, text);
-        let safe = self.class != Class::Effect && kind == CallErrorKind::OutcomeUnknown;
+        let safe = self.class_to_resend() != Class::Effect && kind == CallErrorKind::OutcomeUnknown;
         CallError { retryable: error.retryable || safe, retry_after, ..error }
     }
 }

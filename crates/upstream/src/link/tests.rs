@@ -165,3 +165,57 @@ async fn a_close_leaves_time_for_every_step_of_a_childs_stop_order() {
     assert_eq!(grace, Duration::from_secs(2));
     assert!(grace * 5 / 2 + Duration::from_secs(2) <= CLOSE_GRACE, "KILL would come after the close was given up");
 }
+
+#[tokio::test(start_paused = true)]
+async fn r18_a_session_that_is_gone_says_nothing_of_requests_that_were_accepted() {
+    let (link, server, _notices) = link(with(Fault::silent("tools/call"))).await;
+    let waiting = asked(&link);
+    let (end, ()) = tokio::join!(waiting, async {
+        server.saw("tools/call", 1).await;
+        let text = "as another request heard".to_owned();
+        link.give_up(&Broken { fault: FaultPoint::SessionGone, text, request: None });
+    });
+    assert_eq!(end.expect_err("lost").fault, FaultPoint::LostUnanswered, "it may have run, and is not sent again");
+}
+
+/// A server that says nothing in answer before it has the answer to its own question.
+struct Withheld;
+
+impl Transport for Withheld {
+    fn send(&self, out: Outgoing) -> futures_util::future::BoxFuture<'_, Result<Sent, SendError>> {
+        if out.request.is_some() {
+            return Box::pin(std::future::pending());
+        }
+        Box::pin(std::future::ready(Ok(Sent::OnSharedStream)))
+    }
+
+    fn close(&self, _grace: Duration) -> futures_util::future::BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn facts(&self) -> crate::transport::Facts {
+        crate::transport::Facts { kind: "http", pid: None, get_stream: None }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_heard_although_the_answer_has_not_begun() {
+    let (environment, _notices) = crate::fakes::environment();
+    let (mut dialed, _server) = crate::fakes::connect(Script::default(), &environment).await;
+    let _kept = std::mem::replace(&mut dialed.transport, Arc::new(Withheld));
+    let link = Link::open(&crate::fakes::name(), Declared::default(), dialed, &environment);
+    let declared = Object::parse(&Json::literal(r#"{"elicitation":{}}"#)).expect("an object");
+    let abilities = Arc::new(trunkline_wire::Abilities::read(&declared, Revision::V2025_11_25));
+    let asker = crate::questions::Asker { id: crate::questions::CallerId(1), abilities, logs: false };
+    let mut flight = Flight::register(&link, &Method::ToolsCall, Some(asker)).expect("a link");
+    let question = Message::Request(Request {
+        id: Id::from(9),
+        method: Method::ElicitationCreate,
+        params: Some(Json::literal(r#"{"message":"m"}"#)),
+    });
+    let route = async { link.route(question, None) };
+    let (sent, ()) = tokio::join!(flight.send(Json::literal("{}"), Vec::new()), route);
+    assert_eq!(sent, Ok(()));
+    assert!(matches!(flight.next().await, Mail::Question(_)));
+    assert!(tokio::time::timeout(LIMIT, flight.next()).await.is_err(), "and the request is still under way");
+}
