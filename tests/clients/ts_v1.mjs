@@ -5,83 +5,22 @@
 //
 // With "capabilities" in the job, it declares them, and answers what the server asks; without, it declares none.
 // The same job, word for word, goes to py_client.py; a test gives it a server directly and through the daemon.
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { answer, job, load, notices, perform, questions, transport, wishes } from "./ts_common.mjs";
 
-// The SDK lies in tests/node, not beside this file.
-const parts = createRequire(fileURLToPath(new URL("../node/package.json", import.meta.url)));
-const sdk = async (path) => import(pathToFileURL(parts.resolve(`@modelcontextprotocol/sdk/${path}`)));
+const sdk = (path) => load(`@modelcontextprotocol/sdk/${path}`);
 const { Client } = await sdk("client/index.js");
 const { StdioClientTransport } = await sdk("client/stdio.js");
 const { SSEClientTransport } = await sdk("client/sse.js");
 const { StreamableHTTPClientTransport } = await sdk("client/streamableHttp.js");
 const types = await sdk("types.js");
 
-const job = JSON.parse(readFileSync(0, "utf8"));
-const notices = [];
-const questions = [];
-const timeout = 60_000;
-
-function transport() {
-  if (job.transport === "stdio") {
-    return new StdioClientTransport({ command: job.command, args: job.args, env: job.env, stderr: "ignore" });
-  }
-  const url = new URL(job.url);
-  return job.transport === "sse" ? new SSEClientTransport(url) : new StreamableHTTPClientTransport(url);
-}
-
-async function pages(ask, key) {
-  const entries = [];
-  let cursor;
-  do {
-    const page = await ask(cursor === undefined ? {} : { cursor });
-    entries.push(...page[key]);
-    cursor = page.nextCursor;
-  } while (cursor !== undefined);
-  return entries;
-}
-
-const actions = {
-  tools: (client) => pages((params) => client.listTools(params), "tools"),
-  prompts: (client) => pages((params) => client.listPrompts(params), "prompts"),
-  resources: (client) => pages((params) => client.listResources(params), "resources"),
-  templates: (client) => pages((params) => client.listResourceTemplates(params), "resourceTemplates"),
-  ping: (client) => client.ping(),
-  level: (client, step) => client.setLoggingLevel(step.level),
-  read: (client, step) => client.readResource({ uri: step.uri }),
-  subscribe: (client, step) => client.subscribeResource({ uri: step.uri }),
-  unsubscribe: (client, step) => client.unsubscribeResource({ uri: step.uri }),
-  prompt: (client, step) => client.getPrompt({ name: step.name, arguments: step.arguments }),
-  complete: (client, step) => client.complete({ ref: step.ref, argument: step.argument }),
+const own = {
   async call(client, step) {
     const progress = [];
-    const options = { timeout };
-    if (step.progress) options.onprogress = (note) => progress.push(note);
-    if (step.cancel_after_ms) options.signal = AbortSignal.timeout(step.cancel_after_ms);
-    const result = await client.callTool({ name: step.name, arguments: step.arguments ?? {} }, undefined, options);
+    const result = await client.callTool({ name: step.name, arguments: step.arguments ?? {} }, undefined, wishes(step, progress));
     return step.progress ? { result, progress } : result;
   },
-  // Waits until a notification of this method came, however long ago.
-  async notice(_, step) {
-    for (let tries = 0; tries < 500; tries++) {
-      const found = notices.find((notice) => notice.method === step.method);
-      if (found) return found;
-      await new Promise((later) => setTimeout(later, 20));
-    }
-    throw new Error(`no ${step.method} within 10 s`);
-  },
 };
-
-/** The same answers as everywhere in these tests. */
-async function answer(request) {
-  questions.push({ method: request.method, params: request.params ?? {} });
-  if (request.method === "roots/list") return { roots: [{ uri: "file:///desk", name: "desk" }] };
-  if (request.method === "sampling/createMessage") {
-    return { role: "assistant", content: { type: "text", text: "word" }, model: "none", stopReason: "endTurn" };
-  }
-  return request.params.mode === "url" ? { action: "accept" } : { action: "accept", content: { account: "main" } };
-}
 
 const capabilities = job.capabilities ?? {};
 const client = new Client({ name: "ts-v1", version: "1.0.0" }, { capabilities });
@@ -89,15 +28,8 @@ if (capabilities.elicitation) client.setRequestHandler(types.ElicitRequestSchema
 if (capabilities.sampling) client.setRequestHandler(types.CreateMessageRequestSchema, answer);
 if (capabilities.roots) client.setRequestHandler(types.ListRootsRequestSchema, answer);
 client.fallbackNotificationHandler = async (notice) => void notices.push(notice);
-await client.connect(transport());
-const steps = [];
-for (const step of job.steps) {
-  try {
-    steps.push({ ok: (await actions[step.do](client, step)) ?? null });
-  } catch (problem) {
-    steps.push({ error: { code: problem.code ?? null, message: problem.message } });
-  }
-}
+await client.connect(transport({ StdioClientTransport, SSEClientTransport, StreamableHTTPClientTransport }));
+const steps = await perform(client, own);
 const report = { server: client.getServerVersion(), capabilities: client.getServerCapabilities(), instructions: client.getInstructions(), steps, notices, questions };
 if (job.transport === "http" && client.transport.sessionId) await client.transport.terminateSession();
 await client.close();
