@@ -23,6 +23,7 @@ mod matrix;
 mod modern;
 mod orphans;
 mod pair;
+mod proxy;
 mod questions;
 mod recover;
 mod relay;

@@ -15,6 +15,7 @@ pub(crate) mod modern;
 pub(crate) mod parts;
 pub(crate) mod person;
 pub(crate) mod pipes;
+pub(crate) mod proxy;
 pub(crate) mod sse;
 
 use std::fmt::Debug;
