@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, Connect, Loaded, Server, Stdio};
+use trunkline_config::{Config, Connect, Loaded, Server, StateDir, Stdio};
 use trunkline_edge::{BindError, Door, OwnerSocket};
-use trunkline_hub::Hub;
+use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
 use trunkline_upstream::{Environment, Fleet, GuardProgram};
 use trunkline_wire::{Budget, ServerName};
@@ -72,6 +72,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
     logs::hide(secrets.map(|secret| secret.expose().to_owned()));
     let _lock = lock::take(&state_dir).map_err(|error| error.failure())?;
+    let state = StateDir::open(&state_dir).map_err(|error| Failure::config(exit::chain(&error)))?;
     let listeners = trunkline_edge::bind(&config.listen).await.map_err(|error| bind_failure(&error))?;
     let addresses = listeners.addresses();
     let owner = OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)).map_err(|error| bind_failure(&error))?;
@@ -92,7 +93,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         inherited,
     };
     let fleet = Fleet::start(&config.servers, environment);
-    let hub = Hub::new(Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
+    let keep = Keep::in_directory(state);
+    let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
 
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
     let door = Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, budget, version: VERSION };
@@ -113,6 +115,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     }
     serving.await;
     fleet.stop().await;
+    hub.remembered().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! `config.toml` works unchanged.
 //!
 //! # What this crate does not do
-//! * It changes no file and starts nothing.
+//! * It changes no file of the operator's and starts nothing. [`StateDir`] is where others keep theirs.
 //! * It prints no value: error texts name keys, and secrets print as `***`.
 //! * It reads the environment only from what it is given, so that a test needs none of its own.
 
@@ -21,6 +21,7 @@ mod schema;
 mod secret;
 mod server;
 mod sources;
+mod state;
 mod tuning;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sources::{Flags, Sources, default_config_path, state_dir};
+pub use state::{StateDir, StateDirError, Unusable};
 pub use tuning::{Limits, Tuning};
 
 use crate::findings::Findings;

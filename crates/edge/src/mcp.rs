@@ -52,7 +52,7 @@ where
     match *request.method() {
         // Boxed, so that a connection that only holds an event stream does not carry the room for a call.
         http::Method::POST => Box::pin(post(edge, request)).await,
-        http::Method::DELETE => delete(edge, request.headers()),
+        http::Method::DELETE => Box::pin(delete(edge, request.headers())).await,
         _ => get(edge, request.headers()),
     }
 }
@@ -353,13 +353,15 @@ pub(crate) fn idle_end(edge: &Edge, session: &str) -> impl Future<Output = ()> +
     }
 }
 
-fn delete(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+/// Ends a session. It is answered once the end is on disk: no restart brings the session back.
+async fn delete(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
     match find(edge, &Head::of(headers, STREAMED)) {
         Ok(session) => {
             edge.hub.end(&session);
+            edge.hub.remembered().await;
             in_session(bare(StatusCode::OK), &session)
         }
         Err(no) => plain(no.status, &no.error.message),

@@ -101,6 +101,11 @@ impl Drop for Leg {
 }
 
 impl Questions {
+    /// None yet; their ids are numbered from here on.
+    pub(crate) fn after(last: u64) -> Self {
+        Self(Mutex::new(Waiting { last, ..Waiting::default() }))
+    }
+
     /// Takes what a client sent as an answer. `false` if nothing of that id was asked, or it was answered.
     pub(crate) fn answered(&self, id: &Id, answer: Answer) -> bool {
         let waiting = self.lock().answers.remove(&id.key());
@@ -126,7 +131,8 @@ impl Questions {
         self.lock().shown.iter().any(|shown| **shown == *elicitation)
     }
 
-    fn mint(&self, tell: oneshot::Sender<Answer>) -> Id {
+    /// Names a question; `tell` gets the answer.
+    pub(crate) fn mint(&self, tell: oneshot::Sender<Answer>) -> Id {
         let mut waiting = self.lock();
         waiting.last += 1;
         let id = Id::new(Json::from(format!("tl-{}", waiting.last).as_str())).expect("a string is an id");

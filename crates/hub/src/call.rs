@@ -189,6 +189,7 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             Some(parked) => relay.resume(parked, &answers).instrument(span.clone()).await,
             None => return Err(input::used()),
         },
+        Some(Retry::Lost) => return hub.dress(&method, &refusal::lost_with_the_process(upstream.name())),
         Some(Retry::Pass { .. } | Retry::Url { .. }) | None => relay.run(ask).instrument(span.clone()).await,
     };
     let outcome = match &ended {

@@ -9,7 +9,7 @@ use trunkline_upstream::ServerNotice;
 use trunkline_wire::Object;
 
 use crate::limits::SWEEP_EVERY;
-use crate::{Hub, logging, subscriptions};
+use crate::{Hub, logging, subscriptions, wall};
 
 /// Passes on what servers say that belongs to no call.
 pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNotice>) {
@@ -43,18 +43,23 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
     loop {
         ticks.tick().await;
         let Some(hub) = hub.upgrade() else { return };
-        let now = Instant::now();
+        let (now, wall, every) = (Instant::now(), wall::now(), hub.uses_noted_every());
         let mut expired = Vec::new();
         for entry in &hub.sessions {
             let session = entry.value();
             session.sweep(now);
             if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
                 expired.push(Arc::clone(session));
+            } else if let Some(used) = session.use_to_note(every, now, wall)
+                && let Some(nonce) = session.nonce()
+            {
+                hub.ledger().change(nonce, |record| record.used = used);
             }
         }
         for session in expired {
             hub.end(&session);
         }
+        hub.ledger().prune(wall, hub.id_lifetime());
         logging::settle(&hub, now);
         hub.metrics.replay_bytes(hub.replay.used());
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use trunkline_upstream::{CallerFacts, CallerId, LogLevel};
-use trunkline_wire::{Abilities, Json, Object, Request, Revision};
+use trunkline_wire::{Abilities, Era, Json, Object, Request, Revision};
 
 use crate::limits::CLIENT_NAME_CHARS;
 use crate::refusal::Refusal;
+use crate::seal::Carried;
 use crate::session::Session;
 
 /// The facts of a legacy client, fixed for the life of its session.
@@ -78,6 +79,22 @@ impl Facts {
         Ok(Self { revision, name: text("name"), version: text("version"), one_stream: false, abilities })
     }
 
+    /// The facts as a session's id says them.
+    pub(crate) fn carry(&self) -> Carried {
+        let abilities = String::from_utf8_lossy(self.abilities.declaration().as_bytes()).into_owned();
+        let (revision, name, version) = (self.revision.as_str().into(), self.name.clone(), self.version.clone());
+        Carried { revision, name, version, abilities: abilities.into() }
+    }
+
+    /// Reads them back; `None` if an older or newer gateway wrote what this one does not know.
+    pub(crate) fn carried(carried: &Carried) -> Option<Self> {
+        let revision = Revision::parse(&carried.revision).filter(|revision| revision.era() == Era::Legacy)?;
+        let declared = Object::parse(&Json::parse(carried.abilities.to_string()).ok()?).ok()?;
+        let abilities = Arc::new(Abilities::read(&declared, revision));
+        let (name, version) = (carried.name.clone(), carried.version.clone());
+        Some(Self { revision, name, version, one_stream: false, abilities })
+    }
+
     /// The result of `initialize`: what the gateway is and can do, whichever servers are up (mcp-protocol 3.9).
     pub(crate) fn welcome(&self, instructions: &Json) -> Json {
         let mut capabilities = json!({
@@ -111,6 +128,19 @@ mod tests {
     fn facts(params: &'static str) -> Facts {
         let params = Some(Json::literal(params));
         Facts::read(&Request { id: Id::from(0), method: Method::Initialize, params }).expect("readable")
+    }
+
+    #[test]
+    fn r5_facts_read_back_as_they_were_carried() {
+        let all = r#"{"roots":{},"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}},"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["x"]}}}"#;
+        for revision in Revision::ALL.into_iter().filter(|revision| revision.era() == Era::Legacy) {
+            let info = r#""clientInfo":{"name":"é","version":"1"}"#;
+            let params = format!(r#"{{"protocolVersion":"{revision}","capabilities":{all},{info}}}"#);
+            let params = Some(Json::parse(params).expect("JSON"));
+            let facts =
+                Facts::read(&Request { id: Id::from(0), method: Method::Initialize, params }).expect("readable");
+            assert_eq!(Facts::carried(&facts.carry()), Some(facts));
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn set_level(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Js
     let level = params.get_str("level").as_deref().and_then(LogLevel::parse);
     let level = level.ok_or_else(|| refusal::invalid_params("`level` is none of the eight log levels"))?;
     session.set_level(level);
+    hub.note_settings(session);
     logging::apply(hub);
     Ok(Json::literal("{}"))
 }

@@ -10,7 +10,7 @@ use trunkline_upstream::streams::Streams;
 use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Upstream};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
 
-use crate::{Hub, Session};
+use crate::{Hub, Keep, Session};
 
 /// A configured server that is never started.
 pub(crate) fn server() -> Server {
@@ -79,6 +79,11 @@ impl World {
     }
 
     async fn configured(script: Script, server: Server) -> Self {
+        Self::kept(script, server, &Keep::nowhere()).await
+    }
+
+    /// One that is the next process on this state.
+    pub(crate) async fn kept(script: Script, server: Server, keep: &Keep) -> Self {
         let (notices, received) = mpsc::channel(16);
         let environment = environment(notices);
         let servers: Arc<Mutex<Vec<Handle>>> = Arc::default();
@@ -91,7 +96,7 @@ impl World {
         };
         let named = [(ServerName::new("git").expect("a name"), server)];
         let fleet = trunkline_upstream::streams::start(&named, &environment, Arc::new(open));
-        let hub = Hub::new(fleet, &Config::default(), environment.metrics, environment.budget, received);
+        let hub = Hub::keeping(keep, fleet, &Config::default(), environment.metrics, environment.budget, received);
         let mut catalogs = hub.catalogs();
         let listed = catalogs.wait_for(|catalog| !catalog.tools().is_empty());
         tokio::time::timeout(std::time::Duration::from_mins(1), listed).await.expect("in time").expect("the hub lives");

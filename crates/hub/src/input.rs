@@ -28,6 +28,8 @@ pub(crate) enum Retry {
         /// By the keys of the questions.
         answers: Object,
     },
+    /// A call that waited in a process that is no more.
+    Lost,
     /// A call that ended at a modern server, with the server's own state.
     Pass {
         /// `inputResponses`, as the client wrote it.
@@ -67,13 +69,17 @@ pub(crate) fn retry(
     let foreign = || refusal::invalid_params("`requestState` is not one that this gateway gave, or it was changed");
     let other = || refusal::invalid_params("`requestState` belongs to another request");
     match state.decode_str().and_then(|token| hub.sealer().open(&token).ok()).ok_or_else(foreign)? {
-        State::Park { nonce, digest } if digest == subject.digest() => Ok(Some(Retry::Park { nonce, answers })),
+        State::Park { nonce, digest, process } if digest == subject.digest() => {
+            Ok(Some(if *process == *hub.process() { Retry::Park { nonce, answers } } else { Retry::Lost }))
+        }
         State::Pass { server, inner } if *server == *upstream.name().as_str() => {
             Ok(Some(Retry::Pass { answers: responses, state: Some(Json::from(&*inner)) }))
         }
-        State::Url { until, .. } if until < hub.age().as_secs() => Err(used()),
+        State::Url { until, .. } if hub.is_past(&until) => Err(used()),
         State::Url { digest, round, .. } if digest == subject.digest() => Ok(Some(Retry::Url { answers, round })),
-        State::Park { .. } | State::Pass { .. } | State::Task { .. } | State::Url { .. } => Err(other()),
+        State::Park { .. } | State::Pass { .. } | State::Task { .. } | State::Url { .. } | State::Session { .. } => {
+            Err(other())
+        }
     }
 }
 
@@ -112,7 +118,7 @@ fn park(hub: &Hub, server: &ServerName, subject: &Subject, mut parked: Parked) -
     result.set("resultType", Json::from("input_required"));
     result.set("inputRequests", requests(&parked.questions, server));
     let nonce = hub.parks().park(server, parked);
-    let token = hub.sealer().seal(&State::Park { nonce, digest: subject.digest() });
+    let token = hub.sealer().seal(&State::Park { nonce, digest: subject.digest(), process: hub.process().into() });
     result.set("requestState", Json::from(token.as_str()));
     result.to_json()
 }
@@ -184,7 +190,7 @@ pub(crate) fn visit(
     if round >= ROUNDS_MAX || questions.is_empty() || !questions.iter().all(can) {
         return None;
     }
-    let until = (hub.age() + ANSWER_WAIT).as_secs();
+    let until = hub.until(ANSWER_WAIT);
     let token = hub.sealer().seal(&State::Url { digest: subject.digest(), round: round + 1, until });
     let mut result = Object::new();
     result.set("resultType", Json::from("input_required"));

@@ -26,6 +26,8 @@ mod errors;
 mod explain;
 mod input;
 mod instructions;
+mod keep;
+mod ledger;
 mod limits;
 mod listen;
 mod logging;
@@ -40,10 +42,12 @@ mod resources;
 mod running;
 mod seal;
 mod session;
+mod sessions;
 mod shapes;
 mod stamp;
 mod subscriptions;
 mod tasks;
+mod wall;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,12 +62,13 @@ use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
-use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Response, Revision, ServerName, Text};
+use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName, Text};
 
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
 pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
+pub use keep::Keep;
 pub use meta::Params;
 pub use refusal::Refusal;
 pub use replay::Event;
@@ -72,12 +77,13 @@ pub use session::Session;
 use births::Births;
 use catalog::build::{self, Shape};
 use explain::Acquaintances;
+use ledger::Ledger;
 use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
 use replay::{EventId, Purse};
 use resources::{Place, Seen};
-use seal::Sealer;
+use seal::{Sealer, Until};
 use subscriptions::Interest;
 
 /// A stream of events for one reply. Dropping it is a lost connection: no cancellation in a legacy session, but one
@@ -145,14 +151,30 @@ pub struct Hub {
     /// Calls that wait for a modern client's answers.
     parks: Parks,
     sealer: Sealer,
+    /// What is known of sessions beyond their ids.
+    ledger: Ledger,
+    /// Tells this process from others in what clients carry.
+    process: Box<str>,
     began: Instant,
     draining: AtomicBool,
 }
 
 impl Hub {
     /// Joins `fleet` to clients, and starts the tasks that keep the catalogue current, pass the servers' notices on
-    /// and clear up. They end with the hub.
+    /// and clear up. They end with the hub. Nothing outlives it.
     pub fn new(
+        fleet: Arc<Fleet>,
+        config: &Config,
+        metrics: Metrics,
+        budget: Budget,
+        notices: mpsc::Receiver<ServerNotice>,
+    ) -> Arc<Self> {
+        Self::keeping(&Keep::nowhere(), fleet, config, metrics, budget, notices)
+    }
+
+    /// As [`Hub::new`]; the sessions of clients outlive the hub in `keep`.
+    pub fn keeping(
+        keep: &Keep,
         fleet: Arc<Fleet>,
         config: &Config,
         metrics: Metrics,
@@ -164,6 +186,7 @@ impl Hub {
         let first = build::build(1, fleet.all(), shape(&limits));
         let births = Births::new(&limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
+        let ledger = Ledger::new(keep.dir.clone(), metrics.clone());
         let hub = Arc::new(Self {
             fleet,
             metrics,
@@ -182,7 +205,9 @@ impl Hub {
             levels: Mutex::default(),
             acquaintances: Acquaintances::default(),
             parks,
-            sealer: Sealer::new(),
+            sealer: Sealer::new(&keep.key),
+            ledger,
+            process: sessions::random_nonce(),
             began: Instant::now(),
             draining: AtomicBool::new(false),
         });
@@ -190,41 +215,6 @@ impl Hub {
         spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
         spawn("sweeper", chores::sweep(Arc::downgrade(&hub)));
         hub
-    }
-
-    /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
-    pub fn open(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, false)
-    }
-
-    /// As [`Hub::open`], for a client that hears everything on one stream: its events have no ids, nothing is kept
-    /// for a resume, and a cancelled request is answered with an empty text, which is not to be sent
-    /// (mcp-protocol 2.8, 3.13).
-    pub fn open_pair(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, true)
-    }
-
-    fn begin(self: &Arc<Self>, initialize: &Request, one_stream: bool) -> Result<(Arc<Session>, Response), Refusal> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::ShuttingDown);
-        }
-        let facts = client::Facts { one_stream, ..client::Facts::read(initialize)? };
-        self.admit()?;
-        if self.sessions.len() >= self.limits.sessions {
-            self.evict();
-        }
-        self.acquaintances.met(&facts.name, facts.revision, &facts.abilities);
-        let result = facts.welcome(&self.catalog().instructions);
-        let session =
-            Session::begin(self.begun.fetch_add(1, Ordering::Relaxed), facts, self.replay.clone(), self.budget.clone());
-        self.sessions.insert(session.id().into(), Arc::clone(&session));
-        self.metrics.sessions(self.sessions.len());
-        Ok((session, Response::result(initialize.id.clone(), result)))
-    }
-
-    /// The session with this id.
-    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
-        self.sessions.get(id).map(|entry| Arc::clone(entry.value()))
     }
 
     /// Answers one message of a session; resolves at the first thing that can be said.
@@ -263,13 +253,6 @@ impl Hub {
         // Never an empty stream: the client would wait for the answer for ever.
         let gone = Event { id: None, data: refusal::replay_gone(event.request).into(), retry_ms: None };
         Ok(stream::iter([gone]).boxed())
-    }
-
-    /// Ends a session: what it runs is cancelled, its streams close, its id is forgotten.
-    pub fn end(self: &Arc<Self>, session: &Arc<Session>) {
-        self.sessions.remove(session.id());
-        self.close(session);
-        self.metrics.sessions(self.sessions.len());
     }
 
     /// Calls a tool by its exposed name, on behalf of nobody's session: for the command line.
@@ -333,9 +316,25 @@ impl Hub {
         &self.sealer
     }
 
-    /// How long the hub is there: what tokens of this process tell time by.
-    pub(crate) fn age(&self) -> Duration {
-        self.began.elapsed()
+    /// Tells this process from others in what clients carry.
+    pub(crate) fn process(&self) -> &str {
+        &self.process
+    }
+
+    /// What has still so long to go.
+    pub(crate) fn until(&self, wait: Duration) -> Until {
+        let age = (self.began.elapsed() + wait).as_secs();
+        Until { process: self.process.clone(), age, wall: wall::now() + wait.as_secs() }
+    }
+
+    /// Whether that is over. Of another process the wall clock tells.
+    pub(crate) fn is_past(&self, until: &Until) -> bool {
+        let own = until.process == self.process;
+        if own { until.age < self.began.elapsed().as_secs() } else { until.wall < wall::now() }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Notes that a modern client was seen. Calls are too many to note, and whoever calls has listed before.
@@ -420,36 +419,6 @@ impl Hub {
     /// The outcome of a request of `method` that failed this way.
     pub(crate) fn dress(&self, method: &Method, fault: &Fault) -> Result<Json, Json> {
         refusal::dress(method, fault, self.errors)
-    }
-
-    /// Takes one of the sessions that may begin now (S-24).
-    fn admit(&self) -> Result<(), Refusal> {
-        self.births.take(&self.limits, Instant::now()).map_err(|retry_after| {
-            self.metrics.rejected("session_rate");
-            Refusal::TooManySessions { retry_after }
-        })
-    }
-
-    /// Ends the session that nobody used for the longest time; one with an open stream or call only if all have.
-    fn evict(self: &Arc<Self>) {
-        let longest = self
-            .sessions
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .min_by_key(|session| (session.is_busy(), session.used()));
-        if let Some(session) = longest {
-            self.end(&session);
-        }
-    }
-
-    fn close(self: &Arc<Self>, session: &Session) {
-        let had_level = session.level().is_some();
-        for (server, uri) in session.end() {
-            subscriptions::leave(self, &server, &uri);
-        }
-        if had_level {
-            logging::apply(self);
-        }
     }
 }
 

@@ -21,6 +21,25 @@ pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
 /// How long a person may take to answer a question (mcp-protocol 2.9, parked call).
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_mins(10);
 
+/// Longest `Mcp-Session-Id`: proxies and clients take headers of this size (mcp-protocol 3.9). What makes it longer is
+/// kept in the ledger.
+pub(crate) const SESSION_ID_BYTES_MAX: usize = 2 * 1024;
+
+/// Longest facts about a client that are kept there, and longest subscriptions of one session. Real ones are a hundredth.
+pub(crate) const LEDGER_SHARE_BYTES_MAX: usize = 64 * 1024;
+
+/// All that is kept of sessions besides their ids: a session needs some hundred bytes, if anything.
+pub(crate) const LEDGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Sessions that something is kept of; those that ended go first. As many again as may live.
+pub(crate) const LEDGER_RECORDS_MAX: usize = 8192;
+
+/// Least time between two writes of the ledger. Also how long a DELETE may wait for the one it is in.
+pub(crate) const LEDGER_QUIET: Duration = Duration::from_millis(100);
+
+/// How long a DELETE waits for a disk that does not write.
+pub(crate) const LEDGER_WAIT: Duration = Duration::from_secs(1);
+
 /// Calls that wait for a modern client's answer; each holds a request open at its server (mcp-protocol 5.9 rule 13).
 pub(crate) const PARKS_MAX: usize = 256;
 

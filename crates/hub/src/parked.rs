@@ -10,8 +10,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -20,6 +18,7 @@ use trunkline_upstream::{Call, CallEvent, Question};
 use trunkline_wire::{Budget, Charge, Fault, FaultCode, Json, Method, Notification, Outcome, ServerName};
 
 use crate::limits::{ANSWER_WAIT, PARKS_MAX};
+use crate::sessions::random_nonce;
 
 /// The parked calls of a hub.
 #[derive(Clone)]
@@ -170,11 +169,4 @@ fn no_room(server: &ServerName, why: &str) -> Fault {
         retryable: false,
         retry_after_ms: None,
     }
-}
-
-/// 144 random bits as 24 characters.
-fn random_nonce() -> Box<str> {
-    let mut bits = [0_u8; 18];
-    getrandom::fill(&mut bits).expect("the kernel gives random bytes");
-    URL_SAFE_NO_PAD.encode(bits).into()
 }

@@ -98,6 +98,21 @@ pub(crate) fn shutting_down() -> Fault {
     }
 }
 
+/// The answers came for a call that waited for them in a process that is no more (mcp-protocol 5.9 rule 14).
+pub(crate) fn lost_with_the_process(server: &ServerName) -> Fault {
+    Fault {
+        code: FaultCode::OutcomeUnknown,
+        server: Some(server.clone()),
+        text: format!(
+            "the call was lost: it waited at server `{server}` for these answers, and the gateway was restarted meanwhile; \
+             check what was done before you call it again"
+        ),
+        outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
 /// The request went through too many gateways: most likely they form a circle (R-34).
 pub(crate) fn too_many_hops(server: &ServerName) -> Fault {
     Fault {

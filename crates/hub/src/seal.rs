@@ -2,8 +2,9 @@
 //!
 //! `requestState` comes back from the client's side of the wire, so nothing in it is believed that the seal does not
 //! cover (mcp-protocol 5.9). A token is `tl1.<kind>.<payload>.<seal>`, payload and seal in Base64url; the seal is an
-//! HMAC over kind and payload, under a key that this process alone has. What a token says is no secret from its holder;
-//! what a server put into its own state stays readable to the client as it always was.
+//! HMAC over kind and payload, under a key that lies in the state directory: what needs no memory holds across a restart.
+//! What a token says is no secret from its holder; what a server put into its own state stays readable to the client as it
+//! always was.
 //!
 //! Everything of the gateway's is wrapped, so that no kind can be taken for another, nor for a server's own state.
 
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use trunkline_wire::{Json, Method, Object};
+
+use crate::keep::KEY_BYTES;
 
 /// Marks tokens of this gateway, and their form.
 const HEAD: &str = "tl1";
@@ -34,6 +37,9 @@ pub(crate) enum State {
         /// Of the request that was parked.
         #[serde(rename = "d")]
         digest: Box<str>,
+        /// The process in which it waits. In another one the call is lost, not unknown.
+        #[serde(rename = "p")]
+        process: Box<str>,
     },
     /// A modern server's own state (mcp-protocol 5.10).
     #[serde(rename = "pass")]
@@ -64,28 +70,72 @@ pub(crate) enum State {
         /// The round this is.
         #[serde(rename = "r")]
         round: u32,
-        /// Until when it is good, in seconds of the hub's life.
-        #[serde(rename = "e")]
-        until: u64,
+        /// Until when it is good.
+        #[serde(flatten)]
+        until: Until,
     },
+    /// A legacy session: `Mcp-Session-Id` (mcp-protocol 3.9). There is one endpoint and one principal; ids of others will
+    /// have to name theirs (S-8).
+    #[serde(rename = "sess")]
+    Session {
+        /// 144 random bits, by which the rest is known that is kept of it.
+        #[serde(rename = "n")]
+        nonce: Box<str>,
+        /// When it began, in seconds of the Unix age.
+        #[serde(rename = "b")]
+        born: u64,
+        /// Who the client is; `None` if that is too long for a header.
+        #[serde(rename = "f", skip_serializing_if = "Option::is_none")]
+        facts: Option<Carried>,
+    },
+}
+
+/// An end of time by two clocks: the process that set it goes by its own, which never jumps, another one by the wall's
+/// (R-45).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Until {
+    /// The process.
+    #[serde(rename = "p")]
+    pub process: Box<str>,
+    /// In seconds of the life of its hub.
+    #[serde(rename = "a")]
+    pub age: u64,
+    /// In seconds of the Unix age.
+    #[serde(rename = "w")]
+    pub wall: u64,
+}
+
+/// The facts of a legacy client, as its session's id says them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    #[serde(rename = "r")]
+    pub revision: Box<str>,
+    #[serde(rename = "c")]
+    pub name: Box<str>,
+    #[serde(rename = "v")]
+    pub version: Box<str>,
+    /// The abilities as a capability object.
+    #[serde(rename = "a")]
+    pub abilities: Box<str>,
+}
+
+impl Carried {
+    pub(crate) fn bytes(&self) -> usize {
+        self.revision.len() + self.name.len() + self.version.len() + self.abilities.len()
+    }
 }
 
 /// Makes and opens tokens.
 pub(crate) struct Sealer(Hmac<Sha256>);
 
-/// A token that this process did not make, or that was changed on its way.
+/// A token that was not made with this key, or that was changed on its way.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
 impl Sealer {
-    /// A sealer with a fresh key.
-    ///
-    /// # Panics
-    /// If the kernel gives no random bytes.
-    pub(crate) fn new() -> Self {
-        let mut key = [0_u8; 32];
-        getrandom::fill(&mut key).expect("the kernel gives random bytes");
-        Self(Hmac::new_from_slice(&key).expect("a key may have any length"))
+    /// A sealer with this key.
+    pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("a key may have any length"))
     }
 
     /// Makes a token.
@@ -131,6 +181,7 @@ impl State {
             Self::Pass { .. } => "pass",
             Self::Task { .. } => "task",
             Self::Url { .. } => "url",
+            Self::Session { .. } => "sess",
         }
     }
 }
@@ -199,17 +250,21 @@ mod tests {
 
     use super::*;
 
+    fn sealer() -> Sealer {
+        Sealer::new(&crate::Keep::nowhere().key)
+    }
+
     fn pass(inner: &str) -> State {
         State::Pass { server: "git".into(), inner: inner.into() }
     }
 
     #[test]
     fn g70_a_token_opens_only_as_it_was_made_and_where() {
-        let sealer = Sealer::new();
+        let sealer = self::sealer();
         let token = sealer.seal(&pass("abc"));
         assert!(token.starts_with("tl1.pass."), "{token}");
         assert_eq!(sealer.open(&token), Ok(pass("abc")));
-        assert_eq!(Sealer::new().open(&token), Err(Forged), "another process");
+        assert_eq!(self::sealer().open(&token), Err(Forged), "another key");
         assert_eq!(sealer.open(&token.replacen("pass", "park", 1)), Err(Forged), "another kind");
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
@@ -241,16 +296,24 @@ mod tests {
         assert_eq!(digest(r#"{"name":"a"}"#), digest(r#"{"name":"a","arguments":{}}"#));
     }
 
+    #[test]
+    fn a_token_holds_for_whoever_has_the_key() {
+        let key = crate::Keep::nowhere().key;
+        let until = Until { process: "a".into(), age: 5, wall: 7 };
+        let state = State::Url { digest: "d".into(), round: 1, until };
+        assert_eq!(Sealer::new(&key).open(&Sealer::new(&key).seal(&state)), Ok(state));
+    }
+
     proptest! {
         #[test]
         fn any_state_comes_back(inner in ".{0,60}") {
-            let sealer = Sealer::new();
+            let sealer = self::sealer();
             prop_assert_eq!(sealer.open(&sealer.seal(&pass(&inner))), Ok(pass(&inner)));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in ".{0,80}") {
-            prop_assert_eq!(Sealer::new().open(&text), Err(Forged));
+            prop_assert_eq!(sealer().open(&text), Err(Forged));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A session is small while nothing happens: no channel, no ring, no task. Its GET streams are `standing.rs`'s. Requests it runs are in [`Running`], answer streams that may be resumed are kept until they are too many, too
 //! big or too old.
 //!
-//! The id is random and known to this process alone; it is no credential.
+//! How it got its id, and how it comes back by it, is the business of `sessions.rs`. The id is no credential.
 
 mod standing;
 
@@ -11,8 +11,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use tokio::time::Instant;
 use trunkline_upstream::CallerId;
@@ -33,9 +31,35 @@ use crate::running::{AnswerEvents, Running};
 pub(crate) use standing::GetEvents;
 use standing::{Get, Pending};
 
+/// A server and its own URI of what a client subscribed to.
+pub(crate) type Subscribed = (Box<str>, Box<str>);
+
+/// What a session is called, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// The value of `Mcp-Session-Id`.
+    pub id: Box<str>,
+    /// What it is known by beyond this process; `None` if it ends with its stream.
+    pub nonce: Option<Box<str>>,
+    /// Its last use that will be known after this process: its birth, or one in the ledger.
+    pub noted: u64,
+    /// Its streams of another life are numbered already.
+    pub revived: bool,
+}
+
+impl Identity {
+    /// Of a session that is bound to one stream.
+    pub(crate) fn of_stream(id: Box<str>) -> Self {
+        Self { id, nonce: None, noted: 0, revived: false }
+    }
+}
+
 /// The session of one legacy client.
 pub struct Session {
     id: Box<str>,
+    nonce: Option<Box<str>>,
+    /// The last use that the ledger, or the id, knows of.
+    noted: AtomicU64,
     label: Arc<str>,
     caller: CallerId,
     facts: Facts,
@@ -63,10 +87,16 @@ struct State {
 }
 
 impl Session {
-    /// Begins the session `number` of this process with a fresh id.
-    pub(crate) fn begin(number: u64, facts: Facts, replay: Budget, whole: Budget) -> Arc<Self> {
+    /// Begins, or takes up again, the session `number` of this process.
+    pub(crate) fn begin(number: u64, identity: Identity, facts: Facts, replay: Budget, whole: Budget) -> Arc<Self> {
+        let Identity { id, nonce, noted, revived } = identity;
+        // What the session of an earlier life numbered must not be taken for what this one does: neither the streams
+        // that a client resumes nor the questions that it answers.
+        let first = if revived { random_base() } else { 0 };
         Arc::new(Self {
-            id: random_id(),
+            id,
+            nonce,
+            noted: AtomicU64::new(noted),
             label: format!("{}#{number}", facts.name).into(),
             caller: CallerId(number),
             facts,
@@ -74,14 +104,27 @@ impl Session {
             purse: Purse { session: Budget::new(REPLAY_SESSION_BYTES_MAX), replay, whole },
             used: AtomicU64::new(0),
             initialized: AtomicBool::new(false),
-            questions: Questions::default(),
-            state: Mutex::default(),
+            questions: Questions::after(first),
+            state: Mutex::new(State { last_stream: first, ..State::default() }),
         })
     }
 
-    /// The value of `Mcp-Session-Id`: visible ASCII, 144 random bits.
+    /// The value of `Mcp-Session-Id`: visible ASCII that nobody guesses.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What it is known by beyond this process; `None` if it ends with its stream.
+    pub(crate) fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
+    }
+
+    /// When it was last used, in seconds of the Unix age, if that is to be noted: the note before is older than `every`.
+    /// It counts as noted then.
+    pub(crate) fn use_to_note(&self, every: std::time::Duration, now: Instant, wall: u64) -> Option<u64> {
+        let used = wall.saturating_sub(now.saturating_duration_since(self.used()).as_secs());
+        let due = self.nonce.is_some() && used > self.noted.load(Ordering::Relaxed).saturating_add(every.as_secs());
+        due.then(|| self.noted.store(used, Ordering::Relaxed)).map(|()| used)
     }
 
     /// The revision agreed on.
@@ -317,6 +360,19 @@ impl Session {
 
     // -- settings ---------------------------------------------------------------------------------------
 
+    /// What the client has set: its log level, and what it subscribed to, as far as that takes `bytes_max`.
+    pub(crate) fn settings(&self, bytes_max: usize) -> (Option<LogLevel>, Vec<Subscribed>) {
+        let state = self.lock();
+        let mut left = bytes_max;
+        let fits = |(server, uri): &&(ServerName, Box<str>)| {
+            let room = left.checked_sub(server.as_str().len() + uri.len());
+            left = room.unwrap_or(left);
+            room.is_some()
+        };
+        let kept = state.subscriptions.iter().filter(fits).map(|(server, uri)| (server.as_str().into(), uri.clone()));
+        (state.level, kept.collect())
+    }
+
     /// The level the client set, if it did.
     pub(crate) fn level(&self) -> Option<LogLevel> {
         self.lock().level
@@ -422,11 +478,12 @@ impl State {
     }
 }
 
-/// 144 random bits as 24 characters.
-fn random_id() -> Box<str> {
-    let mut bits = [0_u8; 18];
+/// Where the numbers of a session begin that had others before.
+fn random_base() -> u64 {
+    let mut bits = [0_u8; 8];
     getrandom::fill(&mut bits).expect("the kernel gives random bytes");
-    URL_SAFE_NO_PAD.encode(bits).into()
+    // Room to count on.
+    u64::from_le_bytes(bits) >> 8
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
     if request.method == Method::ResourcesUnsubscribe {
         if session.unsubscribe(server, &own) {
             leave(&hub, server, &own);
+            hub.note_settings(&session);
         }
         return Ok(Json::literal("{}"));
     }
@@ -52,7 +53,9 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
         .subscribe(server, &own)
         .ok_or_else(|| refusal::invalid_params("this session has too many subscriptions already"))?;
     let outcome = enter(&hub, &upstream, &own, is_new).await;
-    if outcome.is_err() && session.unsubscribe(server, &own) {
+    if outcome.is_ok() {
+        hub.note_settings(&session);
+    } else if session.unsubscribe(server, &own) {
         refused(&hub, server, &own);
     }
     outcome
@@ -129,7 +132,8 @@ impl Interest {
         count.confirmed
     }
 
-    fn confirm(&self, server: &ServerName, uri: &str) {
+    /// The server said yes.
+    pub(crate) fn confirm(&self, server: &ServerName, uri: &str) {
         if let Some(count) = self.lock().get_mut(server).and_then(|uris| uris.get_mut(uri)) {
             count.confirmed = true;
         }

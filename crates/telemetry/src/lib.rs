@@ -3,7 +3,7 @@
 //! Everyone above calls methods here; nothing here calls back. [`Metrics`] has one method per fact and is
 //! passed in, never global. [`Journal`] keeps the recent past of each server for people. [`redact`] is the
 //! layer that every text from outside passes before a person sees it. [`spawn`] starts every task of the
-//! program, so that each has a name and its panic does not go unseen.
+//! program, so that each has a name and its panic does not go unseen; [`Saver`] is the one that writes state to disk.
 //!
 //! Absences that hold: no label from a peer's text (S-37), no payload in any record, no growth with time.
 
@@ -15,9 +15,11 @@ pub mod logs;
 mod process;
 pub mod redact;
 mod rounds;
+mod saver;
 mod tasks;
 
 pub use journal::{Journal, Transition};
 pub use metrics::{Metrics, ServerMetrics};
 pub use rounds::Rounds;
+pub use saver::Saver;
 pub use tasks::spawn;

@@ -66,6 +66,8 @@ struct Series {
     sessions: IntGauge,
     listens: IntGauge,
     replay_bytes: IntGauge,
+    sessions_revived: IntCounter,
+    state_writes: IntCounterVec,
     build_info: IntGaugeVec,
 }
 
@@ -126,6 +128,11 @@ impl Series {
             sessions: gauge(r, "mcp_sessions", "Client sessions alive."),
             listens: gauge(r, "mcp_listens", "Streams of modern clients open that listen for changes."),
             replay_bytes: gauge(r, "replay_bytes", "Bytes held for streams that may be resumed."),
+            sessions_revived: registered(
+                r,
+                IntCounter::new("mcp_sessions_revived_total", "Client sessions taken up again by their id."),
+            ),
+            state_writes: counters(r, "state_writes_total", "state outcome", "Writes of what outlives the process."),
             build_info: gauges(r, "build_info", "version", "1, with the version as label."),
         }
     }
@@ -375,6 +382,17 @@ impl Metrics {
     /// So many bytes are held for streams that may be resumed.
     pub fn replay_bytes(&self, bytes: usize) {
         self.0.series.replay_bytes.set(whole(bytes));
+    }
+
+    /// A session of an earlier process, or one that had given way, was taken up again by its id.
+    pub fn session_revived(&self) {
+        self.0.series.sessions_revived.inc();
+    }
+
+    /// A file of the state directory was written, or could not be. `state` is a literal.
+    pub fn state_write(&self, state: &'static str, done: bool) {
+        let outcome = if done { "written" } else { "failed" };
+        self.0.series.state_writes.with_label_values(&[state, outcome]).inc();
     }
 
     /// The version that runs.

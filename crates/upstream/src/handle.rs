@@ -30,6 +30,17 @@ use crate::status::{StateView, Status};
 #[derive(Clone)]
 pub struct Upstream(pub(crate) Arc<Shared>);
 
+/// What became of a subscription that is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// The server has it.
+    Stands,
+    /// The server is away; it is told with its next connection.
+    Later,
+    /// The server does not take it any more.
+    Refused,
+}
+
 /// What the handle, the calls and the supervisor of a server share.
 pub(crate) struct Shared {
     pub(crate) name: ServerName,
@@ -231,6 +242,33 @@ impl Upstream {
             self.0.wishes().subscriptions.insert(uri.to_owned());
         }
         answer
+    }
+
+    /// Makes a subscription again that the server once took, of a session that came back: wished for at once, so that
+    /// the next connection is told in any case, and asked for now if there is one.
+    pub async fn renew(&self, uri: &str) -> Renewed {
+        {
+            let subscriptions = &mut self.0.wishes().subscriptions;
+            if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains(uri) {
+                return Renewed::Refused;
+            }
+            subscriptions.insert(uri.to_owned());
+        }
+        self.0.listen.changed();
+        let era = self.0.usable().map(|link| link.modern().is_some());
+        match era {
+            None => Renewed::Later,
+            // The listen tells it, and tells it again on the next connection.
+            Some(true) => Renewed::Stands,
+            Some(false) => match self.ask(Method::ResourcesSubscribe, uri).await {
+                Ok(Ok(_)) => Renewed::Stands,
+                Ok(Err(_)) => {
+                    self.0.wishes().subscriptions.remove(uri);
+                    Renewed::Refused
+                }
+                Err(_) => Renewed::Later,
+            },
+        }
     }
 
     /// Ends a subscription. Returns the server's answer.

@@ -64,7 +64,7 @@ pub use call::{Ask, Call, CallEvent, CallerFacts};
 pub use environment::{Environment, GuardProgram, LogLevel, ServerNotice};
 pub use error::{CallError, CallErrorKind};
 pub use fleet::Fleet;
-pub use handle::Upstream;
+pub use handle::{Renewed, Upstream};
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
 pub use status::{StateView, Status};

@@ -12,6 +12,11 @@ use crate::state::Phase;
 use crate::status::StateView;
 
 impl Shared {
+    /// The connection, if calls may use it now.
+    pub(crate) fn usable(&self) -> Option<Arc<Link>> {
+        usable(&self.states.borrow())
+    }
+
     /// Waits until the server is ready, not beyond `until`, and not at all where that is known to be in vain.
     ///
     /// A server that backs off is asked for one attempt at once. If that fails, the planned one is waited for

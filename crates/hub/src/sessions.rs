@@ -1,0 +1,248 @@
+//! The legacy sessions of a hub: how they begin, are found, come back and end.
+//!
+//! A session's id says all that its birth decided, under the hub's seal. So whoever presents one is served, whether or not
+//! this process has ever seen it: after a restart, a crash, or when the session had given way to newer ones, it is made
+//! again from its id and its record in the ledger. A client never has to initialize twice; many cannot. Not restored
+//! are streams and calls: those ended with what held them.
+//!
+//! An id is refused that was not made here, whose session was ended, or that nobody has used for longer than
+//! `limits.session_idle_sec`. A session of the pair of HTTP+SSE is bound to its stream and is none of this
+//! (mcp-protocol 3.13).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dashmap::Entry;
+use tokio::time::{Instant, timeout};
+use trunkline_telemetry::spawn;
+use trunkline_upstream::{Renewed, Upstream};
+use trunkline_wire::{Request, Response};
+
+use crate::client::Facts;
+use crate::ledger::Record;
+use crate::limits::{LEDGER_SHARE_BYTES_MAX, LEDGER_WAIT, SESSION_ID_BYTES_MAX};
+use crate::logging::LogLevel;
+use crate::refusal::Refusal;
+use crate::seal::State;
+use crate::session::Identity;
+use crate::{Hub, Session, logging, subscriptions, wall};
+
+impl Hub {
+    /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
+    pub fn open(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, false)
+    }
+
+    /// As [`Hub::open`], for a client that hears everything on one stream: its events have no ids, nothing is kept
+    /// for a resume, and a cancelled request is answered with an empty text, which is not to be sent
+    /// (mcp-protocol 2.8, 3.13).
+    pub fn open_pair(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, true)
+    }
+
+    fn begin(self: &Arc<Self>, initialize: &Request, one_stream: bool) -> Result<(Arc<Session>, Response), Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let facts = Facts { one_stream, ..Facts::read(initialize)? };
+        self.admit()?;
+        self.make_room();
+        self.acquaintances.met(&facts.name, facts.revision, &facts.abilities);
+        let result = facts.welcome(&self.catalog().instructions);
+        let identity = if one_stream { Identity::of_stream(random_nonce()) } else { self.identity(&facts) };
+        let session = self.live(identity, facts);
+        self.sessions.insert(session.id().into(), Arc::clone(&session));
+        self.metrics.sessions(self.sessions.len());
+        Ok((session, Response::result(initialize.id.clone(), result)))
+    }
+
+    /// The session with this id, made again if need be.
+    pub fn session(self: &Arc<Self>, id: &str) -> Option<Arc<Session>> {
+        if let Some(entry) = self.sessions.get(id) {
+            // While the map holds it, so that it does not give way to another at this moment.
+            entry.touch();
+            return Some(Arc::clone(entry.value()));
+        }
+        self.revive(id)
+    }
+
+    /// Ends a session for good: what it runs is cancelled, its streams close, its id is refused from now on.
+    pub fn end(self: &Arc<Self>, session: &Arc<Session>) {
+        if let Some(nonce) = session.nonce() {
+            // Before it leaves the map: whoever comes with its id in between finds it over.
+            self.ledger.over(nonce, wall::now());
+        }
+        let removed = self.sessions.remove(session.id());
+        for session in removed.as_ref().map(|(_, removed)| removed).into_iter().chain([session]) {
+            self.close(session);
+        }
+        self.metrics.sessions(self.sessions.len());
+    }
+
+    /// Waits until the ends of sessions are on disk, so that a restart cannot undo them; not for long where a disk fails.
+    pub async fn remembered(&self) {
+        if timeout(LEDGER_WAIT, self.ledger.settled()).await.is_err() {
+            tracing::warn!("the state directory takes its time; a restart now may bring an ended session back");
+        }
+    }
+
+    /// Keeps what the client of a session has set, for when the session is made again.
+    pub(crate) fn note_settings(&self, session: &Session) {
+        let Some(nonce) = session.nonce() else { return };
+        let (level, subscriptions) = session.settings(LEDGER_SHARE_BYTES_MAX);
+        self.ledger.change(nonce, |record| {
+            record.level = level.map(|level| level.as_str().into());
+            record.subscriptions = subscriptions;
+            record.used = wall::now();
+        });
+    }
+
+    /// How long after its last noted use an id is refused. Uses are noted seldom, and the wall clock may have jumped.
+    pub(crate) fn id_lifetime(&self) -> Duration {
+        self.limits.session_idle + self.uses_noted_every() + wall::JUMP
+    }
+
+    /// How old the note of a session's last use may be.
+    pub(crate) fn uses_noted_every(&self) -> Duration {
+        self.limits.session_idle / 4
+    }
+
+    /// Takes up a session by its id.
+    fn revive(self: &Arc<Self>, id: &str) -> Option<Arc<Session>> {
+        if id.len() > SESSION_ID_BYTES_MAX {
+            return None;
+        }
+        let Ok(State::Session { nonce, born, facts }) = self.sealer.open(id) else { return None };
+        self.make_room();
+        let (session, record) = match self.sessions.entry(id.into()) {
+            // Others came with the same id.
+            Entry::Occupied(entry) => return Some(Arc::clone(entry.get())),
+            Entry::Vacant(entry) => {
+                let record = self.ledger.get(&nonce).unwrap_or_default();
+                let last = born.max(record.used);
+                if record.over || wall::now().saturating_sub(last) > self.id_lifetime().as_secs() {
+                    return None;
+                }
+                let facts = Facts::carried(facts.as_ref().or(record.carried.as_ref())?)?;
+                let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true };
+                let session = self.live(identity, facts);
+                session.initialized();
+                entry.insert(Arc::clone(&session));
+                (session, record)
+            }
+        };
+        self.acquaintances.met(session.client_name(), session.revision(), &session.abilities());
+        self.metrics.session_revived();
+        self.metrics.sessions(self.sessions.len());
+        tracing::debug!(client = session.client_name(), "a session is taken up again by its id");
+        self.restore(&session, &record);
+        Some(session)
+    }
+
+    /// Gives a session back what its client had set, and tells the servers.
+    fn restore(self: &Arc<Self>, session: &Arc<Session>, record: &Record) {
+        if let Some(level) = record.level.as_deref().and_then(LogLevel::parse) {
+            session.set_level(level);
+            logging::apply(self);
+        }
+        let mut wanted = Vec::new();
+        for (server, uri) in &record.subscriptions {
+            // One that is not configured any more has nothing to say.
+            let Some(upstream) = self.fleet.get(server).filter(|upstream| upstream.config().enabled) else { continue };
+            let is_new = session.subscribe(upstream.name(), uri) == Some(true);
+            if is_new && !self.interest.join(upstream.name(), uri, true) {
+                wanted.push((upstream.clone(), uri.clone()));
+            }
+        }
+        if !wanted.is_empty() {
+            spawn("resubscribe", resubscribe(Arc::clone(self), Arc::clone(session), wanted));
+        }
+    }
+
+    /// A session of these facts; in no table yet.
+    fn live(&self, identity: Identity, facts: Facts) -> Arc<Session> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        Session::begin(number, identity, facts, self.replay.clone(), self.budget.clone())
+    }
+
+    /// Names a session that begins now.
+    fn identity(&self, facts: &Facts) -> Identity {
+        let (nonce, born) = (random_nonce(), wall::now());
+        let carried = facts.carry();
+        let seal = |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts });
+        let mut id = seal(Some(carried.clone()));
+        if id.len() > SESSION_ID_BYTES_MAX {
+            id = seal(None);
+            if carried.bytes() <= LEDGER_SHARE_BYTES_MAX {
+                self.ledger.change(&nonce, |record| {
+                    record.used = born;
+                    record.carried = Some(carried);
+                });
+            } else {
+                tracing::warn!(client = %facts.name, "declares too much to be kept; its session ends with this process");
+            }
+        }
+        Identity { id: id.into(), nonce: Some(nonce), noted: born, revived: false }
+    }
+
+    /// Takes one of the sessions that may begin now (S-24).
+    fn admit(&self) -> Result<(), Refusal> {
+        self.births.take(&self.limits, Instant::now()).map_err(|retry_after| {
+            self.metrics.rejected("session_rate");
+            Refusal::TooManySessions { retry_after }
+        })
+    }
+
+    /// Lets the session give way that nobody used for the longest time, if there are too many; one with an open stream or
+    /// call only if all have. Its id stays good.
+    fn make_room(self: &Arc<Self>) {
+        while self.sessions.len() >= self.limits.sessions {
+            let all = self.sessions.iter().map(|entry| Arc::clone(entry.value()));
+            let Some(longest) = all.min_by_key(|session| (session.is_busy(), session.used())) else { return };
+            let used = longest.used();
+            // Not if it was used in this very moment.
+            if self.sessions.remove_if(longest.id(), |_, session| session.used() == used).is_some() {
+                self.close(&longest);
+            }
+        }
+    }
+
+    fn close(self: &Arc<Self>, session: &Session) {
+        let had_level = session.level().is_some();
+        for (server, uri) in session.end() {
+            subscriptions::leave(self, &server, &uri);
+        }
+        if had_level {
+            logging::apply(self);
+        }
+    }
+}
+
+/// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.
+async fn resubscribe(hub: Arc<Hub>, session: Arc<Session>, wanted: Vec<(Upstream, Box<str>)>) {
+    for (upstream, uri) in wanted {
+        match upstream.renew(&uri).await {
+            Renewed::Stands => hub.interest.confirm(upstream.name(), &uri),
+            Renewed::Later => {}
+            Renewed::Refused => {
+                if session.unsubscribe(upstream.name(), &uri) {
+                    subscriptions::refused(&hub, upstream.name(), &uri);
+                    hub.note_settings(&session);
+                }
+            }
+        }
+    }
+}
+
+/// 144 random bits as 24 characters.
+pub(crate) fn random_nonce() -> Box<str> {
+    let mut bits = [0_u8; 18];
+    getrandom::fill(&mut bits).expect("the kernel gives random bytes");
+    URL_SAFE_NO_PAD.encode(bits).into()
+}
+
+#[cfg(test)]
+mod tests;
