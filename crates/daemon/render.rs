@@ -110,9 +110,10 @@ struct Transition {
 }
 
 impl Report {
-    /// Whether the daemon takes work and every server that is not disabled is ready.
+    /// Whether the daemon takes work and every server that is not disabled is ready, or asleep until it is needed.
     pub(crate) fn is_well(&self) -> bool {
-        self.status == "ok" && self.servers.iter().all(|server| ["ready", "disabled"].contains(&server.state.as_str()))
+        self.status == "ok"
+            && self.servers.iter().all(|server| ["ready", "idle", "disabled"].contains(&server.state.as_str()))
     }
 }
 
@@ -149,7 +150,7 @@ pub(crate) fn status(report: &Report) -> String {
         }
         let _ = write!(out, "\n{table}");
         if report.servers.iter().any(|server| server.stale) {
-            out.push_str("* as listed before the connection was lost\n");
+            out.push_str("* as an earlier connection listed them\n");
         }
     }
     let away = report.servers.iter().filter_map(|server| server.reason.as_deref().map(|reason| (server, reason)));
@@ -379,7 +380,7 @@ mod tests {
         figma   backoff        -          -           4*     0          12 s
         evil    misconfigured  -          -           0      0          1 d 1 h
         old     disabled       -          -           0      0          1 s
-        * as listed before the connection was lost
+        * as an earlier connection listed them
 
         figma: is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address
         evil: said \u{1b}[31mred\nline
@@ -391,7 +392,8 @@ mod tests {
 
     #[test]
     fn a_daemon_with_only_ready_and_disabled_servers_is_well() {
-        let report: Report = of(json!({"status": "ok", "servers": [{"state": "ready"}, {"state": "disabled"}]}));
+        let report: Report =
+            of(json!({"status": "ok", "servers": [{"state": "ready"}, {"state": "disabled"}, {"state": "idle"}]}));
         assert!(report.is_well());
         let draining: Report = of(json!({"status": "draining"}));
         assert!(!draining.is_well());

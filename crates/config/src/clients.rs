@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use trunkline_wire::Era;
 
 use crate::findings::Findings;
-use crate::tuning::ServerLimits;
+use crate::tuning::{ServerLimits, Start};
 
 /// One `[mcp_servers.NAME]` as written.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -75,9 +75,9 @@ pub(crate) struct ServerFile {
 
     /// Who shares a connection. This version has `shared` only.
     pub(crate) sharing: Option<String>,
-    /// When it is started. This version has `eager` only.
-    pub(crate) start: Option<String>,
-    /// After how many idle seconds it is stopped. This version has 0 only: never.
+    /// When it is started: with the daemon, or with the first call. Default eager.
+    pub(crate) start: Option<Start>,
+    /// After how many seconds without a request it is stopped, to be started again by the next one. Default 0: never.
     pub(crate) idle_stop_sec: Option<f64>,
     /// Which era of the protocol it speaks. The default finds out at the first connection.
     pub(crate) era: Option<EraFile>,
@@ -238,10 +238,8 @@ impl ServerFile {
             }
         };
         only("sharing", self.sharing.as_deref(), &["shared"]);
-        only("start", self.start.as_deref(), &["eager"]);
         only("pin", self.pin.as_deref(), &["off"]);
         only("trust_annotations", self.trust_annotations.map(|on| if on { "true" } else { "false" }), &["false"]);
-        only("idle_stop_sec", self.idle_stop_sec.map(|time| if time == 0.0 { "0" } else { "other" }), &["0"]);
     }
 }
 

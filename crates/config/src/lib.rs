@@ -12,6 +12,7 @@
 
 mod check;
 mod clients;
+mod diff;
 mod error;
 mod expose;
 mod files;
@@ -30,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
+pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use expose::Expose;
 pub use listen::Listen;
@@ -38,7 +40,7 @@ pub use secret::Secret;
 pub use server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use state::{StateDir, StateDirError, Unusable};
-pub use tuning::{Limits, Tuning};
+pub use tuning::{Limits, Start, Tuning};
 
 use crate::findings::Findings;
 use crate::secret::Resolver;

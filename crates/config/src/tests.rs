@@ -241,21 +241,32 @@ transport = "websocket"
 }
 
 #[test]
+fn a_server_may_start_with_its_first_call_and_sleep_when_nobody_needs_it() {
+    let loaded = sound(
+        "[mcp_servers.a]\ncommand = \"true\"\nstart = \"lazy\"\nidle_stop_sec = 90.5\n[mcp_servers.b]\ncommand = \"true\"\nidle_stop_sec = 0",
+    );
+    let tuning = &server(&loaded, "a").tuning;
+    assert_eq!((tuning.start, tuning.idle_stop), (Start::Lazy, Some(Duration::from_millis(90_500))));
+    let tuning = &server(&loaded, "b").tuning;
+    assert_eq!((tuning.start, tuning.idle_stop), (Start::Eager, None));
+}
+
+#[test]
 fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
     sound(
         "[mcp_servers.a]\ncommand = \"true\"\nsharing = \"shared\"\nstart = \"eager\"\nera = \"legacy\"\npin = \"off\"\n\
          trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true",
     );
-    let text = "[auth]\ntokens = []\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"lazy\"\n\
-                era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = 60\nroots = [\"http://x\"]\nstale_keep_sec = 1";
+    let text = "[auth]\ntokens = []\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
+                era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = 1";
     assert_snapshot!(errors(text), @r"
     config.toml:1: auth: not supported by this version
     config.toml:5: mcp_servers.a.sharing: not supported by this version, which has only: shared
-    config.toml:6: mcp_servers.a.start: not supported by this version, which has only: eager
+    config.toml:6: mcp_servers.a.start: must be one of: eager, lazy
     config.toml:7: mcp_servers.a.era: must be one of: auto, legacy, modern
     config.toml:8: mcp_servers.a.pin: not supported by this version, which has only: off
     config.toml:9: mcp_servers.a.trust_annotations: not supported by this version, which has only: false
-    config.toml:10: mcp_servers.a.idle_stop_sec: not supported by this version, which has only: 0
+    config.toml:10: mcp_servers.a.idle_stop_sec: must be zero, which is never, or at most one day in seconds
     config.toml:11: mcp_servers.a.roots: a root is a directory: a path, or a URI that begins with file://
     config.toml:12: mcp_servers.a.stale_keep_sec: not supported by this version
     ");

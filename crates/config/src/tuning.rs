@@ -113,6 +113,17 @@ impl Limits {
     }
 }
 
+/// When a server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With the daemon.
+    #[default]
+    Eager,
+    /// With the first call. What it offered last is listed meanwhile; one that was never seen is started once to know.
+    Lazy,
+}
+
 /// Timeouts and limits of one server. A change takes effect with the next call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
@@ -134,6 +145,11 @@ pub struct Tuning {
     pub queue_max: usize,
     /// How long a request waits for a place.
     pub queue_wait: Duration,
+    /// When it is started.
+    pub start: Start,
+    /// After how long without a request it is stopped, to be started again by the next one. `None`: never, since a
+    /// start costs its caller seconds.
+    pub idle_stop: Option<Duration>,
 }
 
 impl Default for Tuning {
@@ -147,6 +163,8 @@ impl Default for Tuning {
             in_flight_max: 64,
             queue_max: 512,
             queue_wait: Duration::from_secs(5),
+            start: Start::Eager,
+            idle_stop: None,
         }
     }
 }
@@ -195,10 +213,21 @@ impl Tuning {
             tuning.in_flight_max = 1;
             tuning.queue_wait = tuning.queue_wait.max(tuning.tool_timeout);
         }
+        tuning.start = file.start.unwrap_or_default();
         set(&["limits", "tool_total_sec"], limits.tool_total_sec, &mut tuning.tool_total);
         set(&["limits", "list_timeout_sec"], limits.list_timeout_sec, &mut tuning.list_timeout);
         set(&["limits", "read_timeout_sec"], limits.read_timeout_sec, &mut tuning.read_timeout);
         set(&["limits", "queue_wait_sec"], limits.queue_wait_sec, &mut tuning.queue_wait);
+
+        if let Some(value) = file.idle_stop_sec {
+            match Duration::try_from_secs_f64(value).ok().filter(|wait| *wait <= DAY) {
+                Some(wait) => tuning.idle_stop = Some(wait).filter(|wait| !wait.is_zero()),
+                None => findings.error(
+                    &["mcp_servers", name, "idle_stop_sec"],
+                    "must be zero, which is never, or at most one day in seconds",
+                ),
+            }
+        }
 
         let mut count = |key: &str, value: Option<usize>, least: usize, into: &mut usize| match value {
             Some(value) if (least..=65_536).contains(&value) => *into = value,

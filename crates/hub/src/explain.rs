@@ -93,7 +93,7 @@ impl Acquaintances {
 
 /// Says what `client` cannot have of `upstream`.
 pub(crate) fn explain(upstream: &Upstream, client: &Acquaintance) -> Explained {
-    let losses = losses(upstream.config(), &upstream.offer(), client);
+    let losses = losses(&upstream.config(), &upstream.offer(), client);
     let name = if client.name.is_empty() { "(unnamed)".to_owned() } else { redact::printable(&client.name, 128) };
     Explained { client: name, revision: client.revision.as_str(), losses }
 }

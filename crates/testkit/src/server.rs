@@ -89,6 +89,11 @@ impl Handle {
         self.order(Order::Change(script)).await;
     }
 
+    /// Whether the server has ended.
+    pub fn is_closed(&self) -> bool {
+        self.orders.is_closed()
+    }
+
     async fn order(&self, order: Order) {
         // A server that is dead already takes no orders, and that is fine.
         let _ = self.orders.send(order).await;

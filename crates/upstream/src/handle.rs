@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -44,7 +45,8 @@ pub enum Renewed {
 /// What the handle, the calls and the supervisor of a server share.
 pub(crate) struct Shared {
     pub(crate) name: ServerName,
-    pub(crate) server: Server,
+    /// Its configuration, which a reload may change.
+    pub(crate) server: watch::Sender<Arc<Server>>,
     pub(crate) environment: Environment,
     pub(crate) metrics: ServerMetrics,
     pub(crate) states: watch::Sender<StateView>,
@@ -57,6 +59,9 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// Requests that wait for a place.
     pub(crate) waiting: AtomicUsize,
+    /// When a place was given back last, in milliseconds since `born`.
+    used_ms: AtomicU64,
+    born: Instant,
     /// Timeouts of calls since the last answer.
     pub(crate) timeouts: AtomicU32,
     pub(crate) ever_ready: AtomicBool,
@@ -108,6 +113,8 @@ impl Upstream {
             marks: Signals::default(),
             places: Arc::new(Semaphore::new(server.tuning.in_flight_max)),
             waiting: AtomicUsize::new(0),
+            used_ms: AtomicU64::new(0),
+            born: now,
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
@@ -115,7 +122,7 @@ impl Upstream {
             listen: Wanted::default(),
             wishes: Mutex::default(),
             name,
-            server,
+            server: watch::Sender::new(Arc::new(server)),
             environment,
             metrics,
         }))
@@ -126,9 +133,9 @@ impl Upstream {
         &self.0.name
     }
 
-    /// Its configuration.
-    pub fn config(&self) -> &Server {
-        &self.0.server
+    /// Its configuration as of now.
+    pub fn config(&self) -> Arc<Server> {
+        self.0.server()
     }
 
     /// What it offers now.
@@ -166,7 +173,7 @@ impl Upstream {
             revision: offer.revision,
             identity: offer.identity.clone(),
             pid: facts.and_then(|facts| facts.pid),
-            in_flight: self.0.server.tuning.in_flight_max.saturating_sub(self.0.places.available_permits()),
+            in_flight: self.0.in_flight(),
             restarts: self.0.restarts.load(Ordering::Relaxed),
             get_stream: facts.and_then(|facts| facts.get_stream),
             tools: offer.tools.len(),
@@ -305,6 +312,32 @@ impl Upstream {
 }
 
 impl Shared {
+    /// Its configuration as of now.
+    pub(crate) fn server(&self) -> Arc<Server> {
+        self.server.borrow().clone()
+    }
+
+    /// How many requests it works on.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.server.borrow().tuning.in_flight_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// Notes that a request is over.
+    pub(crate) fn used(&self) {
+        let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(at, Ordering::Relaxed);
+    }
+
+    /// When a request was over last; when the server became known if there was none.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.born + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Whether anybody wants anything of it right now: a request that runs or waits, or a subscription.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.in_flight() > 0 || self.waiting.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
+    }
+
     /// What clients want now.
     pub(crate) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -319,7 +352,8 @@ impl Shared {
 
     /// What a person is to do about a refused credential.
     pub(crate) fn key_to_set(&self) -> String {
-        let source = match &self.server.connect {
+        let server = self.server();
+        let source = match &server.connect {
             Connect::Http(http) => http.bearer_source.as_deref(),
             Connect::Stdio(_) => None,
         };

@@ -36,6 +36,17 @@ pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
 /// The part of it that a server gets to go by itself, once its stdin is closed; TERM follows (reliability 9.6).
 pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
+/// How long calls may go on upon a connection that is to end: that of a server that was changed, switched off or taken
+/// out of the configuration, or that nobody uses.
+pub(crate) const DRAIN: Duration = Duration::from_secs(20);
+
+/// Shortest time between the last new call on such a connection and its end. A call that saw it just before is
+/// registered within microseconds.
+pub(crate) const DRAIN_LEAST: Duration = Duration::from_millis(100);
+
+/// How often such a connection is looked at.
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
 /// Time that a dial gets beyond its own limits before it is given up: it must never hang.
 pub(crate) const DIAL_SLACK: Duration = Duration::from_secs(15);
 

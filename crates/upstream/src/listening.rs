@@ -168,7 +168,7 @@ impl Listener {
         if !uris.is_empty() {
             filter.set("resourceSubscriptions", Json::encode(&uris));
         }
-        let (link, limit) = (self.link.clone(), self.shared.server.tuning.list_timeout);
+        let (link, limit) = (self.link.clone(), self.shared.server().tuning.list_timeout);
         self.opening = Some(Box::pin(async move {
             let opened = timeout(limit, open(&link, &filter)).await;
             let late = || Err(Refused::Later(format!("no acknowledgement within {} s", limit.as_secs())));

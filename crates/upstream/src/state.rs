@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::backoff::{self, Luck};
 use crate::error::Disposition;
 use crate::limits::{
-    CLOSE_GRACE, CRASH_WINDOW, CRASHES, DEMAND_SPACING, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT, SILENCE,
+    CLOSE_GRACE, CRASH_WINDOW, CRASHES, DEMAND_SPACING, DRAIN, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT, SILENCE,
 };
 
 /// Where a server stands, and what is remembered from one state to the next.
@@ -26,6 +26,8 @@ pub(crate) struct State {
 pub(crate) enum Phase {
     /// The configuration says off.
     Disabled,
+    /// Not connected because nobody wants anything of it; the next call starts it.
+    Idle,
     /// A connection is being opened, handshake included.
     Starting,
     /// The connection stands; its lists are being fetched.
@@ -42,10 +44,19 @@ pub(crate) enum Phase {
     NeedsAuth { until: Instant },
     /// A person must change the configuration.
     Misconfigured { until: Instant },
-    /// Being closed for good.
-    Draining { until: Instant },
+    /// Being closed for good, or until the configuration says on again.
+    Draining { until: Instant, end: End },
     /// Closed for good.
     Stopped,
+}
+
+/// Where a server is when its connection was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The daemon stops, or the server left the configuration.
+    Stopped,
+    /// The configuration says off.
+    Disabled,
 }
 
 /// What happened to a server.
@@ -71,6 +82,23 @@ pub(crate) enum Event {
     Demand,
     /// A person wants it connected anew.
     Restart,
+    /// Nobody has wanted anything of it for as long as the configuration says.
+    Unused,
+    /// The configuration says on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
+    Enabled,
+    /// The configuration says off.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
+    Disabled,
+    /// It is in the configuration no more.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
+    Removed,
+    /// How it is reached has changed, and the old connection must end before the new one begins.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
+    Reconfigured,
+    /// How it is reached has changed, and the new connection has taken the place of the old one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
+    Replaced,
     /// The daemon stops.
     Stop,
     /// Nothing is left of the connection.
@@ -95,6 +123,8 @@ pub(crate) struct Failure {
 pub(crate) enum Action {
     /// Give up the connection and whatever is being done to get or check one.
     Close,
+    /// The same, but what runs on the connection may end first.
+    Leave,
     /// Open a connection, once the last one is closed.
     Dial,
     /// Fetch the lists.
@@ -123,6 +153,11 @@ impl State {
         Self { phase: Phase::Disabled, record: Record::default() }
     }
 
+    /// Where a server begins that waits for its first call.
+    pub(crate) fn idle() -> Self {
+        Self { phase: Phase::Idle, record: Record::default() }
+    }
+
     /// Where an enabled server begins: the supervisor is to dial.
     pub(crate) fn starting(now: Instant) -> Self {
         Self { phase: Phase::Starting, record: Record { dialed_at: Some(now), ..Record::default() } }
@@ -136,8 +171,13 @@ impl State {
             | Phase::Open { until }
             | Phase::NeedsAuth { until }
             | Phase::Misconfigured { until }
-            | Phase::Draining { until } => Some(until),
-            Phase::Disabled | Phase::Starting | Phase::Handshake | Phase::Suspect { .. } | Phase::Stopped => None,
+            | Phase::Draining { until, .. } => Some(until),
+            Phase::Disabled
+            | Phase::Idle
+            | Phase::Starting
+            | Phase::Handshake
+            | Phase::Suspect { .. }
+            | Phase::Stopped => None,
         }
     }
 
@@ -149,6 +189,7 @@ impl State {
             | Phase::NeedsAuth { until }
             | Phase::Misconfigured { until } => Some(until),
             Phase::Disabled
+            | Phase::Idle
             | Phase::Starting
             | Phase::Handshake
             | Phase::Ready { .. }
@@ -172,6 +213,7 @@ impl Phase {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
+            Self::Idle => "idle",
             Self::Starting => "starting",
             Self::Handshake => "handshake",
             Self::Ready { .. } => "ready",
@@ -191,16 +233,42 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
     let State { phase, mut record } = state;
     record.settle(now);
     let (phase, actions) = match (phase, event) {
-        (Phase::Disabled | Phase::Stopped, _) => (phase, vec![]),
+        (Phase::Stopped, _) => (phase, vec![]),
+        (Phase::Disabled, Event::Stop | Event::Removed) => (Phase::Stopped, vec![]),
+        (Phase::Disabled | Phase::Draining { .. }, Event::Enabled) => {
+            record = Record::default();
+            record.dial(now, vec![])
+        }
+        (Phase::Disabled, _) => (phase, vec![]),
 
-        (Phase::Draining { .. }, Event::Closed) => (Phase::Stopped, vec![]),
-        (Phase::Draining { until }, Event::Timer { .. }) if until <= now => (Phase::Stopped, vec![]),
+        (Phase::Draining { end, .. }, Event::Closed) => (end.phase(), vec![]),
+        (Phase::Draining { until, end }, Event::Timer { .. }) if until <= now => (end.phase(), vec![]),
+        (Phase::Draining { until, .. }, Event::Removed) => (Phase::Draining { until, end: End::Stopped }, vec![]),
+        (Phase::Draining { until, .. }, Event::Stop) => {
+            (Phase::Draining { until: until.min(now + CLOSE_GRACE), end: End::Stopped }, vec![Action::Close])
+        }
         (Phase::Draining { .. }, _) => (phase, vec![]),
 
-        (_, Event::Stop) => (Phase::Draining { until: now + CLOSE_GRACE }, vec![Action::Close]),
+        (_, Event::Stop) => (Phase::Draining { until: now + CLOSE_GRACE, end: End::Stopped }, vec![Action::Close]),
+        (_, Event::Removed) => (leaving(End::Stopped, now), vec![Action::Leave]),
+        (_, Event::Disabled) => (leaving(End::Disabled, now), vec![Action::Leave]),
+        (_, Event::Reconfigured) => {
+            record = Record::default();
+            record.dial(now, vec![Action::Leave])
+        }
         (_, Event::Restart) => {
             record = Record::default();
             record.dial(now, vec![Action::Close])
+        }
+
+        (Phase::Idle, Event::Demand) => record.dial(now, vec![]),
+        (Phase::Ready { .. }, Event::Unused) => {
+            record = Record { dialed_at: record.dialed_at, ..Record::default() };
+            (Phase::Idle, vec![Action::Leave])
+        }
+        (Phase::Ready { .. } | Phase::Suspect { .. }, Event::Replaced) => {
+            record = Record { dialed_at: Some(now), ready_since: Some(now), ..Record::default() };
+            (Phase::Ready { check_at: now + SILENCE }, vec![])
         }
 
         (Phase::Starting, Event::Dialed) => (Phase::Handshake, vec![Action::Fetch]),
@@ -237,7 +305,8 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
         (Phase::Backoff { until, told: false }, Event::Demand) => record.hasten(until, now),
 
         (
-            Phase::Starting
+            Phase::Idle
+            | Phase::Starting
             | Phase::Handshake
             | Phase::Ready { .. }
             | Phase::Suspect { .. }
@@ -259,6 +328,20 @@ fn silence(heard: Instant, busy: bool, now: Instant) -> (Phase, Vec<Action>) {
         return (Phase::Ready { check_at: due }, vec![]);
     }
     (Phase::Ready { check_at: now + SILENCE + PROBE_TIMEOUT }, vec![Action::Probe])
+}
+
+/// Closed for good once what runs has ended, but not much later.
+fn leaving(end: End, now: Instant) -> Phase {
+    Phase::Draining { until: now + DRAIN + CLOSE_GRACE, end }
+}
+
+impl End {
+    fn phase(self) -> Phase {
+        match self {
+            Self::Stopped => Phase::Stopped,
+            Self::Disabled => Phase::Disabled,
+        }
+    }
 }
 
 impl Failure {

@@ -91,7 +91,7 @@ impl StateView {
     /// `may_demand`: the caller may bring that attempt forward.
     pub(crate) fn next_chance(&self, may_demand: bool, now: Instant) -> Option<Instant> {
         match self.phase {
-            Phase::Starting | Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. } => Some(now),
+            Phase::Idle | Phase::Starting | Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. } => Some(now),
             Phase::Backoff { .. } if may_demand => self.demand_from.or(self.next_attempt),
             Phase::Backoff { .. } | Phase::Open { .. } => self.next_attempt,
             Phase::NeedsAuth { .. }
@@ -117,6 +117,7 @@ impl StateView {
         let what = match self.phase {
             Phase::Ready { .. } => return None,
             Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
+            Phase::Idle => return Some(format!("server `{server}` is asleep; the next call starts it")),
             Phase::Draining { .. } => return Some(format!("server `{server}` is being stopped")),
             Phase::Stopped => return Some(format!("server `{server}` is stopped")),
             Phase::Starting if self.cause.is_some() => "is reconnecting",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::Connect;
+use trunkline_config::{Connect, Start};
 use trunkline_wire::{Json, Method, Object, ServerName};
 
 use crate::backoff::Luck;
@@ -28,6 +28,8 @@ use crate::refresh::Refresh;
 use crate::state::{Action, Event, Failure, Phase, State, step};
 use crate::status::StateView;
 use crate::transport::{Broken, Dialed, FaultPoint};
+
+mod rest;
 
 /// How connections come about: the ladder of `dial.rs`, or a fake in tests.
 pub(crate) trait Dialer: Send + Sync + 'static {
@@ -56,6 +58,10 @@ struct Supervisor {
     fetching: Slot<Lists>,
     probing: Slot<Result<(), String>>,
     closing: Slot<()>,
+    /// What is being closed, as long as calls may still run on it.
+    leaving: Option<Arc<Link>>,
+    /// When the server was last seen at work although it might have slept.
+    seen_at_work: Instant,
     /// Telling a connection what clients want.
     telling: Slot<()>,
     listening: Slot<()>,
@@ -78,21 +84,24 @@ enum Woken {
 /// Runs a server until `stop` and until nothing is left of its connection.
 pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
     let now = Instant::now();
+    let state = beginning(&shared, now);
     let mut supervisor = Supervisor {
+        dial_wanted: state.phase == Phase::Starting,
         shared,
         dialer,
-        state: State::starting(now),
+        state,
         since: now,
         cause: None,
         link: None,
         lists: Lists::default(),
         refresh: Refresh::default(),
         level_due: None,
-        dial_wanted: true,
         dialing: None,
         fetching: None,
         probing: None,
         closing: None,
+        leaving: None,
+        seen_at_work: now,
         telling: None,
         listening: None,
     };
@@ -102,6 +111,17 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         let woken = supervisor.wait(&stop).await;
         supervisor.handle(woken);
     }
+}
+
+/// Where the configuration has a server begin. One that waits for its first call can only be listed if it is known what
+/// it offers: else it is started once to find out.
+fn beginning(shared: &Shared, now: Instant) -> State {
+    let server = shared.server();
+    if !server.enabled {
+        return State::disabled();
+    }
+    let known = shared.offers.borrow().revision.is_some();
+    if server.tuning.start == Start::Lazy && known { State::idle() } else { State::starting(now) }
 }
 
 impl Supervisor {
@@ -131,7 +151,10 @@ impl Supervisor {
         match woken {
             Woken::Stop => self.apply(Event::Stop, "stop"),
             Woken::Marks(marks) => self.heed(marks, now),
-            Woken::Closed => self.apply(Event::Closed, "closed"),
+            Woken::Closed => {
+                self.leaving = None;
+                self.apply(Event::Closed, "closed");
+            }
             Woken::Down(broken) => self.lost(&broken),
             Woken::Dialed(Ok(dialed)) => self.connected(dialed),
             Woken::Dialed(Err(error)) => self.not_connected(&error),
@@ -176,7 +199,7 @@ impl Supervisor {
         let text = if auth { format!("{}; {}", broken.text, self.shared.key_to_set()) } else { broken.text.clone() };
         self.cause = Some(text.into());
         let session_gone = broken.fault == FaultPoint::SessionGone;
-        let exited = matches!(self.shared.server.connect, Connect::Stdio(_));
+        let exited = matches!(self.shared.server().connect, Connect::Stdio(_));
         let disposition = if auth { Disposition::NeedsAuth } else { Disposition::Backoff };
         let reason = match (auth, session_gone, exited) {
             (true, _, _) => "auth",
@@ -193,7 +216,7 @@ impl Supervisor {
         if shared.ever_ready.load(Ordering::Relaxed) {
             shared.restarts.fetch_add(1, Ordering::Relaxed);
         }
-        self.link = Some(Link::open(&shared.name, shared.server.declared.clone(), dialed, &shared.environment));
+        self.link = Some(Link::open(&shared.name, shared.server().declared.clone(), dialed, &shared.environment));
         // From the first: what changes while the lists are being read must not be missed.
         self.listening = match &self.link {
             Some(link) if link.modern().is_some() => {
@@ -261,6 +284,7 @@ impl Supervisor {
         for action in actions {
             match action {
                 Action::Close => self.close(),
+                Action::Leave => self.leave(),
                 Action::Dial => self.dial_wanted = true,
                 Action::Fetch => self.fetch(Kinds::ALL),
                 Action::Probe => self.probe(),
@@ -292,14 +316,10 @@ impl Supervisor {
 
     /// Gives up the connection and all work on it.
     fn close(&mut self) {
-        self.dial_wanted = false;
-        self.dialing = None;
-        self.fetching = None;
-        self.probing = None;
-        self.telling = None;
-        self.listening = None;
-        self.level_due = None;
-        let link = self.link.take();
+        if let Some(link) = self.leaving.take() {
+            link.abandon();
+        }
+        let link = self.drop_work();
         // A dial waits for the close before it, so there is no link while one closes. What closes goes on: were each
         // restart to wrap it anew, a burst of them would nest without bound.
         self.closing.get_or_insert_with(|| {
@@ -311,9 +331,22 @@ impl Supervisor {
         });
     }
 
+    /// Gives up all work, and returns the connection it was done on.
+    fn drop_work(&mut self) -> Option<Arc<Link>> {
+        self.dial_wanted = false;
+        self.dialing = None;
+        self.fetching = None;
+        self.probing = None;
+        self.telling = None;
+        self.listening = None;
+        self.level_due = None;
+        self.link.take()
+    }
+
     /// Starts what is due and possible: a dial once nothing is left of the last connection, a refresh of lists.
     fn start_work(&mut self) {
         let now = Instant::now();
+        self.rest(now);
         if self.dial_wanted && self.closing.is_none() {
             self.dial_wanted = false;
             self.dialing = Some(dial(self.shared.clone(), self.dialer.clone()));
@@ -330,7 +363,7 @@ impl Supervisor {
 
     fn fetch(&mut self, kinds: Kinds) {
         let Some(link) = self.link.clone() else { return };
-        let (last, limit) = (self.lists.clone(), self.shared.server.tuning.list_timeout);
+        let (last, limit) = (self.lists.clone(), self.shared.server().tuning.list_timeout);
         self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
     }
 
@@ -357,7 +390,7 @@ impl Supervisor {
         self.level_due = None;
         let Some(link) = self.link.clone() else { return };
         let wishes = self.shared.wishes().clone();
-        let limit = self.shared.server.tuning.read_timeout;
+        let limit = self.shared.server().tuning.read_timeout;
         let server = self.shared.name.clone();
         self.telling = Some(Box::pin(async move {
             if link.modern().is_some() {
@@ -378,14 +411,14 @@ impl Supervisor {
         let ready = matches!(self.state.phase, Phase::Ready { .. });
         let refresh = self.refresh.due().filter(|_| ready && self.fetching.is_none());
         let level = self.level_due.filter(|_| ready && self.telling.is_none());
-        [self.state.wake_at(), refresh, level].into_iter().flatten().min()
+        [self.state.wake_at(), refresh, level, self.rest_due()].into_iter().flatten().min()
     }
 }
 
 impl Drop for Supervisor {
     /// After a panic nobody else could fail the calls that wait on the link.
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        for link in [self.link.take(), self.leaving.take()].into_iter().flatten() {
             link.abandon();
         }
     }
@@ -394,7 +427,7 @@ impl Drop for Supervisor {
 /// Dials, within a limit of its own, unless the configuration says that this cannot work.
 fn dial(shared: Arc<Shared>, dialer: Arc<dyn Dialer>) -> BoxFuture<'static, Result<Dialed, DialError>> {
     Box::pin(async move {
-        let server = &shared.server;
+        let server = &*shared.server();
         if let Some(problem) = &server.problem {
             return Err(DialError::new(DialErrorKind::Config, problem.clone()));
         }

@@ -171,7 +171,7 @@ impl Task {
             self.link = link;
         }
         let (params, headers) = dressed(&self.link, params, self.capabilities.clone(), &self.id);
-        self.link.request_dressed(method, params, headers, shared.server.tuning.read_timeout).await
+        self.link.request_dressed(method, params, headers, shared.server().tuning.read_timeout).await
     }
 
     fn ended(&mut self, turn: Turn) -> Turn {

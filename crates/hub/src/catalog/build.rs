@@ -43,7 +43,9 @@ struct Candidate {
 pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape) -> Catalog {
     let enabled = || upstreams.iter().filter(|upstream| upstream.config().enabled);
     // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
-    let awaited = enabled().filter(|upstream| !upstream.ever_ready()).cloned().collect();
+    // One that sleeps is not coming by itself.
+    let coming = |upstream: &&Upstream| !upstream.ever_ready() && upstream.states().borrow().state != "idle";
+    let awaited = enabled().filter(coming).cloned().collect();
     let sources: Vec<_> = enabled().map(|upstream| (upstream.clone(), upstream.offer())).collect();
     Catalog { awaited, ..of_offers(version, &sources, shape) }
 }
@@ -141,6 +143,7 @@ fn table(
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Table {
     let none = BTreeMap::new();
+    let configs: Vec<_> = sources.iter().map(|(upstream, _)| upstream.config()).collect();
     let spaces: Vec<(String, String)> = sources.iter().map(|(upstream, _)| spaces(upstream)).collect();
     let candidates: Vec<Vec<Candidate>> = sources
         .iter()
@@ -149,12 +152,12 @@ fn table(
             candidates(upstream, offered, kind, complain)
         })
         .collect();
-    let mut sets: Vec<(Rules<'_>, Vec<&str>, Vec<Named>)> = sources
+    let mut sets: Vec<(Rules<'_>, Vec<&str>, Vec<Named>)> = configs
         .iter()
         .zip(&spaces)
         .zip(&candidates)
-        .map(|(((upstream, _), (space, prefix)), candidates)| {
-            let rename = if kind == Kind::Tool { &upstream.config().expose.rename } else { &none };
+        .map(|((config, (space, prefix)), candidates)| {
+            let rename = if kind == Kind::Tool { &config.expose.rename } else { &none };
             let rules = Rules { space, prefix, budget: shape.name_chars, rename };
             let originals: Vec<&str> = candidates.iter().map(|candidate| &*candidate.original).collect();
             let given = names::assign(rules, &originals);
@@ -194,7 +197,8 @@ fn candidates(
     kind: Kind,
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Vec<Candidate> {
-    let expose = &upstream.config().expose;
+    let config = upstream.config();
+    let expose = &config.expose;
     let mut known: HashSet<&str> = HashSet::with_capacity(offered.len());
     let mut out = Vec::with_capacity(offered.len());
     for entry in offered {

@@ -128,13 +128,14 @@ impl Errand {
         let (link, place) = loop {
             let link = self.ready().await?;
             let place = Place::take(&self.shared).await?;
-            // It may have died while this request stood in the queue.
-            if !link.is_down() {
+            // It may have died, or been left for another, while this request stood in the queue.
+            if !link.is_down() && self.shared.carries(&link) {
                 break (link, place);
             }
         };
         let now = Instant::now();
-        let deadline = *self.deadline.get_or_insert_with(|| Deadline::new(self.class, &self.shared.server.tuning, now));
+        let deadline =
+            *self.deadline.get_or_insert_with(|| Deadline::new(self.class, &self.shared.server().tuning, now));
         let failed = |error: crate::transport::SendError| Failed {
             fault: error.fault,
             text: error.text,
@@ -388,7 +389,7 @@ impl Errand {
             Ok(mut flight) => {
                 let now = Instant::now();
                 let deadline = self.deadline;
-                let due = deadline.map_or(now + self.shared.server.tuning.tool_timeout, |deadline| deadline.at(now));
+                let due = deadline.map_or(now + self.shared.server().tuning.tool_timeout, |deadline| deadline.at(now));
                 match timeout_at(due, flight.send(task.params().to_json(), Vec::new())).await {
                     Ok(Ok(())) => Ok(Next::Flying(flight, place)),
                     Ok(Err(error)) => Err(self.failed(failed(error))),
@@ -450,7 +451,7 @@ impl Errand {
         offers.mark_unchanged();
         link.refresh(Kinds::TOOLS);
         // Where the list is the same, no news comes; then the headers are the same as well, and the answer final.
-        let _ = timeout(self.shared.server.tuning.list_timeout.min(HEADERS_WAIT), offers.changed()).await;
+        let _ = timeout(self.shared.server().tuning.list_timeout.min(HEADERS_WAIT), offers.changed()).await;
         let sent = self.send().await;
         (self, sent)
     }

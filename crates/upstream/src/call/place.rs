@@ -13,7 +13,7 @@ use crate::handle::Shared;
 impl Place {
     /// Takes a place at the server: at once, or from a bounded queue in the order of asking.
     pub(super) async fn take(shared: &Arc<Shared>) -> Result<Self, CallError> {
-        let tuning = &shared.server.tuning;
+        let tuning = &shared.server().tuning;
         if let Ok(permit) = shared.places.clone().try_acquire_owned() {
             return Ok(Place::new(permit, shared));
         }
@@ -49,6 +49,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.metrics.inflight(-1);
+        self.shared.used();
     }
 }
 

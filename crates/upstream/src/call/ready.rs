@@ -38,13 +38,19 @@ impl Shared {
             if view.next_chance(may_demand, Instant::now()).is_none_or(|chance| chance > until) {
                 return Err(self.away(&view));
             }
-            if may_demand && view.demand_from.is_some() {
+            // One that fell asleep is woken as often as it takes; that is no failure.
+            if view.phase == Phase::Idle || (may_demand && view.demand_from.is_some()) {
                 self.marks.raise(mark::DEMAND);
             }
             if timeout_at(until, states.changed()).await.is_err() {
                 return Err(self.away(&states.borrow()));
             }
         }
+    }
+
+    /// Whether new requests still go by this connection.
+    pub(super) fn carries(&self, link: &Arc<Link>) -> bool {
+        self.states.borrow().link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
     }
 
     /// The server is not there, and will not be in time.
@@ -56,6 +62,7 @@ impl Shared {
             Phase::NeedsAuth { .. } => CallErrorKind::AuthRequired,
             Phase::Draining { .. } | Phase::Stopped => CallErrorKind::ShuttingDown,
             Phase::Disabled
+            | Phase::Idle
             | Phase::Starting
             | Phase::Handshake
             | Phase::Ready { .. }

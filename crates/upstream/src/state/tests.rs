@@ -150,6 +150,51 @@ async fn a_restart_dials_at_once_from_any_state() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_nobody_needs_sleeps_without_a_failure_and_is_woken_by_a_call() {
+    let now = Instant::now();
+    let mut state = ready(now);
+    state.record.failures = 3;
+    let (state, actions) = after(state, Event::Unused, now);
+    assert_eq!((state.phase, actions), (Phase::Idle, vec![Action::Leave]));
+    assert_eq!((state.record.failures, state.wake_at(), state.next_attempt()), (0, None, None));
+    for event in [timer(now), Event::Doubt, Event::Closed] {
+        assert_eq!(after(state.clone(), event, now + secs(1000)), (state.clone(), vec![]));
+    }
+    let (state, actions) = after(state, Event::Demand, now);
+    assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Dial]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_what_is_switched_off_or_taken_out_ends_its_calls_first_and_can_come_back() {
+    let now = Instant::now();
+    for (event, end) in [(Event::Disabled, Phase::Disabled), (Event::Removed, Phase::Stopped)] {
+        let (state, actions) = after(ready(now), event, now);
+        assert_eq!(actions, [Action::Leave]);
+        assert_eq!(state.wake_at(), Some(now + DRAIN + CLOSE_GRACE));
+        assert_eq!(after(state.clone(), Event::Closed, now).0.phase, end);
+        assert_eq!(after(state.clone(), timer(now), now + DRAIN + CLOSE_GRACE).0.phase, end);
+        let (back, actions) = after(state.clone(), Event::Enabled, now);
+        assert_eq!((back.phase, actions), (Phase::Starting, vec![Action::Dial]));
+        // The daemon's own end does not wait for it.
+        let (stopping, actions) = after(state, Event::Stop, now);
+        assert_eq!((stopping.wake_at(), actions), (Some(now + CLOSE_GRACE), vec![Action::Close]));
+        assert_eq!(after(stopping, Event::Closed, now).0.phase, Phase::Stopped);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_changed_server_begins_anew_without_its_past() {
+    let now = Instant::now();
+    let mut failed = after(State::starting(now), Event::DialFailed(failure(Disposition::Misconfigured)), now).0;
+    failed.record.mistakes = 4;
+    let (state, actions) = after(failed, Event::Reconfigured, now);
+    assert_eq!((state.phase, actions), (Phase::Starting, vec![Action::Leave, Action::Dial]));
+    assert_eq!(state.record.mistakes, 0);
+    let (state, actions) = after(ready(now), Event::Replaced, now + secs(10));
+    assert_eq!((state.phase, actions), (Phase::Ready { check_at: now + secs(10) + SILENCE }, vec![]));
+}
+
 fn events() -> impl Strategy<Value = Event> {
     let failures = (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..1000_u64)).prop_map(
         |(disposition, exited, session_gone, retry_after)| Failure {
@@ -173,6 +218,12 @@ fn events() -> impl Strategy<Value = Event> {
         1 => Just(Event::Restart),
         1 => Just(Event::Stop),
         1 => Just(Event::Closed),
+        1 => Just(Event::Unused),
+        1 => Just(Event::Enabled),
+        1 => Just(Event::Disabled),
+        1 => Just(Event::Removed),
+        1 => Just(Event::Reconfigured),
+        1 => Just(Event::Replaced),
     ]
 }
 
@@ -193,7 +244,18 @@ impl Held {
             Event::LinkDown(_) => self.link,
             Event::Fetched => self.fetching,
             Event::ProbeAnswered | Event::ProbeMissed => self.probing,
-            Event::Timer { .. } | Event::Doubt | Event::Demand | Event::Restart | Event::Stop | Event::Closed => true,
+            Event::Replaced => self.link && !self.fetching,
+            Event::Timer { .. }
+            | Event::Doubt
+            | Event::Demand
+            | Event::Restart
+            | Event::Stop
+            | Event::Closed
+            | Event::Unused
+            | Event::Enabled
+            | Event::Disabled
+            | Event::Removed
+            | Event::Reconfigured => true,
         }
     }
 
@@ -209,13 +271,20 @@ impl Held {
             | Event::Demand
             | Event::Restart
             | Event::Stop
-            | Event::Closed => {}
+            | Event::Closed
+            | Event::Unused
+            | Event::Enabled
+            | Event::Disabled
+            | Event::Removed
+            | Event::Reconfigured => {}
+            // Its lists came with the new connection, and what was asked of the old one is of no interest.
+            Event::Replaced => (self.probing, self.fetching) = (false, false),
         }
     }
 
     fn act(&mut self, action: Action) -> Result<(), TestCaseError> {
         match action {
-            Action::Close => *self = Self::default(),
+            Action::Close | Action::Leave => *self = Self::default(),
             Action::Dial => {
                 prop_assert!(!self.dialing && !self.link, "a second connection");
                 self.dialing = true;
@@ -263,7 +332,7 @@ proptest! {
                 Phase::Starting => held.dialing,
                 Phase::Handshake => held.fetching,
                 Phase::Suspect { .. } => held.probing,
-                Phase::Disabled | Phase::Stopped => true,
+                Phase::Disabled | Phase::Idle | Phase::Stopped => true,
                 Phase::Ready { .. }
                 | Phase::Backoff { .. }
                 | Phase::Open { .. }

@@ -1,13 +1,16 @@
 //! Supervised servers on pipes, through everything that befalls them.
 
 use trunkline_testkit::Fault;
-use trunkline_testkit::{Script, prompt, tool};
+use trunkline_testkit::{Script, prompt, resource, tool};
 
 use trunkline_config::Server;
+use trunkline_wire::Revision;
 
 use super::*;
+use crate::call::CallEvent;
 use crate::environment::LogLevel;
-use crate::fakes::{Plan, World, config};
+use crate::fakes::{Plan, World, config, echo};
+use crate::offer::Offer;
 
 fn with(fault: Fault) -> Script {
     Script { faults: vec![fault], ..Script::default() }
@@ -185,6 +188,79 @@ async fn a_disabled_server_is_only_listed() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(world.pipes.dials(), 0);
     world.fleet.stop().await;
+}
+
+/// A server that may sleep for want of work, and has an offer from before.
+fn sleepy(start: Start, script: Script) -> World {
+    let mut config = config();
+    config.tuning.start = start;
+    config.tuning.idle_stop = Some(Duration::from_mins(1));
+    World::planned(config, [], script)
+}
+
+/// Calls `echo` to its end.
+async fn called(world: &World) -> Result<(), String> {
+    let mut call = world.upstream().call(echo()).await.map_err(|error| error.text)?;
+    loop {
+        match call.next().await {
+            CallEvent::Done(_) => return Ok(()),
+            CallEvent::Failed(error) => return Err(error.text),
+            CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lazy_server_that_is_known_waits_for_its_first_call() {
+    let world = sleepy(Start::Lazy, Script { tools: tools(2), ..Script::default() });
+    let known = Offer { revision: Some(Revision::NEWEST_LEGACY), ..Offer::default() };
+    world.upstream().0.offers.send_replace(Arc::new(known));
+    world.is("idle").await;
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    assert_eq!(world.pipes.dials(), 0);
+    let reason = world.upstream().status().reason;
+    assert_eq!(reason.as_deref(), Some("server `git` is asleep; the next call starts it"));
+    called(&world).await.expect("woken");
+    assert_eq!((world.pipes.dials(), world.upstream().offer().tools.len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lazy_server_that_nobody_knows_is_started_once_to_know_what_it_offers() {
+    let world = sleepy(Start::Lazy, Script { tools: tools(2), ..Script::default() });
+    world.is("ready").await;
+    world.is("idle").await;
+    assert_eq!((world.pipes.dials(), world.upstream().offer().tools.len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_server_sleeps_and_the_next_call_wakes_it() {
+    let world = sleepy(Start::Eager, Script { tools: tools(3), ..Script::default() });
+    let server = world.ready().await;
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    called(&world).await.expect("answered");
+    world.is("idle").await;
+    assert_eq!(begun.elapsed().as_secs(), 90, "a minute after the last call");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(server.is_closed(), "its process is gone");
+    assert_eq!((world.upstream().status().tools, world.upstream().status().stale), (3, true));
+    called(&world).await.expect("woken");
+    assert_eq!(world.passed(), ["handshake", "ready", "idle", "starting", "handshake", "ready"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_at_work_does_not_sleep_nor_one_with_subscribers() {
+    let slow = Script { resources: vec![resource("a:b")], ..with(Fault::slow("tools/call", Duration::from_secs(200))) };
+    let world = sleepy(Start::Eager, slow);
+    world.ready().await;
+    called(&world).await.expect("answered late");
+    assert_eq!(world.upstream().status().state, "ready");
+    world.upstream().subscribe("a:b").await.expect("asked").expect("a yes");
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    assert_eq!(world.upstream().status().state, "ready");
+    world.upstream().unsubscribe("a:b").await.expect("asked").expect("a yes");
+    world.is("idle").await;
+    assert_eq!(world.pipes.dials(), 1);
 }
 
 #[tokio::test(start_paused = true)]
