@@ -2,7 +2,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help run test parts check fmt lint doc deny schema bench fuzz release install clean-parts
+.PHONY: help run test parts check fmt lint doc deny schema bench soak fuzz release install clean-parts
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ schema: ## Write config/schema.json anew
 bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md
 	$(CARGO) build --release --bin trunkline
 	$(CARGO) run --release --quiet -p trunkline-bench -- --trunkline target/release/trunkline --write docs/bench.md
+
+soak: ## Servers that fail at random before a busy daemon, for MIN minutes (5); fails if anything breaks or grows
+	$(CARGO) build --release --bin trunkline --example fake-upstream
+	SOAK_SECS=$$(( $(or $(MIN),5) * 60 )) $(CARGO) test --release --test soak -- --nocapture
 
 fuzz: ## Explore the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
 	./tests/fuzz/explore 60

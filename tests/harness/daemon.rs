@@ -174,8 +174,12 @@ impl Daemon {
         self.home.run(args)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        census::signal(self.child.id(), signal);
+        census::signal(self.pid(), signal);
     }
 
     /// TERM, and the wait for the end.

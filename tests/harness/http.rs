@@ -111,7 +111,8 @@ impl Events {
         in_time("an event", self.next_whenever()).await
     }
 
-    async fn next_whenever(&mut self) -> Option<Event> {
+    /// The same, however long that takes.
+    pub(crate) async fn next_whenever(&mut self) -> Option<Event> {
         loop {
             while let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();

@@ -189,10 +189,15 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
             Ok(text(&answer))
         }
         "change" => {
+            // An empty name adds nothing: notices alone.
             let name = string(arguments, "add", "extra_0");
-            server.added.lock().expect("short").push(name);
-            listen::changed(server, "tools");
-            everywhere(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+            if !name.is_empty() {
+                server.added.lock().expect("short").push(name);
+            }
+            for _ in 0..integer(arguments, "times", 1) {
+                listen::changed(server, "tools");
+                everywhere(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+            }
             Ok(text("changed"))
         }
         "touch" => {
