@@ -14,17 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Config, Connect, Loaded, Server, StateDir, Stdio};
 use trunkline_edge::{BindError, Door, OwnerSocket};
 use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
-use trunkline_upstream::{Environment, Fleet, GuardProgram};
+use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors};
 use trunkline_wire::{Budget, ServerName};
 
 use crate::exit::{self, Failure};
-use crate::lock;
+use crate::{lock, vitals};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -83,6 +83,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let budget = Budget::new(config.limits.buffer_bytes);
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
+    let guard = guard.behind(sweep_predecessors(&state_dir, metrics.clone())).in_groups();
+    warn_of_limits(&config, guard.enforces_limits());
     let environment = Environment {
         metrics: metrics.clone(),
         journal: Arc::clone(&journal),
@@ -92,6 +94,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         guard,
         inherited,
     };
+    vitals::watch(metrics.clone(), budget.clone(), config.limits.memory_bytes);
     let fleet = Fleet::start(&config.servers, environment);
     let keep = Keep::in_directory(state);
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
@@ -118,6 +121,33 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     hub.remembered().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends what daemons before this one left behind, while clients are served already. Children start from when the gate
+/// that is returned opens.
+fn sweep_predecessors(state_dir: &Path, metrics: Metrics) -> watch::Receiver<bool> {
+    let (gate, opened) = watch::channel(false);
+    match Predecessors::enter(state_dir) {
+        Ok(predecessors) => drop(trunkline_telemetry::spawn("predecessors", async move {
+            predecessors.sweep(&metrics).await;
+            let _ = gate.send(true);
+        })),
+        Err(error) => tracing::warn!(%error, "children of a daemon that was killed here are not looked for"),
+    }
+    opened
+}
+
+/// Says which limits stand in the configuration and mean nothing here.
+fn warn_of_limits(config: &Config, enforced: bool) {
+    for (server, settings) in config.servers.iter().filter(|_| !enforced) {
+        if matches!(&settings.connect, Connect::Stdio(child) if child.caps.memory_bytes.is_some()) {
+            tracing::warn!(
+                server = server.as_str(),
+                "`limits.memory_bytes` is not enforced: the daemon's control group is not delegated to it (`Delegate=yes` \
+                 in its systemd unit)"
+            );
+        }
+    }
 }
 
 /// The configuration with the demo server, a mode of this very binary, in place of the configured ones.

@@ -8,6 +8,7 @@ mod exit;
 mod lifecycle;
 mod lock;
 mod render;
+mod vitals;
 
 use std::process::ExitCode;
 

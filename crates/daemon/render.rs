@@ -4,11 +4,15 @@
 //! move the cursor, forge a line or hide text. Answers are read leniently, since the daemon may be older or newer than
 //! the command that asks it.
 
-use std::fmt::{self, Write as _};
+mod table;
+
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use serde::Deserialize;
 use trunkline_telemetry::redact;
+
+pub(crate) use table::Table;
 
 /// Longest cell of a table, in bytes (S-17).
 const FIELD_BYTES_MAX: usize = 512;
@@ -39,7 +43,16 @@ struct Server {
     in_flight: u64,
     stale: bool,
     tools: u64,
+    usage: Option<Usage>,
     complaints: Vec<Complaint>,
+}
+
+/// What the processes of a server cost.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Usage {
+    resident_bytes: u64,
+    cpu_seconds: f64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,8 +148,10 @@ pub(crate) fn status(report: &Report) -> String {
     if report.servers.is_empty() {
         out.push_str("\nNo servers are configured.\n");
     } else {
-        let mut table = Table::new(&["SERVER", "STATE", "TRANSPORT", "REVISION", "TOOLS", "IN FLIGHT", "SINCE"]);
+        let mut table =
+            Table::new(&["SERVER", "STATE", "TRANSPORT", "REVISION", "TOOLS", "IN FLIGHT", "MEMORY", "CPU", "SINCE"]);
         for server in &report.servers {
+            let [memory, cpu] = cost(server.usage.as_ref());
             let tools = format!("{}{}", server.tools, if server.stale { "*" } else { "" });
             table.row([
                 field(&server.name),
@@ -145,6 +160,8 @@ pub(crate) fn status(report: &Report) -> String {
                 field(server.revision.as_deref().unwrap_or("-")),
                 tools,
                 server.in_flight.to_string(),
+                memory,
+                cpu,
                 time(server.since_seconds),
             ]);
         }
@@ -285,37 +302,10 @@ pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Columns as wide as their widest cell.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(crate) fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
-    }
-
-    /// Adds a row; its cells are escaped already.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths: Vec<usize> = Vec::new();
-        for row in &self.rows {
-            widths.resize(widths.len().max(row.len()), 0);
-            for (cell, width) in row.iter().zip(&mut widths) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in &self.rows {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
-        Ok(())
-    }
+/// Memory now and processor time so far. What is below a MiB, or a second, does not matter to anybody.
+fn cost(usage: Option<&Usage>) -> [String; 2] {
+    let Some(usage) = usage else { return ["-", "-"].map(str::to_owned) };
+    [format!("{} MiB", usage.resident_bytes.div_ceil(1 << 20)), time(usage.cpu_seconds)]
 }
 
 /// A span of time in the two units that matter.
@@ -364,7 +354,7 @@ mod tests {
             "warnings": ["other users of this machine could connect"],
             "servers": [
                 {"name": "linear", "state": "ready", "since_seconds": 312.4, "transport": "http", "revision": "2025-06-18",
-                 "in_flight": 1, "tools": 22, "complaints": [{"what": "tool `x`", "why": "it has no inputSchema"}]},
+                 "in_flight": 1, "tools": 22, "usage": {"resident_bytes": 88_000_000, "cpu_seconds": 12.34}, "complaints": [{"what": "tool `x`", "why": "it has no inputSchema"}]},
                 {"name": "figma", "state": "backoff", "since_seconds": 12, "tools": 4, "stale": true,
                  "reason": "server `figma` is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address"},
                 {"name": "evil", "state": "misconfigured", "since_seconds": 90_000, "reason": "said \u{1b}[31mred\nline"},
@@ -375,11 +365,11 @@ mod tests {
         assert_snapshot!(status(&report), @r"
         trunkline 0.1.0, up 2 h 3 min, http://127.0.0.1:6270/mcp http://[::1]:6270/mcp, 3 sessions, 1 in flight
 
-        SERVER  STATE          TRANSPORT  REVISION    TOOLS  IN FLIGHT  SINCE
-        linear  ready          http       2025-06-18  22     1          5 min
-        figma   backoff        -          -           4*     0          12 s
-        evil    misconfigured  -          -           0      0          1 d 1 h
-        old     disabled       -          -           0      0          1 s
+        SERVER  STATE          TRANSPORT  REVISION    TOOLS  IN FLIGHT  MEMORY  CPU   SINCE
+        linear  ready          http       2025-06-18  22     1          84 MiB  12 s  5 min
+        figma   backoff        -          -           4*     0          -       -     12 s
+        evil    misconfigured  -          -           0      0          -       -     1 d 1 h
+        old     disabled       -          -           0      0          -       -     1 s
         * as an earlier connection listed them
 
         figma: is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address

@@ -14,7 +14,7 @@ use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
 use crate::secret::{Expanded, Resolver, Secret, variable_shown};
-use crate::server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
+use crate::server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 use crate::tuning::Tuning;
 
 /// Headers that belong to the connection or the protocol; one more value would break either.
@@ -176,7 +176,8 @@ impl Block<'_, '_> {
         }
         let env_vars = file.env_vars.iter().flatten().map(EnvVar::name).map(str::to_owned).collect();
         let cwd = file.cwd.as_deref().map(|path| self.resolver.path(path));
-        self.sound().then(|| Stdio { command: command.to_owned(), args, env, env_vars, cwd })
+        let caps = Caps::check(self.name, &file.limits, self.findings);
+        self.sound().then(|| Stdio { command: command.to_owned(), args, env, env_vars, cwd, caps })
     }
 
     fn http(&mut self, url: &str, transport: Option<TransportFile>, listen: &Listen) -> Option<Http> {
@@ -188,6 +189,9 @@ impl Block<'_, '_> {
             ("cwd", file.cwd.is_some()),
         ];
         self.refuse(&of_stdio, "belongs to a server with `command`; one behind a `url` is sent `http_headers`");
+        if file.limits.names_caps() {
+            self.error("limits", "`memory_bytes` and `processes` belong to a server with `command`");
+        }
         let transport = match transport {
             None | Some(TransportFile::Auto) => HttpTransport::Auto,
             Some(TransportFile::Http) => HttpTransport::Http,

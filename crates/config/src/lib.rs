@@ -37,7 +37,7 @@ pub use expose::Expose;
 pub use listen::Listen;
 pub use schema::schema;
 pub use secret::Secret;
-pub use server::{Connect, Declared, Http, HttpTransport, Server, Stdio};
+pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use state::{StateDir, StateDirError, Unusable};
 pub use tuning::{Limits, Start, Tuning};

@@ -86,6 +86,24 @@ pub struct Stdio {
     pub env_vars: Vec<String>,
     /// Where it is started. `None`: wherever the daemon was.
     pub cwd: Option<PathBuf>,
+    /// What it may take.
+    pub caps: Caps,
+}
+
+/// What a child and all its descendants may take of the machine. Enforced on Linux, where the service manager delegated
+/// the daemon's control group to it (reliability 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Memory. `None`: as much as the unit of the daemon may.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads together. Far more than any launcher needs, and a stop for one that breeds.
+    pub processes: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { memory_bytes: None, processes: 512 }
+    }
 }
 
 impl Stdio {

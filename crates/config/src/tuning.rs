@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::ServerFile;
 use crate::findings::Findings;
+use crate::server::Caps;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
@@ -30,6 +31,9 @@ pub struct Limits {
     pub upstream_message_bytes: usize,
     /// The budget all buffered bytes together are charged to.
     pub buffer_bytes: usize,
+    /// The memory that the daemon itself may have: at 80 % of it what is kept for clients that may resume shrinks, at
+    /// 90 % new requests are refused while others are worked on.
+    pub memory_bytes: usize,
     /// Open connections from clients.
     pub connections: usize,
     /// Requests being worked on for all clients together.
@@ -64,6 +68,7 @@ impl Default for Limits {
             request_body_bytes: 16 * MIB,
             upstream_message_bytes: 64 * MIB,
             buffer_bytes: 256 * MIB,
+            memory_bytes: 512 * MIB,
             connections: 4096,
             in_flight: 1024,
             sessions: 4096,
@@ -88,6 +93,7 @@ impl Limits {
         counted("request_body_bytes", self.request_body_bytes, 64 * KIB, 128 * MIB);
         counted("upstream_message_bytes", self.upstream_message_bytes, 64 * KIB, 128 * MIB);
         counted("buffer_bytes", self.buffer_bytes, 64 * MIB, 16 * 1024 * MIB);
+        counted("memory_bytes", self.memory_bytes, 64 * MIB, 1024 * 1024 * MIB);
         counted("connections", self.connections, 1, 65_536);
         counted("in_flight", self.in_flight, 1, 65_536);
         counted("sessions", self.sessions, 1, 65_536);
@@ -185,6 +191,38 @@ pub(crate) struct ServerLimits {
     list_timeout_sec: Option<f64>,
     /// How long prompts/get, resources/read and completion may take, in seconds. Default 60.
     read_timeout_sec: Option<f64>,
+    /// Memory that a child and all its descendants may take, in bytes; beyond it the kernel kills. Enforced on Linux
+    /// where the daemon's control group is delegated to it, as the unit that comes along does. No limit by default.
+    memory_bytes: Option<u64>,
+    /// Processes and threads that a child and its descendants may be, enforced as `memory_bytes` is. Default 512.
+    processes: Option<usize>,
+}
+
+impl ServerLimits {
+    /// Whether it limits what a child may take.
+    pub(crate) fn names_caps(&self) -> bool {
+        self.memory_bytes.is_some() || self.processes.is_some()
+    }
+}
+
+impl Caps {
+    /// Reads what a child may take; what is wrong keeps its default and is reported.
+    pub(crate) fn check(name: &str, limits: &ServerLimits, findings: &mut Findings<'_>) -> Self {
+        let mut caps = Self::default();
+        match limits.memory_bytes {
+            Some(bytes) if bytes >= 16 * MIB as u64 => caps.memory_bytes = Some(bytes),
+            Some(_) => {
+                findings.error(&["mcp_servers", name, "limits", "memory_bytes"], "must be at least 16 MiB, 16777216");
+            }
+            None => {}
+        }
+        match limits.processes {
+            Some(count) if (4..=65_536).contains(&count) => caps.processes = count,
+            Some(_) => findings.error(&["mcp_servers", name, "limits", "processes"], "must be from 4 to 65536"),
+            None => {}
+        }
+        caps
+    }
 }
 
 impl Tuning {

@@ -39,10 +39,10 @@ where
 {
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
-        (&Method::GET, "/health" | "/api/v1/state") => health::report(edge, true),
+        (&Method::GET, "/health" | "/api/v1/state") => health::report(edge, true).await,
         (&Method::GET, "/health/live") => health::live(),
         (&Method::GET, "/health/ready") => health::ready(edge),
-        (&Method::GET, "/metrics") => health::metrics(edge),
+        (&Method::GET, "/metrics") => health::metrics(edge).await,
         (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()),
         (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
         (&Method::GET, "/api/v1/explain") => explain(edge, request.uri()),

@@ -12,9 +12,9 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use trunkline_hub::Explained;
-use trunkline_telemetry::Transition;
+use trunkline_telemetry::{Transition, Usage};
 use trunkline_upstream::{Complaint, Status, Upstream};
-use trunkline_wire::Json;
+use trunkline_wire::{Json, Pressure};
 
 use crate::Edge;
 use crate::body::Body;
@@ -38,6 +38,9 @@ struct Report<'a> {
     /// Calls that clients wait for.
     in_flight: usize,
     buffered_bytes: usize,
+    /// Memory of the daemon itself, where the system tells, and what it may have.
+    resident_bytes: Option<u64>,
+    memory_bytes: usize,
     /// What a person should know about this installation.
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,8 @@ struct Server<'a> {
     revision: Option<&'static str>,
     identity: Option<serde_json::Value>,
     pid: Option<u32>,
+    /// What its processes cost, where the system tells.
+    usage: Option<Cost>,
     in_flight: usize,
     restarts: u64,
     get_stream: Option<&'static str>,
@@ -71,6 +76,15 @@ struct Server<'a> {
     transitions: Vec<Changed>,
     stderr_tail: String,
     stderr_dropped_bytes: u64,
+}
+
+/// What the processes of a server cost.
+#[derive(Serialize)]
+struct Cost {
+    resident_bytes: u64,
+    cpu_seconds: f64,
+    open_fds: u64,
+    processes: u64,
 }
 
 /// One client's part of the loss report, in short: `trunkline explain` has the sentences.
@@ -96,7 +110,10 @@ struct Changed {
 }
 
 /// `/health`. Servers are told of only where `named` is set.
-pub(crate) fn report(edge: &Edge, named: bool) -> Response<Body> {
+pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
+    if named {
+        edge.metrics.measured().await;
+    }
     let warnings = edge
         .peers
         .unknown_reason()
@@ -109,9 +126,11 @@ pub(crate) fn report(edge: &Edge, named: bool) -> Response<Body> {
         listen: edge.addresses.iter().map(|address| format!("http://{address}/mcp")).collect(),
         sessions: edge.hub.sessions(),
         listens: edge.hub.listening(),
-        in_flight: edge.config.limits.in_flight.saturating_sub(edge.in_flight.available_permits()),
+        in_flight: edge.calls(),
         buffered_bytes: edge.budget.used(),
-        warnings: warnings.into_iter().collect(),
+        resident_bytes: trunkline_telemetry::resident_bytes(),
+        memory_bytes: edge.config.limits.memory_bytes,
+        warnings: warnings.into_iter().chain(short_of_memory(edge)).collect(),
         servers: named.then(servers),
     };
     reply::json(StatusCode::OK, &report)
@@ -132,7 +151,8 @@ pub(crate) fn ready(edge: &Edge) -> Response<Body> {
 }
 
 /// `/metrics`, in Prometheus' text format.
-pub(crate) fn metrics(edge: &Edge) -> Response<Body> {
+pub(crate) async fn metrics(edge: &Edge) -> Response<Body> {
+    edge.metrics.measured().await;
     edge.metrics.sessions(edge.hub.sessions());
     reply::text_as(METRICS_TYPE, edge.metrics.render())
 }
@@ -168,6 +188,7 @@ fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
         revision: revision.map(trunkline_wire::Revision::as_str),
         identity: identity.as_ref().and_then(readable),
         pid,
+        usage: edge.metrics.usage(name).map(cost),
         in_flight,
         restarts,
         get_stream,
@@ -182,6 +203,19 @@ fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
         stderr_tail: edge.journal.stderr_tail(name, STDERR_SHOWN_BYTES),
         stderr_dropped_bytes: edge.journal.stderr_dropped(name),
     }
+}
+
+fn short_of_memory(edge: &Edge) -> Option<String> {
+    let does = match edge.budget.pressure() {
+        Pressure::None => return None,
+        Pressure::Shrink => "answers kept for clients that resume are dropped early",
+        Pressure::Refuse => "new requests are refused while others are worked on",
+    };
+    Some(format!("the daemon is near the bound of its memory (`limits.memory_bytes`): {does}"))
+}
+
+fn cost(Usage { resident_bytes, cpu_seconds, open_fds, processes }: Usage) -> Cost {
+    Cost { resident_bytes, cpu_seconds, open_fds, processes }
 }
 
 fn lost(Explained { client, revision, losses }: Explained) -> Lost {

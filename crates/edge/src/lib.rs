@@ -28,6 +28,8 @@ mod peer;
 
 mod cors;
 
+mod place;
+
 mod incoming;
 
 mod ingress;
@@ -186,10 +188,10 @@ where
         Route::Mcp => mcp::answer(edge, request).await,
         Route::Sse => sse_pair::open(edge, request.headers()),
         Route::Messages => Box::pin(sse_pair::post(edge, request)).await,
-        Route::Health => health::report(edge, peer == Peer::Permitted),
+        Route::Health => health::report(edge, peer == Peer::Permitted).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
-        Route::Metrics => health::metrics(edge),
+        Route::Metrics => health::metrics(edge).await,
     };
     match origin {
         Some(origin) => cors::exposed(response, origin),

@@ -64,6 +64,9 @@ pub(crate) const PAIR_GRACE: Duration = Duration::from_millis(500);
 /// What a standalone stream tells its client to wait before it reconnects after a planned stop.
 pub(crate) const STREAM_RETRY: Duration = Duration::from_secs(1);
 
+/// What a request is told to wait that was refused because the gateway has enough to do.
+pub(crate) const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
+
 /// Time for the last answers to leave the process after the hard stop.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -17,9 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::sleep;
 use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
-use trunkline_wire::{
-    Era, Fault, FaultCode, Id, Malformed, Message, Method, Outcome, Request as Call, Revision, RpcError, Text, code,
-};
+use trunkline_wire::{Era, Id, Malformed, Message, Method, Request as Call, Revision, RpcError, Text, code};
 
 use crate::Edge;
 use crate::body::Body;
@@ -173,6 +171,9 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
     if edge.is_draining() {
         return refused(&Refusal::ShuttingDown, &call.id);
     }
+    if let Err(none) = edge.room() {
+        return none.response(edge, call.id.clone());
+    }
     match edge.hub.open(call) {
         Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
         Err(refusal) => refused(&refusal, &call.id),
@@ -200,7 +201,10 @@ pub(crate) async fn in_flight(
     if edge.is_draining() {
         return refused(&Refusal::ShuttingDown, &id);
     }
-    let Ok(place) = edge.in_flight.clone().try_acquire_owned() else { return overloaded(edge, id) };
+    let place = match edge.place() {
+        Ok(place) => place,
+        Err(none) => return none.response(edge, id),
+    };
     let reply = tokio::select! {
         biased;
         reply = handling => reply,
@@ -291,8 +295,9 @@ async fn batch(edge: &Arc<Edge>, head: &Head, members: Vec<Result<Message, Malfo
 
 /// Answers a batch's request as one message.
 async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants: Wants) -> Bytes {
-    let Ok(_place) = edge.in_flight.clone().try_acquire_owned() else {
-        return error_text(Some(id), &too_busy().to_error());
+    let _place = match edge.place() {
+        Ok(place) => place,
+        Err(none) => return error_text(Some(id), &none.fault(&edge).to_error()),
     };
     let reply = tokio::select! {
         biased;
@@ -438,23 +443,6 @@ fn refused(refusal: &Refusal, id: &Id) -> Response<Body> {
     match refusal.retry_after() {
         Some(after) => reply::with_retry_after(response, after),
         None => response,
-    }
-}
-
-fn overloaded(edge: &Edge, id: Id) -> Response<Body> {
-    edge.metrics.rejected("in_flight");
-    let response = reply::error(StatusCode::SERVICE_UNAVAILABLE, Some(id), &too_busy().to_error());
-    reply::with_retry_after(response, STREAM_RETRY)
-}
-
-pub(crate) fn too_busy() -> Fault {
-    Fault {
-        code: FaultCode::Overloaded,
-        server: None,
-        text: "the gateway works on as many requests as it may (`limits.in_flight`); try again in a second".to_owned(),
-        outcome: Outcome::NotSent,
-        retryable: true,
-        retry_after_ms: Some(1000),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, stopped, too_busy};
+use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, stopped};
 use crate::reply::{self, Named, plain};
 
 /// Where messages are posted to.
@@ -161,9 +161,9 @@ async fn request(edge: &Arc<Edge>, pair: &Arc<Pair>, call: Call, charge: Option<
         return initialize(edge, pair, &call);
     }
     let Some(session) = pair.session.get() else { return before_initialize(pair, call) };
-    let Ok(place) = edge.in_flight.clone().try_acquire_owned() else {
-        edge.metrics.rejected("in_flight");
-        return refuse(pair, error_text(Some(call.id), &too_busy().to_error()));
+    let place = match edge.place() {
+        Ok(place) => place,
+        Err(none) => return refuse(pair, error_text(Some(call.id), &none.fault(edge).to_error())),
     };
     let answering = answering(Arc::clone(edge), Arc::clone(pair), Arc::clone(session), call, place);
     let mut answering = Box::pin(async move {

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use trunkline_upstream::{Environment, Fleet, GuardProgram};
+use trunkline_wire::Pressure;
 
 use super::*;
 
@@ -24,7 +25,7 @@ pub(crate) fn door(config: Config) -> Door {
         budget: budget.clone(),
         limits: config.limits.clone(),
         notices,
-        guard: GuardProgram { path: "/bin/false".into(), args: Vec::new() },
+        guard: GuardProgram::new("/bin/false", []),
         inherited: Vec::new(),
     };
     let fleet = Fleet::start(&config.servers, environment);
@@ -448,6 +449,26 @@ async fn too_many_at_once_are_told_when_to_come_back() {
     let refused = client.post("", &initialize(2, "2025-06-18")).await;
     assert_eq!(refused.error(), (429, -31004, json!(2)));
     assert_ne!(refused.header("retry-after"), "");
+}
+
+#[tokio::test]
+async fn r25_near_the_memory_bound_new_requests_are_refused_while_others_are_worked_on() {
+    let client = Client::new();
+    let session = client.open("2025-06-18").await;
+    client.edge.budget.press(Pressure::Refuse);
+    assert_eq!(client.post(&session, &ping(1)).await.status, 200, "with nothing else to do there is room for one");
+    let busy = client.edge.place().expect("a place");
+    for (session, body) in [("", initialize(1, "2025-06-18")), (session.as_str(), ping(1))] {
+        let answer = client.post(session, &body).await;
+        assert_eq!((answer.error(), answer.header("retry-after")), ((503, -31004, json!(1)), "1"));
+        assert!(answer.body.contains("limits.memory_bytes"), "{}", answer.body);
+    }
+    let health = client.send("GET", "/health", &[], "").await.json();
+    assert!(health["warnings"][0].as_str().expect("a warning").contains("limits.memory_bytes"), "{health}");
+    assert!(client.edge.metrics.render().contains(r#"trunkline_rejected_total{reason="memory"} 2"#));
+    client.edge.budget.press(Pressure::Shrink);
+    assert_eq!(client.post(&session, &ping(2)).await.status, 200);
+    drop(busy);
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use trunkline_upstream::ServerNotice;
-use trunkline_wire::Object;
+use trunkline_wire::{Object, Pressure};
 
-use crate::limits::SWEEP_EVERY;
+use crate::limits::{REPLAY_AGE_MAX, REPLAY_AGE_PRESSED, SWEEP_EVERY};
 use crate::{Hub, logging, subscriptions, wall};
 
 /// Passes on what servers say that belongs to no call.
@@ -44,10 +44,13 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
         ticks.tick().await;
         let Some(hub) = hub.upgrade() else { return };
         let (now, wall, every) = (Instant::now(), wall::now(), hub.uses_noted_every());
+        // What is kept for a client that may come back is what can be spared first.
+        let spare = hub.budget.pressure() >= Pressure::Shrink;
+        let replay_age = if spare { REPLAY_AGE_PRESSED } else { REPLAY_AGE_MAX };
         let mut expired = Vec::new();
         for entry in &hub.sessions {
             let session = entry.value();
-            session.sweep(now);
+            session.sweep(now, replay_age);
             if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
                 expired.push(Arc::clone(session));
             } else if let Some(used) = session.use_to_note(every, now, wall)

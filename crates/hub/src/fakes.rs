@@ -33,7 +33,7 @@ fn environment(notices: mpsc::Sender<trunkline_upstream::ServerNotice>) -> Envir
         budget: Budget::new(1 << 20),
         limits: trunkline_config::Limits::default(),
         notices,
-        guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
+        guard: GuardProgram::new("/nonexistent", []),
         inherited: Vec::new(),
     }
 }

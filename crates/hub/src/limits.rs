@@ -73,6 +73,10 @@ pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a finished answer stream is kept.
 pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_mins(5);
 
+/// How long it stays while the process is near the bound of its memory: long enough for a client that lost its
+/// connection and resumes at once.
+pub(crate) const REPLAY_AGE_PRESSED: Duration = Duration::from_secs(10);
+
 /// Least time between two progress events of one call: ten per second (mcp-protocol 2.7).
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use tokio::time::Instant;
-use trunkline_wire::{Budget, Charge, Id, Json, Text};
+use trunkline_wire::{Budget, Charge, Id, Json, Pressure, Text};
 
 use crate::limits::{REPLAY_STREAM_BYTES_MAX, REPLAY_STREAM_EVENTS_MAX};
 use crate::refusal;
@@ -316,8 +316,11 @@ impl State {
 
 impl Purse {
     /// Whether `bytes` more fit what the session may keep.
+    ///
+    /// Near the bound of the process's memory that is a quarter of what it usually is.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        let fits = |budget: &Budget| budget.used().saturating_add(bytes) <= budget.limit();
+        let parts = if self.whole.pressure() >= Pressure::Shrink { 4 } else { 1 };
+        let fits = |budget: &Budget| budget.used().saturating_add(bytes) <= budget.limit() / parts;
         fits(&self.session) && fits(&self.replay)
     }
 

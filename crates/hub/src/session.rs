@@ -10,6 +10,7 @@ mod standing;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -20,8 +21,7 @@ use crate::asking::Questions;
 use crate::catalog::List;
 use crate::client::Facts;
 use crate::limits::{
-    GET_STREAMS_MAX, REPLAY_AGE_MAX, REPLAY_SESSION_BYTES_MAX, REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX,
-    SUBSCRIPTIONS_MAX,
+    GET_STREAMS_MAX, REPLAY_SESSION_BYTES_MAX, REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX, SUBSCRIPTIONS_MAX,
 };
 use crate::logging::LogLevel;
 use crate::refusal;
@@ -431,12 +431,12 @@ impl Session {
         old.subscriptions.into_iter().collect()
     }
 
-    /// Lets go of what is too old to be asked for.
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Lets go of what is too old to be asked for: answers after `replay_age`.
+    pub(crate) fn sweep(&self, now: Instant, replay_age: Duration) {
         let idle = now.saturating_duration_since(self.used()) > SESSION_BUFFERS_IDLE_MAX;
         let old = |(_, outbox): &(u64, Arc<Outbox>)| {
             let answered = outbox.answered_at();
-            answered.is_some_and(|at| idle || now.saturating_duration_since(at) > REPLAY_AGE_MAX)
+            answered.is_some_and(|at| idle || now.saturating_duration_since(at) > replay_age)
         };
         let mut state = self.lock();
         state.streams.retain(|stream| !old(stream));

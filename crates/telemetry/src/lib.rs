@@ -11,15 +11,19 @@ mod metrics;
 
 mod journal;
 mod labels;
+mod ledger;
 pub mod logs;
 mod process;
 pub mod redact;
 mod rounds;
 mod saver;
+pub mod table;
 mod tasks;
 
 pub use journal::{Journal, Transition};
+pub use ledger::{TreeAccount, Usage};
 pub use metrics::{Metrics, ServerMetrics};
+pub use process::resident_bytes;
 pub use rounds::Rounds;
 pub use saver::Saver;
 pub use tasks::spawn;

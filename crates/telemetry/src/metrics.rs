@@ -4,19 +4,25 @@
 //! table and from literals; tool names are bounded (S-37). A server that leaves takes its series with it.
 //! The struct is passed in, never global, so that a test sees its own numbers alone.
 
+mod processes;
+mod server;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use trunkline_wire::{Era, Method, ServerName};
 
 use crate::labels::{BoundedTools, TOOLS_MAX};
+use crate::ledger::Ledger;
 use crate::{logs, process, tasks};
+
+pub use server::ServerMetrics;
 
 /// Upper edges of durations, in seconds. The added latency we promise ends at 50 ms, so there is an
 /// edge; the last one is the idle limit of a tool call.
@@ -31,6 +37,7 @@ struct Shared {
     registry: Registry,
     series: Series,
     tools: BoundedTools,
+    ledger: Ledger,
     /// Tool calls that clients of an era had answered, of `client_requests`: resolved once, at the first.
     legacy_calls: OnceLock<IntCounter>,
     modern_calls: OnceLock<IntCounter>,
@@ -60,6 +67,10 @@ struct Series {
     parked_calls: IntGaugeVec,
     tool_calls: IntCounterVec,
     children: IntGauge,
+    resident_bytes: IntGaugeVec,
+    cpu_seconds: CounterVec,
+    open_fds: IntGaugeVec,
+    processes: IntGaugeVec,
     orphans_swept: IntCounter,
     client_requests: IntCounterVec,
     rejected: IntCounterVec,
@@ -68,6 +79,7 @@ struct Series {
     replay_bytes: IntGauge,
     sessions_revived: IntCounter,
     state_writes: IntCounterVec,
+    memory_pressure: IntGauge,
     build_info: IntGaugeVec,
 }
 
@@ -118,7 +130,17 @@ impl Series {
             parked_calls: gauges(r, "parked_calls", "server", "Calls that wait for a person's answer."),
             catalog_complaints: gauges(r, "catalog_complaints", "server", "Entries withheld or changed."),
             tool_calls: counters(r, "tool_calls_total", "server tool outcome", "Calls by catalogued tool."),
-            children: gauge(r, "children", "Child processes alive."),
+            children: gauge(r, "children", "Servers' process trees alive, each with its guard."),
+            resident_bytes: gauges(r, "server_resident_bytes", "server", "Resident memory of a server's processes."),
+            cpu_seconds: registered(
+                r,
+                CounterVec::new(
+                    Opts::new("server_cpu_seconds_total", "Time spent by a server's processes."),
+                    &["server"],
+                ),
+            ),
+            open_fds: gauges(r, "server_open_fds", "server", "Open descriptors of a server's processes."),
+            processes: gauges(r, "server_processes", "server", "A server's processes, without their guard."),
             orphans_swept: registered(
                 r,
                 IntCounter::new("orphans_swept_total", "Processes killed that had escaped their guard."),
@@ -133,6 +155,7 @@ impl Series {
                 IntCounter::new("mcp_sessions_revived_total", "Client sessions taken up again by their id."),
             ),
             state_writes: counters(r, "state_writes_total", "state outcome", "Writes of what outlives the process."),
+            memory_pressure: gauge(r, "memory_pressure", "1: what is kept shrinks, 2: new requests are refused."),
             build_info: gauges(r, "build_info", "version", "1, with the version as label."),
         }
     }
@@ -159,12 +182,16 @@ impl Series {
             &self.catalog_entries,
             &self.catalog_complaints,
             &self.parked_calls,
+            &self.resident_bytes,
+            &self.open_fds,
+            &self.processes,
         ] {
             leave(vec, server, |labels| vec.remove(labels));
         }
         for vec in [&self.ready_wait, &self.request_seconds] {
             leave(vec, server, |labels| vec.remove(labels));
         }
+        leave(&self.cpu_seconds, server, |labels| self.cpu_seconds.remove(labels));
     }
 }
 
@@ -183,6 +210,7 @@ impl Metrics {
             registry,
             series,
             tools: BoundedTools::new(TOOLS_MAX),
+            ledger: Ledger::default(),
             legacy_calls: OnceLock::new(),
             modern_calls: OnceLock::new(),
             states: Mutex::default(),
@@ -191,6 +219,7 @@ impl Metrics {
 
     /// Returns everything in Prometheus' text form.
     pub fn render(&self) -> String {
+        self.show_processes();
         let families = {
             let _steady = self.states();
             self.0.registry.gather()
@@ -229,6 +258,7 @@ impl Metrics {
         let mut states = self.states();
         states.remove(server);
         self.0.tools.forget(server);
+        self.0.ledger.forget(server);
         self.0.series.forget(server.as_str());
     }
 
@@ -253,21 +283,6 @@ impl Metrics {
     /// An attempt to connect ended.
     pub fn dial(&self, server: &ServerName, outcome: &'static str) {
         self.0.series.dials.with_label_values(&[server.as_str(), outcome]).inc();
-    }
-
-    /// A child was started again.
-    pub fn child_restart(&self, server: &ServerName, reason: &'static str) {
-        self.0.series.child_restarts.with_label_values(&[server.as_str(), reason]).inc();
-    }
-
-    /// Child processes came (+) or went (-).
-    pub fn children(&self, delta: i64) {
-        self.0.series.children.add(delta);
-    }
-
-    /// Processes that had escaped their guard were found by their marker and killed.
-    pub fn orphans_swept(&self, count: usize) {
-        self.0.series.orphans_swept.inc_by(count as u64);
     }
 
     /// A child wrote a line to stdout that is no message.
@@ -407,53 +422,6 @@ impl Metrics {
 
 /// Outcome label of success.
 const OK: &str = "ok";
-
-/// The series that a call touches, resolved for one server.
-///
-/// What is counted here after [`Metrics::forget`] is not shown.
-#[derive(Debug, Clone)]
-pub struct ServerMetrics {
-    server: ServerName,
-    calls_ok: IntCounter,
-    requests: IntCounterVec,
-    request_seconds: Histogram,
-    inflight: IntGauge,
-    queue_depth: IntGauge,
-    ready_wait: Histogram,
-    notices_dropped: IntCounter,
-}
-
-impl ServerMetrics {
-    /// As [`Metrics::request`].
-    pub fn request(&self, method: &Method, outcome: &'static str, seconds: f64) {
-        if *method == Method::ToolsCall && outcome == OK {
-            self.calls_ok.inc();
-        } else {
-            self.requests.with_label_values(&[self.server.as_str(), method.label(), outcome]).inc();
-        }
-        self.request_seconds.observe(seconds);
-    }
-
-    /// As [`Metrics::inflight`].
-    pub fn inflight(&self, delta: i64) {
-        self.inflight.add(delta);
-    }
-
-    /// As [`Metrics::queue_depth`].
-    pub fn queue_depth(&self, delta: i64) {
-        self.queue_depth.add(delta);
-    }
-
-    /// As [`Metrics::ready_wait`].
-    pub fn ready_wait(&self, seconds: f64) {
-        self.ready_wait.observe(seconds);
-    }
-
-    /// As [`Metrics::notice_dropped`].
-    pub fn notice_dropped(&self) {
-        self.notices_dropped.inc();
-    }
-}
 
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-/// Clock ticks per second in `/proc/self/stat`: 100 on every Linux that the gateway runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
+use crate::table::TICKS_PER_SECOND;
 
 /// Appends the process figures in Prometheus' text form, under the names that every exporter uses.
 pub(crate) fn render(out: &mut String) {
@@ -25,8 +24,14 @@ fn gauge(out: &mut String, kind: &str, name: &str, help: &str, value: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }
 
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+/// Resident memory of this process, in bytes.
+pub fn resident_bytes() -> Option<u64> {
+    resident_bytes_of("self")
+}
+
+/// Resident memory of a process, by its id in decimal.
+pub(crate) fn resident_bytes_of(pid: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }

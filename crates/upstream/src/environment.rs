@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use trunkline_config::Limits;
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::{Budget, Json, ServerName};
+
+use crate::transport::process::Groups;
 
 /// What every server of the fleet shares. Cloning is cheap but for the inherited variables.
 #[derive(Debug, Clone)]
@@ -28,19 +30,55 @@ pub struct Environment {
 }
 
 /// The program under whose eye a child runs: the gateway's own binary in its guard mode (reliability 9, rule 1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct GuardProgram {
-    /// The binary.
-    pub path: PathBuf,
-    /// The arguments that put it into that mode; what follows them goes to [`guard::main`](crate::guard::main).
-    pub args: Vec<String>,
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Guards are started from when this says so.
+    gate: Option<watch::Receiver<bool>>,
+    /// From which control group theirs are cut.
+    groups: Option<Arc<Groups>>,
 }
 
 impl GuardProgram {
+    /// A binary, and the arguments that put it into that mode; what follows them goes to
+    /// [`guard::main`](crate::guard::main).
+    pub fn new(path: impl Into<PathBuf>, args: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { path: path.into(), args: args.into_iter().map(str::to_owned).collect(), gate: None, groups: None }
+    }
+
     /// The running binary, even after an upgrade replaced its file. It must lead `__guard` to the guard.
     pub fn this_binary() -> std::io::Result<Self> {
-        let path = crate::transport::process::own_program()?;
-        Ok(Self { path, args: vec!["__guard".to_owned()] })
+        Ok(Self::new(crate::transport::process::own_program()?, ["__guard"]))
+    }
+
+    /// Has every start wait until `gate` says `true`, or nobody is left to say it.
+    #[must_use]
+    pub fn behind(self, gate: watch::Receiver<bool>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
+    /// Gives each child a control group of its own, if the service manager delegated one to this process. Moves the
+    /// process aside in it, so it is for the start of a daemon.
+    #[must_use]
+    pub fn in_groups(self) -> Self {
+        Self { groups: Groups::take().map(Arc::new), ..self }
+    }
+
+    /// Whether children's limits of memory and processes are enforced.
+    pub fn enforces_limits(&self) -> bool {
+        self.groups.is_some()
+    }
+
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        self.groups.as_deref()
+    }
+
+    /// Waits for the gate, if there is one.
+    pub(crate) async fn opened(&self) {
+        if let Some(gate) = &self.gate {
+            let _ = gate.clone().wait_for(|open| *open).await;
+        }
     }
 }
 

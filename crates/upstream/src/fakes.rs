@@ -64,7 +64,7 @@ pub(crate) fn environment() -> (Environment, mpsc::Receiver<ServerNotice>) {
         budget: Budget::new(1 << 28),
         limits: Limits { upstream_message_bytes: MESSAGE_BYTES_MAX, ..Limits::default() },
         notices,
-        guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
+        guard: GuardProgram::new("/nonexistent", []),
         inherited: Vec::new(),
     };
     (environment, received)

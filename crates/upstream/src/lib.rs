@@ -68,4 +68,4 @@ pub use handle::{Renewed, Upstream};
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
 pub use status::{StateView, Status};
-pub use transport::process::{guard, instance, sweep};
+pub use transport::process::{Predecessors, guard, instance};

@@ -2,9 +2,12 @@
 //!
 //! Limits of single buffers multiply with the number of buffers; this sum does not. Whoever buffers takes a
 //! [`Charge`] first and is refused when the budget is spent; dropping the charge gives the bytes back.
+//!
+//! What is charged is not all that a process holds. Whoever measures that tells its holders by the same way:
+//! [`Budget::press`] sets a [`Pressure`], and whoever keeps something that can be spared asks for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// A shared allowance of bytes. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -14,6 +17,19 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     limit: usize,
     used: AtomicUsize,
+    pressure: AtomicU8,
+}
+
+/// How near the process is to the memory it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Pressure {
+    /// There is enough.
+    #[default]
+    None,
+    /// What can be spared is given up.
+    Shrink,
+    /// New work is refused.
+    Refuse,
 }
 
 /// Bytes taken from a [`Budget`], given back on drop.
@@ -36,7 +52,7 @@ pub struct OutOfBudget {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), pressure: AtomicU8::default() }))
     }
 
     /// Takes `bytes`, or says that there is no room.
@@ -53,6 +69,20 @@ impl Budget {
     /// Bytes in all.
     pub fn limit(&self) -> usize {
         self.0.limit
+    }
+
+    /// Tells all holders how near the process is to the memory it may have.
+    pub fn press(&self, pressure: Pressure) {
+        self.0.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+
+    /// How near the process is to the memory it may have, as far as anybody said.
+    pub fn pressure(&self) -> Pressure {
+        match self.0.pressure.load(Ordering::Relaxed) {
+            0 => Pressure::None,
+            1 => Pressure::Shrink,
+            _ => Pressure::Refuse,
+        }
     }
 
     fn take(&self, bytes: usize) -> Result<(), OutOfBudget> {
@@ -97,5 +127,15 @@ mod tests {
         assert!(charge.grow(usize::MAX).is_err());
         drop(charge);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn pressure_reaches_every_holder() {
+        let budget = Budget::new(10);
+        let holder = budget.clone();
+        for pressure in [Pressure::Refuse, Pressure::Shrink, Pressure::None] {
+            budget.press(pressure);
+            assert_eq!(holder.pressure(), pressure);
+        }
     }
 }

@@ -31,7 +31,7 @@ pub mod limits;
 pub mod sse;
 
 pub use abilities::{Abilities, Lack};
-pub use budget::{Budget, Charge, OutOfBudget};
+pub use budget::{Budget, Charge, OutOfBudget, Pressure};
 pub use fault::{Fault, FaultCode, Outcome, RpcError, code};
 pub use id::Id;
 pub use json::{Json, Malformed};

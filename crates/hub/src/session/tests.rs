@@ -9,7 +9,7 @@ use trunkline_wire::Method;
 
 use super::*;
 use crate::fakes::{self, request};
-use crate::limits::{PENDING_BYTES_MAX, PENDING_EVENTS_MAX};
+use crate::limits::{PENDING_BYTES_MAX, PENDING_EVENTS_MAX, REPLAY_AGE_MAX};
 use crate::{EventStream, Reply, Wants, dispatch};
 
 async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxFuture<'static, ()>) -> Reply {
@@ -97,7 +97,7 @@ async fn a_call_goes_on_when_its_client_is_gone_and_is_resumed_where_it_was_left
     let id = EventId::parse(first.id.as_deref().expect("an id")).expect("an id of ours");
     let resumed = session.resume(&id).expect("held").boxed();
     assert_eq!(texts(resumed).await, ["s1.Nw.2 two", "s1.Nw.3 answer"]);
-    session.sweep(Instant::now() + REPLAY_AGE_MAX + Duration::from_secs(1));
+    session.sweep(Instant::now() + REPLAY_AGE_MAX + Duration::from_secs(1), REPLAY_AGE_MAX);
     assert!(session.resume(&id).is_none());
 }
 
@@ -269,7 +269,7 @@ async fn an_idle_session_keeps_what_changed_and_nothing_else() {
     let session = session("2025-06-18");
     session.announce(&[List::Prompts]);
     session.updated("x:1", "gone".into());
-    session.sweep(Instant::now() + SESSION_BUFFERS_IDLE_MAX + Duration::from_secs(1));
+    session.sweep(Instant::now() + SESSION_BUFFERS_IDLE_MAX + Duration::from_secs(1), REPLAY_AGE_MAX);
     assert_eq!(session.purse.whole.used(), 0);
     let mut get = session.open_get().expect("open");
     assert!(get.next().await.expect("an event").data.into_bytes().windows(7).any(|part| part == b"prompts"));

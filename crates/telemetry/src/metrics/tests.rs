@@ -8,8 +8,8 @@ fn server(name: &str) -> ServerName {
 fn touch_everything(metrics: &Metrics, server: &ServerName) {
     metrics.transition(server, "idle", "starting", "config");
     metrics.dial(server, "ok");
-    metrics.child_restart(server, "exit");
-    metrics.children(1);
+    drop(metrics.tree(server, 1));
+    drop(metrics.tree(server, 1));
     metrics.orphans_swept(1);
     metrics.stdio_bad_line(server);
     metrics.request(server, &Method::Ping, "ok", 0.2);

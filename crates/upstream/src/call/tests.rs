@@ -45,6 +45,16 @@ fn refused(kind: DialErrorKind, text: &str) -> Plan {
     Plan::Fail(DialError::new(kind, text))
 }
 
+/// F-35, its first half.
+#[tokio::test(start_paused = true)]
+async fn r32_a_hundred_first_calls_at_once_start_one_process() {
+    let world = World::new(Script::default());
+    let calls = (0..100).map(|_| run(world.upstream(), read()));
+    let ended = futures_util::future::join_all(calls).await;
+    assert!(ended.iter().all(|(_, ended)| ended.is_ok()), "{ended:?}");
+    assert_eq!(world.pipes.dials(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_for_a_server_that_is_starting_and_brings_its_answer() {
     let world = World::new(Script::default());

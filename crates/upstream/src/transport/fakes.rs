@@ -258,7 +258,7 @@ pub(crate) fn environment(limits: Limits) -> Environment {
         budget: Budget::new(limits.buffer_bytes),
         limits,
         notices: mpsc::channel(1).0,
-        guard: GuardProgram { path: "/nonexistent".into(), args: Vec::new() },
+        guard: GuardProgram::new("/nonexistent", []),
         inherited: Vec::new(),
     }
 }

@@ -178,6 +178,44 @@ async fn a_server_that_exits_whatever_it_is_sent_is_an_exit_and_costs_no_second_
     }
 }
 
+/// A server whose process ends at once, however it is started, under the whole of supervision.
+struct Dead {
+    scripts: Scripts,
+    starts: std::sync::atomic::AtomicUsize,
+}
+
+impl Start for Dead {
+    fn start(&self) -> BoxFuture<'_, Started> {
+        self.starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let dead = with([Fault::exit("server/discover"), Fault::exit("initialize")]);
+        self.scripts.next.lock().unwrap_or_else(PoisonError::into_inner).push_back(dead);
+        self.scripts.start()
+    }
+}
+
+impl crate::supervisor::Dialer for Dead {
+    fn dial<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Dialed, DialError>> {
+        Box::pin(open(order, self, LATER_START))
+    }
+}
+
+/// F-36. Each dial of a process that ends on the probe may start it twice, and those count too.
+#[tokio::test(start_paused = true)]
+async fn r33_a_process_that_exits_at_once_is_started_twelve_times_in_ten_minutes_at_most() {
+    let (environment, _notices) = environment();
+    let scripts = Scripts { environment: environment.clone(), next: Mutex::default(), servers: Mutex::default() };
+    let dead = Arc::new(Dead { scripts, starts: std::sync::atomic::AtomicUsize::new(0) });
+    let dialer: Arc<dyn crate::supervisor::Dialer> = dead.clone();
+    let fleet = crate::fleet::Fleet::start_with(&[(name(), config())], &environment, &dialer);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let starts = dead.starts.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((8..=12).contains(&starts), "{starts} starts");
+    let status = fleet.all()[0].status();
+    assert_eq!(status.state, "open", "{status:?}");
+    assert!(status.reason.is_some_and(|reason| reason.contains("keeps exiting")));
+    fleet.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_became_modern_is_found_out_on_the_same_process() {
     let memory = Mutex::default();

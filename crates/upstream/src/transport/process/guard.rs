@@ -67,8 +67,7 @@ fn watch() -> io::Result<()> {
     let (argv, pipes) = unix::take_over(&daemon)?;
     #[cfg(target_os = "linux")]
     {
-        // `ps` shows this in place of the name of the link that was executed.
-        rustix::thread::set_name(c"trunkline-guard")?;
+        rustix::thread::set_name(sweep::GUARD_NAME)?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     match begin(&argv, pipes) {

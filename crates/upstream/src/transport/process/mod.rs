@@ -7,7 +7,9 @@
 //!
 //! Nothing here reads or writes the child's pipes.
 
+mod cgroup;
 pub mod guard;
+mod predecessors;
 mod sweep;
 mod unix;
 
@@ -28,13 +30,17 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use trunkline_telemetry::Metrics;
+use trunkline_config::Caps;
+use trunkline_telemetry::{Metrics, TreeAccount};
 use trunkline_wire::ServerName;
 
 use crate::environment::GuardProgram;
+use cgroup::Group;
 
+pub(crate) use cgroup::Groups;
+
+pub use predecessors::Predecessors;
 pub(crate) use sweep::MARK;
-pub use sweep::sweep;
 pub(crate) use unix::own_program;
 
 /// Time a child gets to heed the end of its stdin; TERM and its wait of one and a half times as long follow.
@@ -76,6 +82,8 @@ pub(crate) struct Command {
     pub(crate) env: Vec<(String, String)>,
     /// `None`: the daemon's own.
     pub(crate) cwd: Option<PathBuf>,
+    /// What it may take, where the system lets us say so.
+    pub(crate) caps: Caps,
 }
 
 /// A command that runs, and its three pipes.
@@ -100,6 +108,8 @@ pub(crate) enum Exit {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// By the kernel, because the tree took more memory than it may.
+    OutOfMemory,
     /// Unseen: its guard was killed.
     Unknown,
 }
@@ -129,7 +139,7 @@ pub fn instance() -> &'static str {
     INSTANCE.get_or_init(|| format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))))
 }
 
-/// Runs `command` under a guard.
+/// Runs `command` under a guard, once nothing is left of the daemons before this one.
 ///
 /// Dropping the future ends what it started.
 pub(crate) async fn start(
@@ -139,17 +149,19 @@ pub(crate) async fn start(
     metrics: &Metrics,
 ) -> Result<Started, StartError> {
     static GENERATION: AtomicU64 = AtomicU64::new(1);
+    program.opened().await;
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
     let mark = format!("{}.{}.{generation}", instance(), name.namespace());
     let (program, marked) = (program.clone(), mark.clone());
     // A fork and a few writes: short, but not for a thread that serves calls. What is under way when this future
     // is dropped ends with the socket.
     let spawned = tokio::task::spawn_blocking(move || spawn_guard(&program, &command, &marked));
-    let Spawned { guard, life, stdin, stdout, stderr } = spawned.await.map_err(io::Error::other)??;
+    let Spawned { guard, group, life, stdin, stdout, stderr } = spawned.await.map_err(io::Error::other)??;
 
     let (stop, stopped) = watch::channel(None);
     let (living, life_seen) = watch::channel(Life::default());
-    let owner = Owner { guard, living, stopped, mark, metrics: metrics.clone() };
+    let account = metrics.tree(name, guard.id().unwrap_or_default());
+    let owner = Owner { guard, group, living, stopped, mark, account, metrics: metrics.clone() };
     trunkline_telemetry::spawn("child", owner.run(life));
 
     let mut tree = Tree { pid: 0, stop, life: life_seen };
@@ -192,6 +204,9 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(out, "exited with status {code}"),
             Self::Signal(signal) => write!(out, "was killed by signal {signal}{}", signal_name(*signal)),
+            Self::OutOfMemory => {
+                out.write_str("was killed because it took more memory than it may (`limits.memory_bytes`)")
+            }
             Self::Unknown => out.write_str("ended"),
         }
     }
@@ -215,6 +230,7 @@ fn signal_name(signal: i32) -> &'static str {
 
 struct Spawned {
     guard: Child,
+    group: Option<Group>,
     life: UnixStream,
     stdin: pipe::Sender,
     stdout: pipe::Receiver,
@@ -236,12 +252,15 @@ fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Res
     guard.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let child = guard.spawn()?;
     drop(guard);
+    // Before it has its orders, so that all it starts begins inside.
+    let group = program.groups().and_then(|groups| enter_group(groups, mark, command, &child));
     ours.set_write_timeout(Some(START_LIMIT))?;
     let argv = std::iter::once(command.program.as_os_str()).chain(command.args.iter().map(OsStr::new));
     unix::hand_over(&ours, argv, [stdin_read.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()])?;
     ours.set_nonblocking(true)?;
     Ok(Spawned {
         guard: child,
+        group,
         life: UnixStream::from_std(ours)?,
         stdin: pipe::Sender::from_owned_fd(stdin.into())?,
         stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
@@ -249,25 +268,41 @@ fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Res
     })
 }
 
+/// Gives the tree a control group of its own. It runs without one, too.
+fn enter_group(groups: &Groups, mark: &str, command: &Command, guard: &Child) -> Option<Group> {
+    // Without the instance, which is the same for all.
+    let name = mark.split_once('.').map_or(mark, |(_, name)| name);
+    let entered = groups.make(name, &command.caps).and_then(|group| match guard.id().map(|pid| group.admit(pid)) {
+        Some(Err(error)) => {
+            group.end();
+            Err(error)
+        }
+        Some(Ok(())) | None => Ok(group),
+    });
+    entered.inspect_err(|error| tracing::warn!(%error, name, "a child got no control group of its own")).ok()
+}
+
 /// The one owner of a tree.
 struct Owner {
     guard: Child,
+    group: Option<Group>,
     living: watch::Sender<Life>,
     stopped: watch::Receiver<Option<Duration>>,
     mark: String,
+    account: TreeAccount,
     metrics: Metrics,
 }
 
 impl Owner {
     async fn run(mut self, life: UnixStream) {
-        self.metrics.children(1);
         self.follow(life).await;
         // The socket is closed by now, so even a guard that missed every word is on its way out.
         if timeout(GUARD_EXIT_LIMIT, self.guard.wait()).await.is_err() {
             let _ = self.guard.kill().await;
         }
-        let mark = self.mark.clone();
-        match tokio::task::spawn_blocking(move || sweep(&mark, SWEEP_ROUNDS)).await {
+        let (mark, group) = (self.mark.clone(), self.group.take());
+        let swept = move || group.map_or(0, Group::end) + sweep::sweep(&mark, SWEEP_ROUNDS);
+        match tokio::task::spawn_blocking(swept).await {
             Ok(0) => {}
             Ok(found) => {
                 self.metrics.orphans_swept(found);
@@ -275,8 +310,16 @@ impl Owner {
             }
             Err(error) => tracing::error!(mark = self.mark, %error, "sweep failed"),
         }
-        self.metrics.children(-1);
+        drop(self.account);
         self.living.send_modify(|life| life.gone = true);
+    }
+
+    /// A process that the kernel killed for its memory is told apart from one that somebody killed.
+    fn why(&self, exit: Exit) -> Exit {
+        match exit {
+            Exit::Signal(9) if self.group.as_ref().is_some_and(Group::ran_out_of_memory) => Exit::OutOfMemory,
+            Exit::Signal(_) | Exit::Code(_) | Exit::OutOfMemory | Exit::Unknown => exit,
+        }
     }
 
     /// Follows the guard's reports to the last, and passes on the word to stop.
@@ -290,13 +333,17 @@ impl Owner {
                     Ok(Some(report)) => match read_report(&report) {
                         Some(Report::Begun(begun)) => self.living.send_modify(|life| life.begun = Some(begun)),
                         Some(Report::Exited(exit)) => {
+                            let exit = self.why(exit);
+                            if deadline.is_none() {
+                                self.account.ended("exited");
+                            }
                             deadline.get_or_insert_with(|| stop_deadline(STOP_GRACE));
                             self.living.send_modify(|life| life.exit = Some(exit));
                         }
                         Some(Report::Gone) => return,
                         None => tracing::warn!(report, "report of a guard not understood"),
                     },
-                    Ok(None) | Err(_) => return,
+                    Ok(None) | Err(_) => return self.account.ended("guard_lost"),
                 },
                 grace = next_word(&mut self.stopped), if deadline.is_none() => {
                     deadline = Some(stop_deadline(grace));

@@ -7,27 +7,37 @@
 //! Linux alone has `/proc`; elsewhere nothing is found here, and the group kill of the guard is all there is.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 
 use rustix::process::{Pid, Signal};
+use trunkline_telemetry::table;
 
 /// The variable that every process of a tree carries: `<instance>.<server>.<generation>`.
 pub(crate) const MARK: &str = "TRUNKLINE_MARK";
 
-/// A running process.
+/// What `ps` shows of a guard in place of the name of the link that was executed.
+pub(super) const GUARD_NAME: &CStr = c"trunkline-guard";
+
+/// A running process, with an id that signals can be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: Pid,
-    pub(super) parent: i32,
     pub(super) group: i32,
     /// In ticks since boot; with the id it is an identity.
     pub(super) started: u64,
 }
 
+impl Process {
+    /// Zombies are left out: they are dead, and their parent will hear of it.
+    fn running(process: &table::Process) -> Option<Self> {
+        let pid = Pid::from_raw(process.pid).filter(|_| !process.zombie)?;
+        Some(Self { pid, group: process.group, started: process.started })
+    }
+}
+
 /// Kills every process of this user whose marker is `mark` or begins with `mark` and a dot, until none is left or
 /// `rounds` are over. Returns how many it found.
-///
-/// With the instance alone as `mark` it removes all that a dead daemon left behind.
-pub fn sweep(mark: &str, rounds: u32) -> usize {
+pub(super) fn sweep(mark: &str, rounds: u32) -> usize {
     let mut killed = HashSet::new();
     for round in 0..rounds {
         let found = system::marked(mark);
@@ -46,22 +56,32 @@ pub fn sweep(mark: &str, rounds: u32) -> usize {
     killed.len()
 }
 
+/// One look for what a dead daemon left: processes with its `instance` in their marker that began after it. Kills those
+/// that no guard watches over, or all of them if not `patient`. Returns how many it killed, and whether it found any.
+pub(super) fn dead(instance: &str, started: u64, patient: bool) -> (usize, bool) {
+    let mut found = system::marked(instance);
+    found.retain(|process| process.started >= started);
+    let guards: Vec<Pid> = found.iter().map(|process| process.pid).filter(|pid| system::is_guard(*pid)).collect();
+    let guarded: HashSet<Pid> = if patient && !guards.is_empty() {
+        let all = table::Process::all();
+        let below = guards.iter().flat_map(|guard| table::descendants(&all, guard.as_raw_pid()));
+        below.filter_map(|process| Pid::from_raw(process.pid)).chain(guards.iter().copied()).collect()
+    } else {
+        HashSet::new()
+    };
+    let killed = found.iter().filter(|it| !guarded.contains(&it.pid) && signal(it, Signal::KILL)).count();
+    (killed, !found.is_empty())
+}
+
+/// When the process began, in ticks since boot.
+pub(super) fn started(pid: Pid) -> Option<u64> {
+    table::Process::look_up(pid.as_raw_pid()).map(|process| process.started)
+}
+
 /// Returns the children of `root`, their children, and so on.
 pub(super) fn descendants(root: Pid) -> Vec<Process> {
-    let all = system::processes();
-    let mut family: HashSet<i32> = [root.as_raw_pid()].into();
-    // A child may be listed before its parent, so look again until nobody joins.
-    loop {
-        let before = family.len();
-        family.extend(
-            all.iter().filter(|it| family.contains(&it.parent)).map(|it| it.pid.as_raw_pid()).collect::<Vec<_>>(),
-        );
-        if family.len() == before {
-            break;
-        }
-    }
-    family.remove(&root.as_raw_pid());
-    all.into_iter().filter(|it| family.contains(&it.pid.as_raw_pid())).collect()
+    let family = table::descendants(&table::Process::all(), root.as_raw_pid());
+    family.iter().filter_map(Process::running).collect()
 }
 
 /// Sends `signal` to `process`, if it still is the one that was seen.
@@ -76,13 +96,7 @@ mod system {
 
     use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
-    use super::{MARK, Process};
-
-    pub(super) fn processes() -> Vec<Process> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(Pid::from_raw).filter_map(look_up).collect()
-    }
+    use super::{GUARD_NAME, MARK, Process, table};
 
     pub(super) fn marked(mark: &str) -> Vec<Process> {
         let own = geteuid().as_raw();
@@ -91,29 +105,20 @@ mod system {
             fs::metadata(&directory).is_ok_and(|data| data.uid() == own)
                 && fs::read(format!("{directory}/environ")).is_ok_and(|environ| carries(&environ, mark))
         };
-        processes().into_iter().filter(|process| is_marked(process.pid)).collect()
+        let running = table::Process::all().iter().filter_map(Process::running).collect::<Vec<_>>();
+        running.into_iter().filter(|process| is_marked(process.pid)).collect()
     }
 
     pub(super) fn signal(process: &Process, signal: Signal) -> bool {
         let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { return false };
-        look_up(process.pid).is_some_and(|now| now.started == process.started)
+        super::started(process.pid).is_some_and(|now| now == process.started)
             && pidfd_send_signal(handle, signal).is_ok()
     }
 
-    fn look_up(pid: Pid) -> Option<Process> {
-        parse_stat(pid, &fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?)
-    }
-
-    /// Zombies are left out: they are dead, and their parent will hear of it.
-    pub(super) fn parse_stat(pid: Pid, stat: &str) -> Option<Process> {
-        // The name before it may hold anything, brackets included.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        if fields.next()? == "Z" {
-            return None;
-        }
-        let parent = fields.next()?.parse().ok()?;
-        let group = fields.next()?.parse().ok()?;
-        Some(Process { pid, parent, group, started: fields.nth(16)?.parse().ok()? })
+    /// Whether it is a guard, by the name that guards give themselves. Who imitates it gains a few seconds.
+    pub(super) fn is_guard(pid: Pid) -> bool {
+        let comm = fs::read(format!("/proc/{}/comm", pid.as_raw_pid())).unwrap_or_default();
+        comm.trim_ascii() == GUARD_NAME.to_bytes()
     }
 
     pub(super) fn carries(environ: &[u8], mark: &str) -> bool {
@@ -127,19 +132,19 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use rustix::process::Signal;
+    use rustix::process::{Pid, Signal};
 
     use super::Process;
-
-    pub(super) fn processes() -> Vec<Process> {
-        Vec::new()
-    }
 
     pub(super) fn marked(_mark: &str) -> Vec<Process> {
         Vec::new()
     }
 
     pub(super) fn signal(_process: &Process, _signal: Signal) -> bool {
+        false
+    }
+
+    pub(super) fn is_guard(_pid: Pid) -> bool {
         false
     }
 }
@@ -160,17 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_brackets_does_not_shift_the_fields() {
-        let pid = Pid::from_raw(7).expect("not zero");
-        let stat = "7 (a) R (b) S 4 5 6 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 8899 1000 2 18446744073709551615";
-        assert_eq!(system::parse_stat(pid, stat), Some(Process { pid, parent: 4, group: 5, started: 8899 }));
-        assert_eq!(system::parse_stat(pid, &stat.replace(") S", ") Z")), None);
-    }
-
-    #[test]
     fn the_one_who_asks_is_no_descendant_of_itself() {
         let own = rustix::process::getpid();
         assert!(descendants(own).iter().all(|process| process.pid != own));
-        assert!(system::processes().iter().any(|process| process.pid == own));
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn command(config: &Stdio, inherited: &[(String, String)]) -> Result<
     let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let program = find(&config.command, path, cwd.as_deref()).map_err(refused)?;
     let args = config.args.iter().map(|arg| arg.expose().to_owned()).collect();
-    Ok(Command { program, args, env: env.into_iter().collect(), cwd })
+    Ok(Command { program, args, env: env.into_iter().collect(), cwd, caps: config.caps })
 }
 
 /// The values that must not be read in what the child writes to stderr: those of `env`, which is where its keys are.

@@ -6,6 +6,7 @@ use std::process::Command as StdCommand;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use trunkline_config::Secret;
+use trunkline_telemetry::table;
 use trunkline_wire::{Budget, Method};
 
 use super::*;
@@ -25,7 +26,7 @@ fn environment() -> Environment {
         budget: Budget::new(64 << 20),
         limits: trunkline_config::Limits::default(),
         notices: mpsc::channel(1).0,
-        guard: GuardProgram { path: guard, args: vec!["__guard".into()] },
+        guard: GuardProgram::new(guard, ["__guard"]),
         inherited: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
     }
 }
@@ -126,7 +127,7 @@ async fn a_kill_is_told_as_one() {
 }
 
 #[tokio::test]
-async fn an_exit_is_seen_although_a_descendant_holds_the_pipes() {
+async fn r9_an_exit_is_seen_although_a_descendant_holds_the_pipes() {
     let environment = environment();
     let seconds = unique_seconds();
     let (_transport, mut stream) = run(&format!("setsid sleep {seconds} & exit 4"), &environment).await;
@@ -151,7 +152,7 @@ async fn a_file_that_cannot_be_executed_is_no_exit() {
 #[tokio::test]
 async fn a_guard_that_is_none_is_named() {
     let mut environment = environment();
-    environment.guard = GuardProgram { path: "/bin/true".into(), args: Vec::new() };
+    environment.guard = GuardProgram::new("/bin/true", []);
     let config = trunkline_config::Stdio::new("sh", ["-c", ECHO]);
     let error = start(&name(), &config, &environment).await.err().expect("it cannot run");
     assert_eq!(error.kind, DialErrorKind::Spawn);
@@ -159,7 +160,7 @@ async fn a_guard_that_is_none_is_named() {
 }
 
 #[tokio::test]
-async fn a_tree_that_ignores_everything_is_gone_after_close() {
+async fn r30_a_tree_that_ignores_everything_is_gone_after_close() {
     let environment = environment();
     let seconds = unique_seconds();
     // A grandchild that left the group and ignores TERM, a child that ignores TERM and the end of its stdin.
@@ -195,7 +196,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_guard_takes_its_tree_along() {
+async fn r30_a_killed_guard_takes_its_tree_along() {
     let environment = environment();
     let seconds = unique_seconds();
     let script = format!("setsid sleep {seconds} & sleep {seconds}");
@@ -204,14 +205,13 @@ async fn a_killed_guard_takes_its_tree_along() {
     while !is_running(&format!("sleep\0{seconds}")) {
         sleep(Duration::from_millis(10)).await;
     }
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let guard = stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").to_owned();
-    assert!(StdCommand::new("kill").args(["-9", &guard]).status().expect("runs").success());
+    let guard = guard_of(pid);
+    assert!(StdCommand::new("kill").args(["-9", &guard.to_string()]).status().expect("runs").success());
     assert!(broken(&mut stream).await.starts_with("the process ended"));
     assert!(vanished(&seconds, Duration::from_secs(10)).await);
 }
 
-/// What [`a_killed_daemon_leaves_nobody`] runs as a process of its own, in order to kill it.
+/// What [`r30_a_killed_daemon_leaves_nobody`] runs as a process of its own, in order to kill it.
 #[tokio::test]
 #[ignore = "a part of another test"]
 async fn daemon_to_be_killed() {
@@ -225,7 +225,7 @@ async fn daemon_to_be_killed() {
 }
 
 #[tokio::test]
-async fn a_killed_daemon_leaves_nobody() {
+async fn r30_a_killed_daemon_leaves_nobody() {
     let seconds = unique_seconds();
     let test = "transport::stdio::process_tests::daemon_to_be_killed";
     let mut daemon = StdCommand::new(std::env::current_exe().expect("known"))
@@ -243,7 +243,7 @@ async fn a_killed_daemon_leaves_nobody() {
 }
 
 #[tokio::test]
-async fn a_child_starts_with_its_own_variables_three_descriptors_and_a_private_umask() {
+async fn s32_a_child_starts_with_its_own_variables_three_descriptors_and_a_private_umask() {
     let mut environment = environment();
     environment.inherited.push(("SECRET_OF_THE_DAEMON".into(), "x".into()));
     let mut config =
@@ -269,14 +269,151 @@ async fn a_child_starts_with_its_own_variables_three_descriptors_and_a_private_u
     );
 }
 
+/// F-32.
 #[tokio::test]
-async fn stderr_never_blocks_the_child() {
+async fn r29_ten_mebibytes_of_stderr_before_the_first_answer_and_during_a_call_block_nobody() {
     let environment = environment();
-    let script = format!("head -c 3000000 /dev/zero | tr '\\0' e >&2; {ECHO}");
+    let flood = "head -c 10485760 /dev/zero | tr '\\0' e >&2";
+    let script = format!("{flood}; {}", ECHO.replace("do ", &format!("do {flood}; ")));
     let (transport, mut stream) = run(&script, &environment).await;
+    for call in 1..=2_u64 {
+        transport.send(ping()).await.expect("sent");
+        assert!(matches!(stream.next().await, Some(Ok(Message::Response(_)))));
+        // The last of it may still be in the pipe.
+        let kept = 64 * 1024;
+        let written = (call + 1) * (10 << 20);
+        let drained = async {
+            while environment.journal.stderr_dropped(&name()) + kept < written {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), drained).await.expect("all of it is read");
+        assert_eq!(
+            environment.journal.stderr_dropped(&name()) + kept,
+            written,
+            "the ring is bounded, the rest counted"
+        );
+    }
+}
+
+/// The guard of a child: its parent.
+fn guard_of(pid: u32) -> i32 {
+    let pid = i32::try_from(pid).expect("a pid");
+    table::Process::look_up(pid).expect("it runs").parent
+}
+
+/// F-34. The shell's own children are no orphans, so each goes by way of one that ends first.
+#[tokio::test]
+async fn r31_no_zombie_of_five_hundred_short_lived_orphans_is_seen_for_a_second() {
+    let environment = environment();
+    let breed = "i=0; while [ $i -lt 500 ]; do (setsid true & true & sleep 0.01 &); i=$((i+1)); done";
+    let (transport, mut stream) = run(&format!("{breed}; {ECHO}"), &environment).await;
+    let guard = guard_of(transport.facts().pid.expect("a child"));
     transport.send(ping()).await.expect("sent");
-    assert!(matches!(stream.next().await, Some(Ok(Message::Response(_)))));
-    assert!(environment.journal.stderr_dropped(&name()) > 2_000_000);
+    let mut since = std::collections::HashMap::new();
+    let mut answered = false;
+    loop {
+        if !answered {
+            answered = timeout(Duration::from_millis(20), stream.next()).await.is_ok();
+        }
+        let family = table::descendants(&table::Process::all(), guard);
+        for zombie in family.iter().filter(|process| process.zombie) {
+            let seen = since.entry((zombie.pid, zombie.started)).or_insert_with(Instant::now);
+            assert!(seen.elapsed() < Duration::from_secs(1), "{zombie:?} is left to rot");
+        }
+        if answered && family.len() == 1 {
+            break;
+        }
+    }
+    transport.close(Duration::from_secs(2)).await;
+    assert!(table::Process::look_up(guard).is_none(), "the guard itself is reaped");
+}
+
+/// F-35, its second half.
+#[tokio::test]
+async fn r32_a_handshake_that_fails_leaves_no_tree() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    // Deaf, and it has brought up a family.
+    let script = format!("setsid sleep {seconds} & sleep {seconds}");
+    let config = trunkline_config::Stdio::new("sh", ["-c", script.as_str()]);
+    let mut server = trunkline_config::Server::new(trunkline_config::Connect::Stdio(config));
+    server.tuning.startup_timeout = Some(Duration::from_millis(300));
+    let memory = std::sync::Mutex::default();
+    let order = crate::dial::Order {
+        name: &name(),
+        server: &server,
+        first_start: true,
+        environment: &environment,
+        memory: &memory,
+    };
+    let error = crate::dial::dial(order).await.err().expect("it says nothing");
+    assert_eq!(error.kind, DialErrorKind::Timeout, "{error}");
+    assert!(!is_running(&seconds), "nobody is left when the dial has failed");
+}
+
+/// Reliability 9.8, with a real pipe and a real process behind it; the ten seconds are shown on a paused clock.
+#[tokio::test]
+async fn a_child_that_does_not_read_holds_up_nobody_who_sends() {
+    let environment = environment();
+    let seconds = unique_seconds();
+    let (transport, _stream) = run(&format!("exec sleep {seconds}"), &environment).await;
+    let large = Outgoing::new(vec![b'x'; 1 << 20].into(), Some(1), Method::Ping);
+    let sent = timeout(Duration::from_secs(5), transport.send(large)).await.expect("at once");
+    assert!(sent.is_ok(), "what the pipe does not take waits elsewhere");
+    transport.close(Duration::from_millis(100)).await;
+    assert!(!is_running(&seconds));
+}
+
+/// F-68: descriptors, environment, umask and directory are shown above; here the rest of what a process inherits.
+#[tokio::test]
+async fn s32_a_child_starts_with_default_signals_and_the_limits_of_the_daemon() {
+    let environment = environment();
+    let script = "cat /proc/self/status /proc/self/limits >&2; exit 5";
+    let (_transport, mut stream) = run(script, &environment).await;
+    broken(&mut stream).await;
+    let said = environment.journal.stderr_tail(&name(), 9999);
+    let mask = |status: &str, name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux");
+        let all = u64::from_str_radix(line.trim_start_matches(":\t"), 16).expect("a mask");
+        // The C library keeps two real-time signals for itself, and spawns with them ignored.
+        all & 0x7fff_ffff
+    };
+    let pipe = 1 << (rustix::process::Signal::PIPE.as_raw() - 1);
+    let ignored = mask(&std::fs::read_to_string("/proc/self/status").expect("Linux"), "SigIgn");
+    assert_ne!(ignored & pipe, 0, "the test's own setting: the runtime ignores PIPE");
+    assert_eq!(["SigBlk", "SigIgn", "SigCgt"].map(|name| mask(&said, name)), [0, ignored & !pipe, 0], "{said}");
+    let own = std::fs::read_to_string("/proc/self/limits").expect("Linux");
+    assert!(said.ends_with(&own), "{said}\n{own}");
+}
+
+#[tokio::test]
+async fn the_ledger_counts_trees_by_how_they_ended() {
+    let environment = environment();
+    let shown = |name: &str| {
+        environment.metrics.measure();
+        let text = environment.metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    let (transport, stream) = run(&format!("sleep 60 & {ECHO}"), &environment).await;
+    assert_eq!(shown("trunkline_children "), "1");
+    let processes = async {
+        while shown(r#"trunkline_server_processes{server="git"} "#) != "2" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), processes).await.expect("the shell and what it started");
+    assert!(environment.metrics.usage(&name()).is_some_and(|usage| usage.resident_bytes > 0 && usage.open_fds >= 6));
+    transport.close(Duration::from_secs(2)).await;
+    drop(stream);
+    assert_eq!(shown("trunkline_children "), "0");
+    let (exited, mut stream) = run("exit 3", &environment).await;
+    broken(&mut stream).await;
+    exited.close(Duration::from_secs(2)).await;
+    run(ECHO, &environment).await.0.close(Duration::from_secs(2)).await;
+    assert_eq!(shown(r#"trunkline_child_restarts_total{reason="exited",server="git"} "#), "1");
+    assert_eq!(shown(r#"trunkline_child_restarts_total{reason="stopped",server="git"} "#), "1");
 }
 
 #[tokio::test]

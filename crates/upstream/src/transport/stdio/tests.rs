@@ -13,7 +13,7 @@ fn environment() -> Environment {
         budget: Budget::new(64 << 20),
         limits: trunkline_config::Limits::default(),
         notices: mpsc::channel(1).0,
-        guard: GuardProgram { path: "/nowhere".into(), args: Vec::new() },
+        guard: GuardProgram::new("/nowhere", []),
         inherited: Vec::new(),
     }
 }
@@ -158,7 +158,7 @@ async fn lines_reach_the_server_whole_and_in_order_through_a_full_pipe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_reading_is_broken_and_a_slow_one_is_not() {
+async fn a_server_that_reads_nothing_for_ten_seconds_is_broken_and_a_slow_one_is_not() {
     let (transport, mut stream, mut server) = pipes(&environment());
     transport.send(request(1, 5000)).await.expect("queued");
     for _ in 0..4 {

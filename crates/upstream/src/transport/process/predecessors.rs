@@ -1,0 +1,237 @@
+//! Daemons that ran with the same state directory before, and what is left of them (reliability 9.5).
+//!
+//! Each daemon enters itself into a small file before it starts a child: its part of every marker, the boot it belongs
+//! to, when it began. Whoever comes next, holding the lock of the directory, knows by it that the others are dead, and
+//! looks for what carries their markers. A guard that still lives is left to end its tree in order, since it does that
+//! by itself and more gently; what no guard watches over is killed. Until both are done no child is started, so that
+//! two of a kind never share a lock or a port.
+//!
+//! An instance is struck out only once nobody was found, so one that dies while it sweeps loses nothing. The file is
+//! small and never trusted: a line that cannot be read is passed over, and a start never fails for it.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use trunkline_telemetry::Metrics;
+
+use super::{instance, sweep};
+
+/// Inside the state directory.
+const FILE: &str = "instances";
+
+/// Instances remembered. Only those that were killed before they had swept are ever more than one.
+const REMEMBERED_MAX: usize = 64;
+
+/// Far more than that many lines.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A guard's whole stop order: 2 s, 3 s, and a second of KILL. One that lives longer is killed with the rest.
+const GUARDS_LIMIT: Duration = Duration::from_secs(6);
+
+/// For those that were killed to be gone, which takes long only where the kernel holds them.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One run of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    /// Its part of every marker.
+    instance: String,
+    /// The boot in which it ran: no process outlives that.
+    boot: String,
+    /// In ticks since that boot. None of its children began before.
+    started: u64,
+}
+
+/// The daemons before this one.
+#[derive(Debug)]
+pub struct Predecessors {
+    file: PathBuf,
+    own: Option<Run>,
+    dead: Vec<Run>,
+}
+
+impl Predecessors {
+    /// Enters this daemon into the list in `state_dir`, whose lock it holds, and returns those before it.
+    ///
+    /// Fails if the list cannot be written. Then the next start will not know of this daemon's children, which is no
+    /// reason not to serve.
+    pub fn enter(state_dir: &Path) -> io::Result<Self> {
+        let file = state_dir.join(FILE);
+        let own = Run::own();
+        let mut runs = read(&file);
+        runs.retain(|run| Some(run) != own.as_ref());
+        let excess = runs.len().saturating_sub(REMEMBERED_MAX - 1);
+        runs.drain(..excess);
+        write(&file, runs.iter().chain(&own))?;
+        let boot = own.as_ref().map(|own| own.boot.clone());
+        runs.retain(|run| Some(&run.boot) == boot.as_ref());
+        Ok(Self { file, own, dead: runs })
+    }
+
+    /// Ends what they left, strikes them out, and returns how many processes were killed.
+    pub async fn sweep(self, metrics: &Metrics) -> usize {
+        let begun = Instant::now();
+        let (mut killed, mut left) = (0, self.dead);
+        while !left.is_empty() && begun.elapsed() < GUARDS_LIMIT + KILL_LIMIT {
+            let (patient, runs) = (begun.elapsed() < GUARDS_LIMIT, left.clone());
+            let Ok((count, still)) = tokio::task::spawn_blocking(move || look(runs, patient)).await else { break };
+            killed += count;
+            left = still;
+            if !left.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        if killed > 0 {
+            metrics.orphans_swept(killed);
+            tracing::warn!(killed, "killed processes that a dead daemon had left behind");
+        }
+        if !left.is_empty() {
+            tracing::error!(instances = left.len(), "processes of a dead daemon cannot be ended");
+        }
+        if let Err(error) = write(&self.file, left.iter().chain(&self.own)) {
+            tracing::warn!(%error, file = %self.file.display(), "the list of instances cannot be written");
+        }
+        killed
+    }
+}
+
+/// One look for what `runs` left. Returns how many processes it killed, and the runs that had any.
+fn look(mut runs: Vec<Run>, patient: bool) -> (usize, Vec<Run>) {
+    let mut count = 0;
+    runs.retain(|run| {
+        let (killed, found) = sweep::dead(&run.instance, run.started, patient);
+        count += killed;
+        found
+    });
+    (count, runs)
+}
+
+impl Run {
+    /// This process; `None` where the system tells no start times, and nothing could be found either.
+    fn own() -> Option<Self> {
+        let started = sweep::started(rustix::process::getpid())?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        Some(Self { instance: instance().to_owned(), boot, started })
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (instance, boot, started) = (words.next()?, words.next()?, words.next()?.parse().ok()?);
+        let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        // A short one would match the markers of others.
+        let sound = instance.len() == 16 && is_hex(instance) && is_hex(boot) && words.next().is_none();
+        sound.then(|| Self { instance: instance.to_owned(), boot: boot.to_owned(), started })
+    }
+}
+
+fn read(file: &Path) -> Vec<Run> {
+    let mut text = Vec::new();
+    // What is missing or cannot be read is an empty list.
+    let _ = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).lines().filter_map(Run::parse).collect()
+}
+
+/// Whole or not at all: whoever is killed here leaves the old list.
+fn write<'a>(file: &Path, runs: impl Iterator<Item = &'a Run>) -> io::Result<()> {
+    let mut text = String::new();
+    for Run { instance, boot, started } in runs {
+        let _ = writeln!(text, "{instance} {boot} {started}");
+    }
+    let partial = file.with_extension("partial");
+    let mut options = OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(&partial, file)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::transport::process::MARK;
+
+    /// A list with `lines` before the own one, as [`Predecessors::enter`] finds it.
+    fn entered(directory: &Path, lines: &str) -> Predecessors {
+        fs::write(directory.join(FILE), lines).expect("written");
+        Predecessors::enter(directory).expect("entered")
+    }
+
+    fn line(instance: &str, started: u64) -> String {
+        format!("{instance} {} {started}\n", Run::own().expect("Linux").boot)
+    }
+
+    fn random_instance() -> String {
+        format!("{:016x}", fastrand::u64(..))
+    }
+
+    fn marked(instance: &str, name: &str) -> Child {
+        let mut command = Command::new("sleep");
+        command.arg("60").env(MARK, format!("{instance}.{name}.1"));
+        command.spawn().expect("it runs")
+    }
+
+    #[tokio::test]
+    async fn r30_what_a_dead_daemon_left_is_killed_counted_and_forgotten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (dead, other) = (random_instance(), random_instance());
+        let (mut left, mut foreign) = (marked(&dead, "git"), marked(&other, "git"));
+        let predecessors = entered(directory.path(), &line(&dead, 1));
+        let metrics = Metrics::new();
+        let waited = tokio::task::spawn_blocking(move || left.wait());
+        assert_eq!(predecessors.sweep(&metrics).await, 1);
+        waited.await.expect("no panic").expect("it ended");
+        assert!(metrics.render().contains("trunkline_orphans_swept_total 1"));
+        assert_eq!(foreign.try_wait().expect("our child"), None, "a marker that is not ours is left alone");
+        foreign.kill().expect("our child");
+        foreign.wait().expect("reaped");
+        let own = Run::own().expect("Linux");
+        assert_eq!(read(&directory.path().join(FILE)), [own], "the dead one is struck out, this one stays");
+    }
+
+    #[tokio::test]
+    async fn who_began_before_the_dead_daemon_is_not_its_child() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dead = random_instance();
+        let mut older = marked(&dead, "git");
+        let predecessors = entered(directory.path(), &line(&dead, u64::MAX));
+        assert_eq!(predecessors.sweep(&Metrics::new()).await, 0);
+        assert_eq!(older.try_wait().expect("our child"), None);
+        older.kill().expect("our child");
+        older.wait().expect("reaped");
+    }
+
+    #[test]
+    fn r37_a_list_that_cannot_be_read_is_an_empty_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (good, boot) = (random_instance(), Run::own().expect("Linux").boot);
+        let lines = format!(
+            "\u{0}\u{1}garbage\nab {boot} 7\n{good} {boot}\n{good} {boot} x\n{good} {boot} 7 more\n{}{good}",
+            line(&good, 7)
+        );
+        let entered = entered(directory.path(), &lines);
+        assert_eq!(entered.dead, [Run { instance: good.clone(), boot, started: 7 }]);
+        let other_boot = format!("{good} 00000000-0000-0000-0000-000000000000 7\n");
+        fs::write(directory.path().join(FILE), other_boot).expect("written");
+        assert_eq!(Predecessors::enter(directory.path()).expect("entered").dead, [], "nobody outlives a boot");
+    }
+
+    #[test]
+    fn the_list_does_not_grow() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lines: String = (0..200).map(|number| line(&format!("{number:016x}"), number)).collect();
+        let entered = entered(directory.path(), &lines);
+        assert_eq!(entered.dead.len(), REMEMBERED_MAX - 1);
+        assert_eq!(entered.dead.last().map(|run| run.started), Some(199), "the newest are kept");
+        assert_eq!(read(&directory.path().join(FILE)).len(), REMEMBERED_MAX);
+    }
+}
