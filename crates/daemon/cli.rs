@@ -24,7 +24,7 @@ Use it:
   3. trunkline serve                 runs the daemon
   4. Give every client the one URL http://127.0.0.1:6270/mcp
 
-Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 address or state directory taken,
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 70 hung, 75 address or state directory taken,
 78 configuration wrong.";
 
 const SERVE_EXAMPLES: &str = "\
@@ -106,6 +106,13 @@ pub(crate) struct Serve {
     /// Write the URL into this file once it is served; with port 0 nobody can know it beforehand
     #[arg(long, value_name = "FILE", env = "TRUNKLINE_READY_FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
+    /// End the process when nothing moves for so long, where no service manager watches over it
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, hide = true)]
+    pub(crate) watchdog_sec: u64,
+    /// Block every thread of the scheduler after this time: for tests of the watchdog
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) wedge_after_ms: Option<u64>,
 }
 
 /// What the running daemon is asked.
@@ -227,7 +234,7 @@ mod tests {
           3. trunkline serve                 runs the daemon
           4. Give every client the one URL http://127.0.0.1:6270/mcp
 
-        Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 address or state directory taken,
+        Exit codes: 0 fine, 1 failed, 2 wrong usage, 70 hung, 75 address or state directory taken,
         78 configuration wrong.
         "#);
     }

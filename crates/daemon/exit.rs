@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Something failed.
 pub(crate) const FAILED: u8 = 1;
-/// The orderly stop hung.
+/// The orderly stop hung, or the whole process.
 const HUNG: i32 = 70;
 /// The command line is wrong.
 pub(crate) const USAGE: u8 = 2;
@@ -62,8 +62,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// How long the reason may take to be written: whoever reads standard error may be what hangs.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Ends the process at once, without any clean-up: children notice by their life pipe.
-pub(crate) fn abort() -> ! {
-    eprintln!("trunkline: the stop hung and is cut short");
+///
+/// `why` is written by a thread of its own, since the lock of standard error may be held by what hangs.
+pub(crate) fn abort(why: &'static str) -> ! {
+    let _ = std::thread::Builder::new().name("last-words".into()).spawn(move || eprintln!("trunkline: {why}"));
+    std::thread::sleep(LAST_WORDS);
     std::process::exit(HUNG)
 }

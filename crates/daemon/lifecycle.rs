@@ -1,52 +1,54 @@
-//! The life of the process: lock, configuration, listeners, then servers; two tokens; one way out.
+//! The life of the process: lock, configuration, listeners, then servers; one way out.
 //!
 //! The order at start is a promise: the listener is up before the first server is dialed, so `initialize`
-//! and lists never wait for one (R-1, R-2). The order at the end is reliability 8: the soft token stops
-//! accepting and lets running calls finish; the hard token gives every open call its final event; then all
-//! servers are closed in parallel. A second signal jumps to the hard token, and a timer thread outside the
-//! runtime ends the process if even that hangs (R-35).
+//! and lists never wait for one (R-1, R-2). Listeners that a service manager handed over are there even before, and
+//! win over the configuration. The order at the end is `stop`'s (reliability 8); when the last connection has
+//! gone, all servers are closed in parallel, then the lock is let go.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+#[cfg(debug_assertions)]
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, Connect, Loaded, Server, StateDir, Stdio};
-use trunkline_edge::{BindError, Door, OwnerSocket};
+use tokio::sync::{Semaphore, mpsc, watch};
+use trunkline_config::{Config, Connect, Listen, Loaded, Server, StateDir, Stdio};
+use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
 use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors};
 use trunkline_wire::{Budget, ServerName};
 
+use crate::activation::Handed;
 use crate::exit::{self, Failure};
-use crate::{lock, vitals};
+use crate::limits::{CLOSE_AT_MOST, NOTICES_WAITING_MAX};
+use crate::lock::{self, Lock};
+use crate::stop::{self, Signals, Wanted};
+use crate::watchdog::Watchdog;
+use crate::{live, vitals};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The CLI's way in, inside the state directory.
 pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
 
-/// What closing the servers may take after the drain, before the process is ended from outside the runtime: with
-/// the default drain of 20 s that makes the 30 s of R-35.
-const CLOSE_AT_MOST: Duration = Duration::from_secs(10);
-
-/// Notices of servers that wait for the hub. A burst beyond is dropped and counted: each is either repeated
-/// by the server or found again by a fresh list.
-const NOTICES_WAITING_MAX: usize = 1024;
-
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {
     pub(crate) loaded: Loaded,
     pub(crate) place: Place,
+    /// Sockets of the service manager.
+    pub(crate) handed: Handed,
     /// Serve the demo in place of the configured servers.
     pub(crate) demo: bool,
     /// Gets the URL once the listener is up; for scripts and tests that ask for port 0.
     pub(crate) ready_file: Option<PathBuf>,
+    /// How long the watchdog bears silence.
+    pub(crate) watchdog_ticks: u64,
+    /// When to stop moving, for tests of the watchdog.
+    #[cfg(debug_assertions)]
+    pub(crate) wedge_after: Option<Duration>,
 }
 
 /// Where the daemon runs.
@@ -54,6 +56,13 @@ pub(crate) struct Place {
     pub(crate) state_dir: PathBuf,
     /// The process's own variables, of which children get those on the allow-list.
     pub(crate) inherited: Vec<(String, String)>,
+}
+
+/// What a daemon holds before it serves, in the order in which it is taken.
+struct Held {
+    lock: Lock,
+    listeners: Listeners,
+    owner: OwnerSocket,
 }
 
 /// Runs the daemon until a signal ends it.
@@ -67,15 +76,22 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { loaded, place: Place { state_dir, inherited }, demo, ready_file } = serve;
-    let config = Arc::new(if demo { demo_config(loaded.config)? } else { loaded.config });
+    let Serve { loaded, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
+    let Place { state_dir, inherited } = place;
+    let mut signals = Signals::catch()?;
+    let mut config = if demo { demo_config(loaded.config)? } else { loaded.config };
     let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
     logs::hide(secrets.map(|secret| secret.expose().to_owned()));
-    let _lock = lock::take(&state_dir).map_err(|error| error.failure())?;
+    let held = tokio::select! {
+        biased;
+        () = stop_wanted(&mut signals) => return Ok(()),
+        held = hold(&state_dir, &config, handed) => held?,
+    };
+    let Held { mut lock, listeners, owner } = held;
     let state = StateDir::open(&state_dir).map_err(|error| Failure::config(exit::chain(&error)))?;
-    let listeners = trunkline_edge::bind(&config.listen).await.map_err(|error| bind_failure(&error))?;
     let addresses = listeners.addresses();
-    let owner = OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)).map_err(|error| bind_failure(&error))?;
+    as_served(&mut config.listen, &addresses);
+    let config = Arc::new(config);
 
     let metrics = Metrics::new();
     metrics.build_info(VERSION);
@@ -99,17 +115,35 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let keep = Keep::in_directory(state);
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
 
-    let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-    let door = Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, budget, version: VERSION };
-    let serving = trunkline_edge::serve(listeners, Some(owner), door, soft.clone(), hard.clone());
+    let steps = Steps::default();
+    let slots = Arc::new(Semaphore::new(config.limits.connections));
+    let watchdog = Watchdog {
+        address: addresses.first().copied(),
+        slots: Arc::clone(&slots),
+        metrics: metrics.clone(),
+        patience: watchdog_ticks,
+    };
+    let door =
+        Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, budget, version: VERSION, slots };
+    let serving = trunkline_edge::serve(listeners, Some(owner), door, steps.clone());
 
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     announce(&config, &addresses, demo, ready_file.as_deref(), loaded.path.as_deref())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let stopping = watchdog.start();
+    #[cfg(debug_assertions)]
+    if let Some(after) = serve.wedge_after {
+        crate::watchdog::wedge_after(after);
+    }
 
-    let stopped = stop_on_signal(Arc::clone(&hub), config.limits.drain, soft, hard);
+    let begun = || {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stopping.begun();
+        lock.stopping();
+    };
+    let stopped = stop::on_signal(signals, Arc::clone(&hub), config.limits.drain, steps, begun);
     tokio::pin!(serving);
     tokio::select! {
         // The listener ends by itself only when something is broken: a deaf daemon must not linger.
@@ -120,6 +154,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     fleet.stop().await;
     hub.remembered().await;
     tracing::info!("stopped");
+    drop(lock);
     Ok(())
 }
 
@@ -150,6 +185,56 @@ fn warn_of_limits(config: &Config, enforced: bool) {
     }
 }
 
+/// Takes the state directory, then the sockets. In this order: who holds the first may replace the owner's socket.
+async fn hold(state_dir: &Path, config: &Config, handed: Handed) -> Result<Held, Failure> {
+    let stop_at_most = config.limits.drain + CLOSE_AT_MOST;
+    let lock = lock::wait(state_dir, stop_at_most).await.map_err(|error| error.failure())?;
+    let Handed { tcp, owner } = handed;
+    let listeners = if tcp.is_empty() { trunkline_edge::bind(&config.listen).await } else { Listeners::adopt(tcp) };
+    let listeners = match listeners {
+        Ok(listeners) => listeners,
+        Err(error) => return Err(bind_failure(&error).await),
+    };
+    let owner = match owner {
+        Some(socket) => OwnerSocket::adopt(socket),
+        None => OwnerSocket::bind(&state_dir.join(OWNER_SOCKET)),
+    };
+    match owner {
+        Ok(owner) => Ok(Held { lock, listeners, owner }),
+        Err(error) => Err(bind_failure(&error).await),
+    }
+}
+
+/// Puts the addresses that are really served in the place of those that were wanted: whoever asks whether a URL is the
+/// gateway's own asks the configuration.
+fn as_served(listen: &mut Listen, addresses: &[SocketAddr]) {
+    let mut hosts: Vec<_> = addresses.iter().map(SocketAddr::ip).collect();
+    let port = addresses.first().map_or(listen.port, SocketAddr::port);
+    let mut wanted = listen.hosts.clone();
+    hosts.sort_unstable();
+    wanted.sort_unstable();
+    // A port of 0 wants any.
+    if hosts != wanted || (listen.port != 0 && listen.port != port) {
+        let served: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            "`[listen]` wants port {} on {:?}, and {} is served: by the sockets of the service manager, or because the \
+             machine has no such address",
+            listen.port,
+            listen.hosts,
+            served.join(", ")
+        );
+    }
+    listen.hosts = addresses.iter().map(SocketAddr::ip).collect();
+    listen.port = port;
+}
+
+/// Waits for a signal to stop; others find nothing yet.
+async fn stop_wanted(signals: &mut Signals) {
+    while signals.next().await == Wanted::Dump {
+        tracing::info!("waiting for the state directory or the port");
+    }
+}
+
 /// The configuration with the demo server, a mode of this very binary, in place of the configured ones.
 fn demo_config(mut config: Config) -> Result<Config, Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::failed(format!("own binary: {error}")))?;
@@ -159,43 +244,21 @@ fn demo_config(mut config: Config) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn bind_failure(error: &BindError) -> Failure {
-    let text = exit::chain(error);
-    if matches!(error, BindError::InUse { .. }) { Failure::taken(text) } else { Failure::failed(text) }
-}
-
-/// Waits for the first signal, then walks the tokens through the drain. Returns once the hard token fell or
-/// the drain is over.
-async fn stop_on_signal(hub: Arc<Hub>, drain: Duration, soft: CancellationToken, hard: CancellationToken) {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be caught; only a kill will end this process");
-        return std::future::pending().await;
+/// One line about a socket that cannot be had, and if a trunkline has it, which (R-41).
+async fn bind_failure(error: &BindError) -> Failure {
+    let BindError::InUse { address } = error else {
+        let text = exit::chain(error);
+        return if error.is_of_configuration() { Failure::config(text) } else { Failure::failed(text) };
     };
-    tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
-    tracing::info!("stopping: running calls have {} s", drain.as_secs());
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    end_at_last(drain + CLOSE_AT_MOST);
-    hub.drain();
-    soft.cancel();
-    trunkline_telemetry::spawn("drain", async move {
-        tokio::select! {
-            () = tokio::time::sleep(drain) => tracing::warn!("calls still running after the drain are cut"),
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        hard.cancel();
-    });
-}
-
-/// Starts the thread that ends the process if the orderly way hangs.
-fn end_at_last(after: Duration) {
-    let spawned = std::thread::Builder::new().name("end-at-last".into()).spawn(move || {
-        std::thread::sleep(after);
-        exit::abort();
-    });
-    if let Err(error) = spawned {
-        tracing::warn!("no timer thread for the stop: {error}");
-    }
+    let holder = match address.parse::<SocketAddr>() {
+        Ok(address) => live::ask(address).await.ok(),
+        Err(_) => None,
+    };
+    let who = match holder {
+        Some(pid) => format!("another trunkline (pid {pid}, by its own account)"),
+        None => "another program".to_owned(),
+    };
+    Failure::taken(format!("{address} is taken by {who}; stop it, or choose another port with `--listen`"))
 }
 
 /// Tells people, and scripts that asked for it, where the daemon listens and what to do next.

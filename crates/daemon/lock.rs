@@ -1,16 +1,27 @@
 //! One daemon per state directory: a kernel lock on a file, released by the kernel when the process ends in
-//! any way. The file's text, the holder's pid, is for people only.
+//! any way. The file that a dead process left is therefore no obstacle.
+//!
+//! The file's text is for whoever finds the lock taken: the holder's pid, and whether it is on its way out. One that is
+//! gets all the time that a stop may take, so that a restart may overlap with the drain before it; any other gets a
+//! few seconds.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::exit::{self, Failure};
+use crate::limits::{LOCK_PATIENCE, LOCK_PAUSE};
+
+/// The holder's word that it stops.
+const STOPPING: &str = "stopping";
 
 /// Holds the state directory until dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+pub(crate) struct Lock(File);
 
 /// Why the state directory could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +29,7 @@ pub(crate) enum LockError {
     #[error(
         "another trunkline (pid {pid}) already runs with this state directory, {dir}; stop it, or set XDG_STATE_HOME"
     )]
-    Taken { pid: String, dir: String },
+    Taken { pid: String, dir: String, stopping: bool },
     #[error("state directory {dir}")]
     Io { dir: String, source: io::Error },
 }
@@ -33,8 +44,34 @@ impl LockError {
     }
 }
 
+impl Lock {
+    /// Tells a successor that it is worth waiting.
+    pub(crate) fn stopping(&mut self) {
+        if let Err(error) = note(&mut self.0, &format!("{} {STOPPING}", std::process::id())) {
+            tracing::debug!(%error, "the lock file cannot be written");
+        }
+    }
+}
+
+/// Takes the directory, waiting for its holder for a while: for `stop_at_most` if that is stopping.
+pub(crate) async fn wait(dir: &Path, stop_at_most: Duration) -> Result<Lock, LockError> {
+    let began = Instant::now();
+    loop {
+        let error = match take(dir) {
+            Err(error @ LockError::Taken { .. }) => error,
+            done => return done,
+        };
+        let stopping = matches!(error, LockError::Taken { stopping: true, .. });
+        let patience = if stopping { LOCK_PATIENCE.max(stop_at_most) } else { LOCK_PATIENCE };
+        if began.elapsed() >= patience {
+            return Err(error);
+        }
+        sleep(LOCK_PAUSE).await;
+    }
+}
+
 /// Makes the directory if need be (0700) and takes its lock.
-pub(crate) fn take(dir: &Path) -> Result<Lock, LockError> {
+fn take(dir: &Path) -> Result<Lock, LockError> {
     let failed = |source| LockError::Io { dir: dir.display().to_string(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     let path = dir.join("lock");
@@ -44,32 +81,64 @@ pub(crate) fn take(dir: &Path) -> Result<Lock, LockError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(failed)?;
-            return Err(LockError::Taken { pid: pid.trim().to_owned(), dir: dir.display().to_string() });
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(failed)?;
+            let mut words = text.split_whitespace();
+            let pid = words.next().unwrap_or("unknown").to_owned();
+            let stopping = words.next() == Some(STOPPING);
+            return Err(LockError::Taken { pid, dir: dir.display().to_string(), stopping });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(failed)?;
+    note(&mut file, &std::process::id().to_string()).map_err(failed)?;
     Ok(Lock(file))
+}
+
+fn note(file: &mut File, text: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{text}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_second_daemon_is_told_who_holds_the_directory() {
+    const STOP: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn r41_a_second_daemon_is_told_who_holds_the_directory_after_five_seconds() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let held = take(dir.path()).expect("free");
-        let refused = take(dir.path()).expect_err("taken").to_string();
+        let held = wait(dir.path(), STOP).await.expect("free");
+        let began = Instant::now();
+        let refused = wait(dir.path(), STOP).await.expect_err("taken").to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert_eq!(began.elapsed(), LOCK_PATIENCE);
         drop(held);
-        take(dir.path()).expect("free again");
+        wait(dir.path(), STOP).await.expect("free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r41_a_holder_that_stops_is_waited_for_as_long_as_a_stop_may_take() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut held = wait(dir.path(), STOP).await.expect("free");
+        held.stopping();
+        let began = Instant::now();
+        let (next, ()) = tokio::join!(wait(dir.path(), STOP), async {
+            sleep(Duration::from_secs(25)).await;
+            drop(held);
+        });
+        next.expect("it came free");
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_secs(25) && waited < Duration::from_secs(26), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn f44_the_file_of_a_dead_daemon_is_no_obstacle() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("lock"), "1 of another life\n").expect("written");
+        let _held = wait(dir.path(), STOP).await.expect("nobody holds it");
+        let text = fs::read_to_string(dir.path().join("lock")).expect("there");
+        assert_eq!(text.trim(), std::process::id().to_string());
     }
 }

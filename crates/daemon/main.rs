@@ -1,14 +1,20 @@
 //! The `trunkline` binary: which command goes to which module.
 
+mod activation;
 mod ask;
 mod check;
 mod cli;
 mod demo;
+mod dump;
 mod exit;
 mod lifecycle;
+mod limits;
+mod live;
 mod lock;
 mod render;
+mod stop;
 mod vitals;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -41,6 +47,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: lifecycle::Place) -> ExitCode {
+    let handed = match activation::take(&place.inherited) {
+        Ok(handed) => handed,
+        Err(failure) => return exit::report(Err(failure)),
+    };
     let loaded = match trunkline_config::load(&sources(serve.listen)) {
         Ok(loaded) => loaded,
         Err(errors) => return exit::report(Err(Failure::config(errors.to_string()))),
@@ -50,5 +60,14 @@ fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: 
         LogFormat::Json => logs::Format::Json,
     };
     logs::init(loaded.config.log.level.as_str(), format);
-    lifecycle::serve(lifecycle::Serve { loaded, place, demo: serve.demo, ready_file: serve.ready_file })
+    lifecycle::serve(lifecycle::Serve {
+        loaded,
+        place,
+        handed,
+        demo: serve.demo,
+        ready_file: serve.ready_file,
+        watchdog_ticks: serve.watchdog_sec,
+        #[cfg(debug_assertions)]
+        wedge_after: serve.wedge_after_ms.map(std::time::Duration::from_millis),
+    })
 }

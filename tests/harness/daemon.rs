@@ -196,6 +196,29 @@ impl Daemon {
         self.into_home()
     }
 
+    /// Waits until it has ended by itself, for as long as it takes.
+    pub(crate) async fn ended(mut self, patience: std::time::Duration) -> (ExitStatus, Home) {
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return (status, self.into_home());
+            }
+            assert!(began.elapsed() < patience, "the daemon runs on");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_none()
+    }
+
+    pub(crate) fn show_log(home: &Home) {
+        let log = home.log();
+        let tail: Vec<&str> = log.lines().rev().take(200).collect();
+        eprintln!("--- the daemon's log, newest first ---\n{}\n---", tail.join("\n"));
+    }
+
     fn into_home(mut self) -> Home {
         std::mem::replace(&mut self.home, Home::new())
     }
@@ -207,9 +230,7 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = self.home.log();
-            let tail: Vec<&str> = log.lines().rev().take(200).collect();
-            eprintln!("--- the daemon's log, newest first ---\n{}\n---", tail.join("\n"));
+            Daemon::show_log(&self.home);
         }
     }
 }

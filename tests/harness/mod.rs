@@ -4,8 +4,10 @@
 //! are looked at as text or as generic JSON. Waits have one generous limit each, as a guard against hanging;
 //! no test asserts how long something took.
 
+pub(crate) mod activator;
 pub(crate) mod answers;
 pub(crate) mod anyone;
+pub(crate) mod asking;
 pub(crate) mod census;
 pub(crate) mod client;
 pub(crate) mod daemon;

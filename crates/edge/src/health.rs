@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use trunkline_hub::Explained;
 use trunkline_telemetry::{Transition, Usage};
@@ -18,7 +18,7 @@ use trunkline_wire::{Json, Pressure};
 
 use crate::Edge;
 use crate::body::Body;
-use crate::limits::STDERR_SHOWN_BYTES;
+use crate::limits::{DRAIN_RETRY, STDERR_SHOWN_BYTES};
 use crate::reply;
 
 /// The content type of Prometheus' text format.
@@ -30,6 +30,7 @@ struct Report<'a> {
     /// `ok`, or `draining` once the daemon stops.
     status: &'static str,
     version: &'static str,
+    pid: u32,
     uptime_seconds: u64,
     listen: Vec<String>,
     sessions: usize,
@@ -120,8 +121,9 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
         .map(|reason| format!("other users of this machine cannot be told apart and could connect: {reason}"));
     let servers = || edge.hub.fleet().all().iter().map(|upstream| server(edge, upstream)).collect();
     let report = Report {
-        status: if edge.is_draining() { "draining" } else { "ok" },
+        status: if edge.is_stopping() { "draining" } else { "ok" },
         version: edge.version,
+        pid: std::process::id(),
         uptime_seconds: edge.started.elapsed().as_secs(),
         listen: edge.addresses.iter().map(|address| format!("http://{address}/mcp")).collect(),
         sessions: edge.hub.sessions(),
@@ -136,16 +138,21 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
     reply::json(StatusCode::OK, &report)
 }
 
+/// Says on `/health/live` who answers: a daemon that finds its port taken names who has it.
+pub const PID_HEADER: &str = "trunkline-pid";
+
 /// `/health/live`: whoever can answer is alive.
 pub(crate) fn live() -> Response<Body> {
-    reply::plain(StatusCode::OK, "live")
+    let mut response = reply::plain(StatusCode::OK, "live");
+    response.headers_mut().insert(PID_HEADER, HeaderValue::from(std::process::id()));
+    response
 }
 
 /// `/health/ready`: whether new work is taken.
 pub(crate) fn ready(edge: &Edge) -> Response<Body> {
-    if edge.is_draining() {
+    if edge.is_stopping() {
         let response = reply::plain(StatusCode::SERVICE_UNAVAILABLE, "draining");
-        return reply::with_retry_after(response, Duration::from_secs(2));
+        return reply::with_retry_after(response, DRAIN_RETRY);
     }
     reply::plain(StatusCode::OK, "ready")
 }

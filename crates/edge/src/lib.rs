@@ -18,6 +18,8 @@ mod serve;
 
 mod listen;
 
+mod stop;
+
 mod socket;
 
 mod framing;
@@ -59,14 +61,15 @@ use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use trunkline_config::Config;
 use trunkline_hub::Hub;
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::Budget;
 
+pub use health::PID_HEADER;
 pub use listen::{BindError, Listeners, OwnerSocket, bind};
 pub use serve::serve;
+pub use stop::Steps;
 
 use crate::body::Body;
 use crate::guard::Guard;
@@ -90,6 +93,8 @@ pub struct Door {
     pub budget: Budget,
     /// The program's version, for health.
     pub version: &'static str,
+    /// One permit for each connection that may be open at a time.
+    pub slots: Arc<Semaphore>,
 }
 
 /// The door with all that is known once it listens.
@@ -108,13 +113,12 @@ pub(crate) struct Edge {
     /// Sessions of the HTTP+SSE transport.
     pairs: Pairs,
     started: Instant,
-    soft: CancellationToken,
-    hard: CancellationToken,
+    stop: Steps,
 }
 
 impl Edge {
-    fn new(door: Door, addresses: Vec<SocketAddr>, soft: CancellationToken, hard: CancellationToken) -> Arc<Self> {
-        let Door { hub, config, metrics, journal, budget, version } = door;
+    fn new(door: Door, addresses: Vec<SocketAddr>, stop: Steps) -> Arc<Self> {
+        let Door { hub, config, metrics, journal, budget, version, slots: _ } = door;
         let port = addresses.first().map_or(config.listen.port, SocketAddr::port);
         let guard = Guard::new(port, &config.listen.names, &config.listen.origins);
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
@@ -133,14 +137,18 @@ impl Edge {
             in_flight,
             pairs: Pairs::default(),
             started,
-            soft,
-            hard,
+            stop,
         })
+    }
+
+    /// Whether the daemon has begun to stop.
+    fn is_stopping(&self) -> bool {
+        self.stop.doors.is_cancelled() || self.is_draining()
     }
 
     /// Whether new work is refused because the daemon is stopping.
     fn is_draining(&self) -> bool {
-        self.soft.is_cancelled()
+        self.stop.soft.is_cancelled()
     }
 }
 

@@ -67,6 +67,10 @@ pub(crate) const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// What a request is told to wait that was refused because the gateway has enough to do.
 pub(crate) const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 
+/// What a probe of a stopping daemon is told to wait: the next one is there by then, or the drain goes on
+/// (reliability 8).
+pub(crate) const DRAIN_RETRY: Duration = Duration::from_secs(2);
+
 /// Time for the last answers to leave the process after the hard stop.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -4,8 +4,11 @@
 //! port that is ours on one family and a stranger's on the other would hand the stranger our clients. So
 //! both are bound or none, with one exception: a machine without IPv6 has no `::1` for anybody to take.
 //!
-//! A taken address is asked for again for five seconds, because a predecessor may still be draining.
-//! Sockets handed over by a service manager will enter here too.
+//! A taken address is asked for again for five seconds, because whoever has it may be about to go.
+//!
+//! Sockets that a service manager made and handed over ([`Listeners::adopt`], [`OwnerSocket::adopt`]) are taken in
+//! place of own ones, if they are no wider than own ones could be. They stay the service manager's: nothing of them is
+//! removed or shut down here, so that connections wait in the kernel while no daemon runs.
 
 use std::fs;
 use std::io;
@@ -26,11 +29,11 @@ pub struct Listeners {
     tcp: Vec<TcpListener>,
 }
 
-/// The owner's unix socket, bound. Its file is removed on drop.
+/// The owner's unix socket, bound. Its file is removed on drop, unless the socket was handed over.
 #[derive(Debug)]
 pub struct OwnerSocket {
     listener: UnixListener,
-    path: PathBuf,
+    own: Option<PathBuf>,
 }
 
 /// Why an address cannot be listened on.
@@ -52,6 +55,30 @@ pub enum BindError {
         /// The system's word.
         source: io::Error,
     },
+    /// What was handed over is reachable from other machines (S-1).
+    #[error(
+        "the service manager handed over {address}, which is reachable from other machines; let its socket unit listen on 127.0.0.1 and [::1]"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// What was handed over has several ports, and only one can be the gateway's own (S-2).
+    #[error("the service manager handed over {first} and {second}; let its socket unit use one port for all addresses")]
+    Ports {
+        /// The first address.
+        first: SocketAddr,
+        /// One with another port.
+        second: SocketAddr,
+    },
+    /// What was handed over does not listen.
+    #[error(
+        "the service manager handed over {address}, which is no listening socket; its socket unit needs `Accept=no`"
+    )]
+    Deaf {
+        /// The address.
+        address: String,
+    },
     /// The configuration names no address.
     #[error("there is no address to listen on; `listen.hosts` is empty")]
     Nowhere,
@@ -68,7 +95,40 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     }
 }
 
+impl BindError {
+    /// Whether a restart cannot mend it: somebody has to change the configuration, or the service manager's.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Exposed { .. } | Self::Ports { .. } | Self::Deaf { .. } | Self::Nowhere => true,
+            Self::InUse { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
 impl Listeners {
+    /// Takes listeners that were handed over, at least one.
+    pub fn adopt(handed: Vec<std::net::TcpListener>) -> Result<Self, BindError> {
+        let mut tcp: Vec<TcpListener> = Vec::with_capacity(handed.len());
+        let mut first: Option<SocketAddr> = None;
+        for listener in handed {
+            let unusable = |source| BindError::Refused { address: "a socket that was handed over".to_owned(), source };
+            let address = listener.local_addr().map_err(unusable)?;
+            if !address.ip().is_loopback() {
+                return Err(BindError::Exposed { address });
+            }
+            let first = *first.get_or_insert(address);
+            if first.port() != address.port() {
+                return Err(BindError::Ports { first, second: address });
+            }
+            if !rustix::net::sockopt::socket_acceptconn(&listener).map_err(|error| unusable(error.into()))? {
+                return Err(BindError::Deaf { address: address.to_string() });
+            }
+            listener.set_nonblocking(true).map_err(unusable)?;
+            tcp.push(TcpListener::from_std(listener).map_err(unusable)?);
+        }
+        if tcp.is_empty() { Err(BindError::Nowhere) } else { Ok(Self { tcp }) }
+    }
+
     /// The addresses, with the port that was really taken.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
@@ -98,7 +158,20 @@ impl OwnerSocket {
         }
         let listener = UnixListener::bind(path).map_err(refused)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, own: Some(path.to_owned()) })
+    }
+
+    /// Takes a socket that was handed over. Who may open its file is the service manager's to see to; here every peer is
+    /// asked who it is.
+    pub fn adopt(handed: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
+        let address = handed.local_addr().ok().and_then(|address| Some(address.as_pathname()?.display().to_string()));
+        let address = address.unwrap_or_else(|| "a nameless unix socket".to_owned());
+        let refused = |source| BindError::Refused { address: address.clone(), source };
+        if !rustix::net::sockopt::socket_acceptconn(&handed).map_err(|error| refused(error.into()))? {
+            return Err(BindError::Deaf { address });
+        }
+        handed.set_nonblocking(true).map_err(refused)?;
+        Ok(Self { listener: UnixListener::from_std(handed).map_err(refused)?, own: None })
     }
 
     pub(crate) fn listener(&self) -> &UnixListener {
@@ -108,7 +181,9 @@ impl OwnerSocket {
 
 impl Drop for OwnerSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.own {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -190,5 +265,40 @@ mod tests {
         assert!(path.exists());
         assert!(OwnerSocket::bind(&path).is_ok());
         assert!(!path.exists(), "its owner removes it");
+    }
+
+    #[tokio::test]
+    async fn r4_what_was_handed_over_is_taken_if_it_is_loopback_on_one_port_and_listens() {
+        let bound = |address: &str| std::net::TcpListener::bind(address).expect("a free port");
+        let v4 = bound("127.0.0.1:0");
+        let port = v4.local_addr().expect("bound").port();
+        let adopted = Listeners::adopt(vec![v4, bound(&format!("[::1]:{port}"))]).expect("fine");
+        assert_eq!(adopted.addresses().iter().map(SocketAddr::port).collect::<Vec<_>>(), [port, port]);
+        let error = Listeners::adopt(vec![bound("0.0.0.0:0")]).expect_err("S-1");
+        assert!(matches!(error, BindError::Exposed { .. }) && error.is_of_configuration());
+        let error = Listeners::adopt(vec![bound("127.0.0.1:0"), bound("127.0.0.1:0")]).expect_err("two ports");
+        assert!(matches!(error, BindError::Ports { .. }));
+        let deaf = silent();
+        let error = Listeners::adopt(vec![deaf]).expect_err("nobody listens");
+        assert!(matches!(error, BindError::Deaf { .. }));
+        assert!(matches!(Listeners::adopt(Vec::new()), Err(BindError::Nowhere)));
+    }
+
+    /// Bound, and not listening.
+    fn silent() -> std::net::TcpListener {
+        use rustix::net::{AddressFamily, SocketType, bind, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        socket.into()
+    }
+
+    #[tokio::test]
+    async fn r4_a_socket_of_the_service_manager_keeps_its_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("trunkline.sock");
+        let managers = std::os::unix::net::UnixListener::bind(&path).expect("free");
+        drop(OwnerSocket::adopt(managers.try_clone().expect("a descriptor")).expect("fine"));
+        assert!(path.exists());
+        assert!(UnixStream::connect(&path).is_ok(), "it waits in the kernel");
     }
 }

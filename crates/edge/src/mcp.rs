@@ -150,7 +150,7 @@ async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Bod
             };
             let reply = edge.hub.handle(&session, message, head.wants).await;
             let response = match reply {
-                Reply::Refused(refusal) => plain(status(&refusal), &refusal.to_string()),
+                Reply::Refused(refusal) => refused_in_text(&refusal),
                 Reply::Accepted | Reply::One(_) | Reply::Error { .. } | Reply::Events(_) | Reply::Listening { .. } => {
                     bare(StatusCode::ACCEPTED)
                 }
@@ -236,7 +236,7 @@ pub(crate) async fn in_flight(
 /// Resolves when the daemon cannot wait any longer: a moment after the hard stop, so that the hub's own
 /// final answers, which know more, get through first.
 pub(crate) async fn stopped(edge: Arc<Edge>) {
-    edge.hard.cancelled().await;
+    edge.stop.hard.cancelled().await;
     sleep(LAST_WORDS / 2).await;
 }
 
@@ -334,23 +334,22 @@ fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
     // An id with bytes beyond ASCII is none that we gave.
     let last_event_id = resumed.map(|id| id.to_str().unwrap_or("?"));
     if edge.is_draining() && resumed.is_none() {
-        let response = plain(status(&Refusal::ShuttingDown), &Refusal::ShuttingDown.to_string());
-        return reply::with_retry_after(response, STREAM_RETRY);
+        return refused_in_text(&Refusal::ShuttingDown);
     }
     let response = match edge.hub.attach(&session, last_event_id) {
         Ok(events) if resumed.is_some() => {
-            let hard = edge.hard.clone();
+            let hard = edge.stop.hard.clone();
             reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
         }
         Ok(events) => reply::events(reply::until_stopped(events, idle_end(edge, session.id()), STREAM_RETRY)),
-        Err(refusal) => plain(status(&refusal), &refusal.to_string()),
+        Err(refusal) => refused_in_text(&refusal),
     };
     in_session(response, &session)
 }
 
 /// Resolves some time in the second after the soft stop, at a moment that differs from session to session.
 pub(crate) fn idle_end(edge: &Edge, session: &str) -> impl Future<Output = ()> + Send + use<> {
-    let soft = edge.soft.clone();
+    let soft = edge.stop.soft.clone();
     let part = session.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     async move {
         soft.cancelled().await;
@@ -440,6 +439,15 @@ fn status(refusal: &Refusal) -> StatusCode {
 
 fn refused(refusal: &Refusal, id: &Id) -> Response<Body> {
     let response = reply::message(status(refusal), refusal.response(Some(id.clone())));
+    match refusal.retry_after() {
+        Some(after) => reply::with_retry_after(response, after),
+        None => response,
+    }
+}
+
+/// The same where no request has an id: a line of text.
+pub(crate) fn refused_in_text(refusal: &Refusal) -> Response<Body> {
+    let response = plain(status(refusal), &refusal.to_string());
     match refusal.retry_after() {
         Some(after) => reply::with_retry_after(response, after),
         None => response,

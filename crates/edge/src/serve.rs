@@ -5,10 +5,11 @@
 //! run inside [`serve`] itself, so that one that breaks is seen by whoever awaits it, not by clients who find
 //! a deaf daemon.
 //!
-//! Stopping has two steps. The *soft* token closes the doors: no more accepts, idle connections close,
-//! standalone streams end, work in flight goes on and its responses say `Connection: close`. The *hard*
-//! token ends that work: whoever still waits gets its final answer (see `mcp` and `reply`), then the
-//! connections go. [`serve`] returns when the last one has gone.
+//! Stopping has the three steps of [`Steps`]. *doors*: no more accepts; answers say `Connection: close`. *soft*: idle
+//! connections close, standalone streams end, work in flight goes on. *hard* ends that work: whoever still waits gets
+//! its final answer (see `mcp` and `reply`), then the connections go. [`serve`] returns when the last one has gone.
+//! A listener is only ever closed, never shut down: where a service manager holds it too, connections that come
+//! meanwhile wait in the kernel for the next daemon.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,7 +26,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trunkline_telemetry::Rounds;
 
@@ -35,20 +35,14 @@ use crate::listen::{Listeners, OwnerSocket};
 use crate::peer::Peer;
 use crate::reply::{closing, plain};
 use crate::socket::Watched;
-use crate::{Door, Edge, api};
+use crate::{Door, Edge, Steps, api};
 
-/// Serves `listeners` and the owner's socket until `soft` and then returns once all connections have ended,
-/// at the latest shortly after `hard`.
-pub async fn serve(
-    listeners: Listeners,
-    owner: Option<OwnerSocket>,
-    door: Door,
-    soft: CancellationToken,
-    hard: CancellationToken,
-) {
+/// Serves `listeners` and the owner's socket until `stop.doors` and then returns once all connections have ended,
+/// at the latest shortly after `stop.hard`.
+pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, door: Door, stop: Steps) {
     let addresses = listeners.addresses();
-    let edge = Edge::new(door, addresses, soft, hard);
-    let slots = Arc::new(Semaphore::new(edge.config.limits.connections));
+    let slots = Arc::clone(&door.slots);
+    let edge = Edge::new(door, addresses, stop);
     let connections = TaskTracker::new();
     let tcp = join_all(listeners.into_tcp().into_iter().map(|listener| {
         let (edge, slots, connections) = (edge.clone(), slots.clone(), connections.clone());
@@ -92,7 +86,7 @@ async fn accept_unix(socket: &OwnerSocket, edge: &Arc<Edge>, slots: &Arc<Semapho
     }
 }
 
-/// Waits for a free slot and a connection; `None` when the soft token says to stop.
+/// Waits for a free slot and a connection; `None` when the doors close.
 ///
 /// Without a free slot nothing is accepted: connections wait in the kernel. An accept that fails because
 /// the process or the system has run out of files is tried again after a pause, for ever.
@@ -122,7 +116,7 @@ where
     };
     tokio::select! {
         biased;
-        () = edge.soft.cancelled() => None,
+        () = edge.stop.doors.cancelled() => None,
         accepted = accepted => Some(accepted),
     }
 }
@@ -172,6 +166,8 @@ where
         let (answering, phase) = (answer(request), phase.clone());
         async move {
             let response = if conflict { two_lengths() } else { answering.await };
+            // Its next request is for the next daemon.
+            let response = if edge.stop.doors.is_cancelled() { closing(response) } else { response };
             Ok::<_, Infallible>(response.map(|body| body.ending(phase)))
         }
     });
@@ -187,14 +183,14 @@ where
     let mut rounds = Rounds::default();
     tokio::select! {
         biased;
-        () = edge.soft.cancelled() => {}
+        () = edge.stop.soft.cancelled() => {}
         ended = rounds.drive(served.as_mut()) => return note(ended),
     }
     served.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         ended = rounds.drive(served.as_mut()) => return note(ended),
-        () = edge.hard.cancelled() => {}
+        () = edge.stop.hard.cancelled() => {}
     }
     // Streams see the token themselves and write their last event; whoever does not read it is cut.
     if let Ok(ended) = timeout(LAST_WORDS, rounds.drive(served)).await {

@@ -36,7 +36,7 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, stopped};
+use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, refused_in_text, stopped};
 use crate::reply::{self, Named, plain};
 
 /// Where messages are posted to.
@@ -86,8 +86,7 @@ pub(crate) fn open(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /sse opens an event stream: `Accept: text/event-stream`");
     }
     if edge.is_draining() {
-        let response = plain(StatusCode::SERVICE_UNAVAILABLE, &Refusal::ShuttingDown.to_string());
-        return reply::with_retry_after(response, STREAM_RETRY);
+        return refused_in_text(&Refusal::ShuttingDown);
     }
     let (sender, queue) = mpsc::channel(PAIR_QUEUE_MAX);
     let pair = Arc::new(Pair { id: random_id(), queue: sender, session: OnceLock::new(), working: TaskTracker::new() });

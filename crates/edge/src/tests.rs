@@ -30,11 +30,12 @@ pub(crate) fn door(config: Config) -> Door {
     };
     let fleet = Fleet::start(&config.servers, environment);
     let hub = Hub::new(fleet, &config, metrics.clone(), budget.clone(), inbox);
-    Door { hub, config: Arc::new(config), metrics, journal, budget, version: "0.0.0" }
+    let slots = Arc::new(Semaphore::new(config.limits.connections));
+    Door { hub, config: Arc::new(config), metrics, journal, budget, version: "0.0.0", slots }
 }
 
 pub(crate) fn edge(config: Config) -> Arc<Edge> {
-    Edge::new(door(config), Vec::new(), CancellationToken::new(), CancellationToken::new())
+    Edge::new(door(config), Vec::new(), Steps::default())
 }
 
 struct Answer {
@@ -407,7 +408,7 @@ async fn a_get_stream_stays_open_and_ends_with_a_hint_when_the_daemon_stops() {
         let headers: Vec<_> = headers.iter().copied().chain([("mcp-session-id", session.as_str())]).collect();
         assert_eq!(client.send("GET", "/mcp", &headers, "").await.status, status, "{headers:?}");
     }
-    let soft = client.edge.soft.clone();
+    let soft = client.edge.stop.soft.clone();
     let stop = async {
         tokio::time::sleep(std::time::Duration::from_secs(40)).await;
         soft.cancel();
@@ -423,7 +424,7 @@ async fn r39_a_draining_daemon_is_live_and_not_ready_and_refuses_new_work() {
     let client = Client::new();
     let session = client.open("2025-06-18").await;
     assert_eq!(client.send("GET", "/health/ready", &[], "").await.status, 200);
-    client.edge.soft.cancel();
+    client.edge.stop.soft.cancel();
     assert_eq!(client.send("GET", "/health/live", &[], "").await.status, 200);
     let ready = client.send("GET", "/health/ready", &[], "").await;
     assert_eq!((ready.status, ready.header("retry-after")), (503, "2"));

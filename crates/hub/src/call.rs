@@ -184,13 +184,24 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     let name = tool.as_ref().map(ExposedName::as_str);
     let span = tracing::debug_span!("call", server = %upstream.name(), method = method.label(), tool = name);
     let began = Instant::now();
-    let ended = match retry {
-        Some(Retry::Park { nonce, answers }) => match hub.parks().take(&nonce).await {
-            Some(parked) => relay.resume(parked, &answers).instrument(span.clone()).await,
-            None => return Err(input::used()),
+    let driving = async {
+        match retry {
+            Some(Retry::Park { nonce, answers }) => match hub.parks().take(&nonce).await {
+                Some(parked) => Ok(relay.resume(parked, &answers).await),
+                None => Err(Err(input::used())),
+            },
+            Some(Retry::Lost) => Err(hub.dress(&method, &refusal::lost_with_the_process(upstream.name()))),
+            Some(Retry::Pass { .. } | Retry::Url { .. }) | None => Ok(relay.run(ask).await),
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = driving.instrument(span.clone()) => match ended {
+            Ok(ended) => ended,
+            Err(outcome) => return outcome,
         },
-        Some(Retry::Lost) => return hub.dress(&method, &refusal::lost_with_the_process(upstream.name())),
-        Some(Retry::Pass { .. } | Retry::Url { .. }) | None => relay.run(ask).instrument(span.clone()).await,
+        // What was driven is dropped with this, which tells the server.
+        () = hub.cut_token().cancelled() => Ended::Fault(refusal::cut_short(upstream.name())),
     };
     let outcome = match &ended {
         Ended::Answer(Ok(_)) => "ok",

@@ -58,6 +58,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
@@ -128,6 +129,17 @@ pub enum Reply {
     Refused(Refusal),
 }
 
+/// What all sessions together are at.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    /// Sessions with a request or a stream open.
+    pub sessions: usize,
+    /// Requests being worked on.
+    pub requests: usize,
+    /// Standing streams.
+    pub gets: usize,
+}
+
 /// Everything between the clients and the servers.
 pub struct Hub {
     fleet: Arc<Fleet>,
@@ -157,6 +169,8 @@ pub struct Hub {
     process: Box<str>,
     began: Instant,
     draining: AtomicBool,
+    /// The drain is over: what still runs is given up.
+    cut: CancellationToken,
 }
 
 impl Hub {
@@ -210,6 +224,7 @@ impl Hub {
             process: sessions::random_nonce(),
             began: Instant::now(),
             draining: AtomicBool::new(false),
+            cut: CancellationToken::new(),
         });
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
         spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
@@ -275,9 +290,16 @@ impl Hub {
         }
     }
 
-    /// Refuses new sessions and requests from now on; those that run go on.
+    /// Refuses new sessions and requests from now on, and requests that wait for a server; those that servers work on
+    /// go on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.fleet.drain();
+    }
+
+    /// Ends what still runs: each server is told to give up, each request answered, with an outcome that is unknown.
+    pub fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// What the clients seen so far cannot have of a server, those seen last first: all of them, or those of this name.
@@ -294,6 +316,18 @@ impl Hub {
     /// How many sessions live.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What sessions are at, for a look from outside.
+    pub fn busy(&self) -> Busy {
+        let mut busy = Busy::default();
+        self.each_session(|session| {
+            let (requests, gets) = session.load();
+            busy.sessions += usize::from(requests + gets > 0);
+            busy.requests += requests;
+            busy.gets += gets;
+        });
+        busy
     }
 
     /// How many streams of modern clients are open that listen for changes.
@@ -365,6 +399,11 @@ impl Hub {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled when what still runs is to be given up.
+    pub(crate) fn cut_token(&self) -> &CancellationToken {
+        &self.cut
     }
 
     /// What the notices of one modern request are charged to until they are read.

@@ -68,11 +68,15 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManySessions { retry_after } => Some(*retry_after),
-            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::ShuttingDown => Some(RESTART_WAIT),
             Self::UnknownSession | Self::SecondInitialize | Self::BadInitialize(_) | Self::ForeignEventId => None,
         }
     }
 }
+
+/// How long whoever comes while the daemon stops is to wait: a planned restart is over by then (reliability 8).
+const RESTART_WAIT_MS: u64 = 2000;
+const RESTART_WAIT: Duration = Duration::from_millis(RESTART_WAIT_MS);
 
 /// Turns a fault into the outcome of a request of `method`: a tool result that the model can read, or an error.
 pub(crate) fn dress(method: &Method, fault: &Fault, form: ErrorForm) -> Result<Json, Json> {
@@ -94,7 +98,22 @@ pub(crate) fn shutting_down() -> Fault {
         text: "the gateway is stopping and did not pass the request on; repeat it once it is back".to_owned(),
         outcome: Outcome::NotSent,
         retryable: true,
-        retry_after_ms: Some(1000),
+        retry_after_ms: Some(RESTART_WAIT_MS),
+    }
+}
+
+/// The daemon stops, and its drain is over before the server has answered (reliability 8).
+pub(crate) fn cut_short(server: &ServerName) -> Fault {
+    Fault {
+        code: FaultCode::ShuttingDown,
+        server: Some(server.clone()),
+        text: format!(
+            "the gateway stopped before server `{server}` had answered, and told it to give up; check what was done \
+             before you repeat it"
+        ),
+        outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
     }
 }
 

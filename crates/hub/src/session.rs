@@ -193,6 +193,12 @@ impl Session {
         !state.running.is_empty() || !state.gets.is_empty()
     }
 
+    /// How many requests run here, and how many standing streams are open.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running.len(), state.gets.len())
+    }
+
     /// The client said `notifications/initialized`: from now on it is told of changes.
     pub(crate) fn initialized(&self) {
         self.initialized.store(true, Ordering::Relaxed);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use trunkline_config::Config;
+use trunkline_testkit::{Fault, Script};
 use trunkline_wire::{Id, Method};
 
-use crate::fakes::{hub, message, request, server, session};
+use crate::fakes::{World, hub, message, request, server, session};
 use crate::{Hub, Refusal, Reply, Session, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
@@ -73,6 +74,24 @@ async fn a_draining_hub_takes_no_new_work() {
     assert_eq!(told["result"]["_meta"]["dev.trunkline/fault"]["code"], -31005);
     let told = hub.call_direct("x", None).await.expect("a tool result");
     assert!(std::str::from_utf8(told.as_bytes()).expect("text").contains("-31005"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r35_calls_that_outlast_the_drain_are_answered_and_their_server_told() {
+    let script = Script { faults: vec![Fault::silent("tools/call")], ..Script::default() };
+    let world = World::new(script).await;
+    let session = session(&world.hub, "2025-06-18");
+    let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"git__echo"}}"#;
+    let server = world.server();
+    let (told, ()) = tokio::join!(ask(&world.hub, &session, call), async {
+        server.saw("tools/call", 1).await;
+        world.hub.cut();
+    });
+    let fault = &told["result"]["_meta"]["dev.trunkline/fault"];
+    assert_eq!((&told["id"], &fault["code"]), (&7.into(), &(-31005).into()), "{told}");
+    assert_eq!((&fault["outcome"], &fault["server"]), (&"unknown".into(), &"git".into()), "{told}");
+    server.saw("notifications/cancelled", 1).await;
+    assert!(!session.is_busy());
 }
 
 #[tokio::test(start_paused = true)]

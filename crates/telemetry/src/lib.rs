@@ -26,4 +26,4 @@ pub use metrics::{Metrics, ServerMetrics};
 pub use process::resident_bytes;
 pub use rounds::Rounds;
 pub use saver::Saver;
-pub use tasks::spawn;
+pub use tasks::{running, spawn};

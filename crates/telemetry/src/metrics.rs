@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use trunkline_wire::{Era, Method, ServerName};
@@ -81,6 +81,7 @@ struct Series {
     state_writes: IntCounterVec,
     memory_pressure: IntGauge,
     build_info: IntGaugeVec,
+    loop_lag: Gauge,
 }
 
 impl Series {
@@ -157,6 +158,7 @@ impl Series {
             state_writes: counters(r, "state_writes_total", "state outcome", "Writes of what outlives the process."),
             memory_pressure: gauge(r, "memory_pressure", "1: what is kept shrinks, 2: new requests are refused."),
             build_info: gauges(r, "build_info", "version", "1, with the version as label."),
+            loop_lag: registered(r, Gauge::new("loop_lag_seconds", "How late the scheduler was when last looked at.")),
         }
     }
 
@@ -232,6 +234,11 @@ impl Metrics {
         let _ = writeln!(out, "# TYPE trunkline_task_panics_total counter");
         for (task, count) in tasks::panics() {
             let _ = writeln!(out, "trunkline_task_panics_total{{task=\"{task}\"}} {count}");
+        }
+        let _ = writeln!(out, "# HELP trunkline_tasks Tasks alive.");
+        let _ = writeln!(out, "# TYPE trunkline_tasks gauge");
+        for (task, count) in tasks::running() {
+            let _ = writeln!(out, "trunkline_tasks{{task=\"{task}\"}} {count}");
         }
         process::render(&mut out);
         out
@@ -397,6 +404,11 @@ impl Metrics {
     /// So many bytes are held for streams that may be resumed.
     pub fn replay_bytes(&self, bytes: usize) {
         self.0.series.replay_bytes.set(whole(bytes));
+    }
+
+    /// The scheduler was so many seconds late.
+    pub fn loop_lag(&self, seconds: f64) {
+        self.0.series.loop_lag.set(seconds);
     }
 
     /// A session of an earlier process, or one that had given way, was taken up again by its id.

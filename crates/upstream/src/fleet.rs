@@ -68,6 +68,14 @@ impl Fleet {
         self.offers_changed.subscribe()
     }
 
+    /// Lets no request wait any more, neither for a server to be ready nor for a free place: the daemon stops, and what
+    /// was not sent by now is refused. Requests that servers work on go on.
+    pub fn drain(&self) {
+        for upstream in &self.servers {
+            upstream.0.draining.cancel();
+        }
+    }
+
     /// Closes all connections, all at the same time, and returns when no child is left.
     pub async fn stop(&self) {
         self.stop.cancel();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use trunkline_config::{Connect, Server};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
@@ -19,7 +20,7 @@ use crate::call::{Ask, Call, CallEvent};
 use crate::environment::{Environment, LogLevel};
 use crate::era::Memory;
 use crate::error::{CallError, CallErrorKind};
-use crate::limits::{LISTEN_WAIT, READY_WAIT, SUBSCRIPTIONS_MAX};
+use crate::limits::{LISTEN_WAIT, READY_WAIT, RESTART_WAIT, SUBSCRIPTIONS_MAX};
 use crate::link::Link;
 use crate::listening::Wanted;
 use crate::offer::Offer;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// When a place was given back last, in milliseconds since `born`.
     used_ms: AtomicU64,
     born: Instant,
+    /// The daemon stops: nothing waits here any more for a place or for the server to be ready.
+    pub(crate) draining: CancellationToken,
     /// Timeouts of calls since the last answer.
     pub(crate) timeouts: AtomicU32,
     pub(crate) ever_ready: AtomicBool,
@@ -115,6 +118,7 @@ impl Upstream {
             waiting: AtomicUsize::new(0),
             used_ms: AtomicU64::new(0),
             born: now,
+            draining: CancellationToken::new(),
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
@@ -348,6 +352,16 @@ impl Shared {
         let retryable =
             matches!(kind, CallErrorKind::Unavailable | CallErrorKind::Overloaded | CallErrorKind::ShuttingDown);
         CallError { server: self.name.clone(), kind, outcome, text, retryable, retry_after: None }
+    }
+
+    /// The daemon stops, and this request was not sent yet (reliability 8).
+    pub(crate) fn stopping(&self) -> CallError {
+        let text = format!(
+            "the gateway is stopping and did not pass the request on to server `{}`; repeat it once it is back",
+            self.name
+        );
+        let error = self.error(CallErrorKind::ShuttingDown, Outcome::NotSent, text);
+        CallError { retry_after: Some(RESTART_WAIT), ..error }
     }
 
     /// What a person is to do about a refused credential.

@@ -148,3 +148,6 @@ pub(crate) const LISTEN_WAIT: Duration = Duration::from_secs(5);
 
 /// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+
+/// When a request that a stopping daemon refused may be repeated: a planned restart is over by then (reliability 8).
+pub(crate) const RESTART_WAIT: Duration = Duration::from_secs(2);

@@ -164,7 +164,7 @@ async fn r35_the_soft_stop_closes_idle_connections_and_lets_work_finish() {
     });
     busy.write_all(GET.as_bytes()).await.expect("open");
     sleep(Duration::from_secs(1)).await;
-    edge.soft.cancel();
+    edge.stop.soft.cancel();
     let stop = Instant::now();
     assert_eq!(rest(&mut idle).await, "");
     assert_eq!(rest(&mut fresh).await, "");
@@ -174,14 +174,30 @@ async fn r35_the_soft_stop_closes_idle_connections_and_lets_work_finish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r04_what_was_accepted_before_the_doors_closed_is_served_once_more() {
+    let edge = edge(config());
+    let mut fresh = connect(&edge, 4096, fine);
+    let mut kept = connect(&edge, 4096, fine);
+    kept.write_all(GET.as_bytes()).await.expect("open");
+    response(&mut kept).await;
+    edge.stop.doors.cancel();
+    sleep(Duration::from_millis(50)).await;
+    for client in [&mut fresh, &mut kept] {
+        client.write_all(GET.as_bytes()).await.expect("still open");
+        let answer = rest(client).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn r35_the_hard_stop_waits_a_second_for_last_words() {
     let edge = edge(config());
     let mut stuck = connect(&edge, 4096, |_| std::future::pending());
     stuck.write_all(GET.as_bytes()).await.expect("open");
     sleep(Duration::from_secs(1)).await;
-    edge.soft.cancel();
+    edge.stop.soft.cancel();
     sleep(Duration::from_secs(20)).await;
-    edge.hard.cancel();
+    edge.stop.hard.cancel();
     let hard = Instant::now();
     assert_eq!(rest(&mut stuck).await, "");
     assert_eq!(hard.elapsed(), LAST_WORDS);
@@ -196,8 +212,8 @@ async fn both_loopbacks_and_the_owners_socket_answer_and_stop() {
     let listeners = crate::bind(&settings.listen).await.expect("a free port");
     let addresses = listeners.addresses();
     let owner = OwnerSocket::bind(&path).expect("free");
-    let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::join!(serve(listeners, Some(owner), door(settings), soft.clone(), hard), async {
+    let stop = Steps::default();
+    let serving = tokio::join!(serve(listeners, Some(owner), door(settings), stop.clone()), async {
         for address in addresses {
             let mut client = TcpStream::connect(address).await.expect("listening");
             let request = format!("GET /health/live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -206,7 +222,8 @@ async fn both_loopbacks_and_the_owners_socket_answer_and_stop() {
         let mut client = UnixStream::connect(&path).await.expect("listening");
         let request = "GET /health HTTP/1.1\r\nHost: trunkline\r\nConnection: close\r\n\r\n";
         assert!(ask(&mut client, request).await.contains("\"servers\":[]"));
-        soft.cancel();
+        stop.doors.cancel();
+        stop.soft.cancel();
     });
     let ((), ()) = serving;
     assert!(!path.exists(), "the socket's file is gone");

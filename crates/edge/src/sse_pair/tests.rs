@@ -256,7 +256,7 @@ async fn silence_is_filled_and_a_stop_answers_what_comes_and_ends_the_stream() {
     let edge = edge(config());
     let mut client = Client::begun(&edge, "2025-06-18").await;
     assert_eq!(client.event().await.as_deref(), Some(": keep-alive"), "after 15 s");
-    edge.soft.cancel();
+    edge.stop.soft.cancel();
     let refused = client.ask(&call(&json!(5), "ping", &json!({}))).await;
     assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(5), &json!(-31005)));
     assert_eq!(client.event().await, None);

@@ -260,7 +260,7 @@ async fn a_client_that_falls_back_is_not_taken_for_a_modern_one() {
 #[tokio::test]
 async fn a_draining_daemon_refuses_modern_requests_too() {
     let client = Client::new();
-    client.edge.soft.cancel();
+    client.edge.stop.soft.cancel();
     let answer = client.modern(&call(json!(1), "tools/list", json!({}))).await;
     assert_eq!(answer.error(), (503, -31005, json!(1)));
     assert_ne!(answer.header("retry-after"), "");
@@ -291,7 +291,7 @@ async fn g35_g39_g40_a_listen_is_a_stream_that_ends_in_good_order() {
     let tasks = json!({ "notifications": { "taskIds": ["t"] } });
     assert_eq!(client.modern(&call(json!(1), "subscriptions/listen", tasks)).await.error(), (400, -32021, json!(1)));
 
-    let soft = client.edge.soft.clone();
+    let soft = client.edge.stop.soft.clone();
     let stop = async {
         tokio::time::sleep(std::time::Duration::from_secs(20)).await;
         soft.cancel();

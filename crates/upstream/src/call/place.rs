@@ -24,7 +24,13 @@ impl Place {
         let Some(_queued) = Queued::enter(shared, tuning.queue_max) else {
             return Err(full(format!("{} more waiting; try again later", tuning.queue_max)));
         };
-        match timeout_at(Instant::now() + tuning.queue_wait, shared.places.clone().acquire_owned()).await {
+        let until = Instant::now() + tuning.queue_wait;
+        let place = tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => return Err(shared.stopping()),
+            place = timeout_at(until, shared.places.clone().acquire_owned()) => place,
+        };
+        match place {
             Ok(Ok(permit)) => Ok(Place::new(permit, shared)),
             Ok(Err(_)) | Err(_) => {
                 Err(full(format!("none was done within {} s; try again later", tuning.queue_wait.as_secs_f64())))

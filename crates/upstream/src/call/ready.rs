@@ -42,7 +42,12 @@ impl Shared {
             if view.phase == Phase::Idle || (may_demand && view.demand_from.is_some()) {
                 self.marks.raise(mark::DEMAND);
             }
-            if timeout_at(until, states.changed()).await.is_err() {
+            let changed = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return Err(self.stopping()),
+                changed = timeout_at(until, states.changed()) => changed,
+            };
+            if changed.is_err() {
                 return Err(self.away(&states.borrow()));
             }
         }

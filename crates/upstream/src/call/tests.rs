@@ -293,3 +293,28 @@ async fn a_subscription_that_failed_does_not_come_back_with_the_next_connection(
     let seen = server.seen_of("resources/subscribe");
     assert_eq!(seen.len(), 1, "{seen:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn r35_what_was_not_sent_when_the_daemon_stops_is_refused_at_once_and_the_rest_goes_on() {
+    let mut tight = config();
+    tight.tuning.in_flight_max = 1;
+    let world = World::planned(tight, [], with(Fault::slow("tools/call", Duration::from_secs(10))));
+    world.is("ready").await;
+    let begun = Instant::now();
+    let (held, queued, ()) = tokio::join!(run(world.upstream(), echo()), failure(world.upstream(), echo()), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.fleet.drain();
+    });
+    assert!(held.1.expect("answered").is_ok(), "what the server works on is finished");
+    assert_eq!((queued.kind, queued.outcome), (CallErrorKind::ShuttingDown, Outcome::NotSent), "{}", queued.text);
+    assert_eq!(begun.elapsed().as_secs(), 10);
+
+    let slow = World::planned(config(), [Plan::Serve(with(Fault::silent("initialize")))], Script::default());
+    let begun = Instant::now();
+    let (waiting, ()) = tokio::join!(failure(slow.upstream(), echo()), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        slow.fleet.drain();
+    });
+    assert_eq!((waiting.kind, waiting.outcome), (CallErrorKind::ShuttingDown, Outcome::NotSent), "{}", waiting.text);
+    assert_eq!(begun.elapsed().as_secs(), 1);
+}

@@ -1,0 +1,40 @@
+//! The process's own limits, in one place.
+
+use std::time::Duration;
+
+/// What closing the servers may take after the drain, before the process is ended from outside the runtime: with
+/// the default drain of 20 s that makes the 30 s of R-35.
+pub(crate) const CLOSE_AT_MOST: Duration = Duration::from_secs(10);
+
+/// All that a stop may take after a second signal (reliability 8).
+pub(crate) const FAST_STOP: Duration = Duration::from_secs(8);
+
+/// Between the end of accepting and the refusal of what still comes: requests that cross with the stop are on their
+/// connections by then (reliability 8, the row of 0.0-0.1 s).
+pub(crate) const DOORS: Duration = Duration::from_millis(100);
+
+/// Notices of servers that wait for the hub. A burst beyond is dropped and counted: each is either repeated
+/// by the server or found again by a fresh list.
+pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
+
+/// How long a taken state directory is asked for again: its holder may be about to go.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two such attempts.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a daemon may take to say that it is there. One that works needs a millisecond.
+pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most that is read of such an answer: a status and a handful of headers.
+pub(crate) const LIVE_BYTES_MAX: u64 = 4096;
+
+/// How often the daemon looks whether it is well. A service manager that watches wants to hear at least twice within
+/// its patience, which is 30 s in our units.
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
+
+/// A scheduler that comes later than this is not well.
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
+
+/// The pulse is looked for once in this time; patience is counted in such ticks, not read from a clock.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
