@@ -33,6 +33,10 @@ pub(crate) const CRASH_WINDOW: Duration = Duration::from_mins(1);
 /// Longest time that closing one connection may take: stdin, TERM and KILL of a child take 5 s (reliability 9).
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(8);
 
+/// How long what was posted may still take to be delivered when a connection is closed in order (reliability 8, the row
+/// of 20.0-20.5 s). Servers that read need no time at all.
+pub(crate) const COURIER_GRACE: Duration = Duration::from_millis(500);
+
 /// The part of it that a server gets to go by itself, once its stdin is closed; TERM follows (reliability 9.6).
 pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
 

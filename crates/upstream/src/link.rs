@@ -20,6 +20,8 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
 use trunkline_wire::{Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Revision, ServerName};
@@ -28,7 +30,7 @@ use crate::envelope;
 use crate::environment::{Environment, ServerNotice};
 use crate::flight::Flight;
 use crate::handshake::Handshake;
-use crate::limits::{CLOSE_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
+use crate::limits::{CLOSE_GRACE, COURIER_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
 use crate::listening::Overlap;
 use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
@@ -53,7 +55,9 @@ pub(crate) struct Link {
     pending: Mutex<Pending>,
     overlap: Mutex<Option<Overlap>>,
     down: watch::Sender<Option<Arc<Broken>>>,
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: mpsc::Sender<(Outgoing, TaskTrackerToken)>,
+    /// What the courier has not delivered yet.
+    letters: TaskTracker,
     /// Lists that the server said have changed, as bits of [`Kinds`].
     changes: Signals,
     opened: Instant,
@@ -88,6 +92,7 @@ impl Link {
             overlap: Mutex::default(),
             down: watch::Sender::new(None),
             outbox,
+            letters: TaskTracker::new(),
             changes: Signals::default(),
             opened: Instant::now(),
             heard_ms: AtomicU64::new(0),
@@ -200,6 +205,11 @@ impl Link {
 
     /// Abandons the connection and takes leave of the server, within `CLOSE_GRACE` in all.
     pub(crate) async fn close(&self) {
+        if !self.is_down() {
+            // A cancellation that was just posted is the last thing that a server should miss.
+            self.letters.close();
+            let _ = tokio::time::timeout(COURIER_GRACE, self.letters.wait()).await;
+        }
         self.abandon();
         // The transport keeps its own time; this is the last resort against one that does not.
         let _ = tokio::time::timeout(CLOSE_GRACE, self.transport.close(LEAVE_GRACE)).await;
@@ -296,7 +306,7 @@ impl Link {
 
     /// Hands a message to the courier.
     fn post(&self, out: Outgoing) {
-        if self.outbox.try_send(out).is_err() && !self.is_down() {
+        if self.outbox.try_send((out, self.letters.token())).is_err() && !self.is_down() {
             self.dropped("a message that the server does not take");
         }
     }
@@ -332,10 +342,12 @@ async fn read(link: Arc<Link>, mut shared: MessageStream) {
 }
 
 /// Sends what has no caller to wait for it, a few at a time. What fails is dropped (reliability 5).
-async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<Outgoing>) {
+async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<(Outgoing, TaskTrackerToken)>) {
     let letters = stream::unfold(letters, |mut letters| async move { Some((letters.recv().await?, letters)) });
+    let transport = &transport;
     letters
-        .for_each_concurrent(COURIER_WIDTH, |letter| async {
+        .for_each_concurrent(COURIER_WIDTH, |(letter, underway)| async move {
+            let _underway = underway;
             let (method, is_request) = (letter.method.clone(), letter.request.is_some());
             let sending = async {
                 let sent = transport.send(letter).await?;
