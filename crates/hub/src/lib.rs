@@ -487,4 +487,6 @@ fn shape(limits: &Limits) -> Shape {
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;

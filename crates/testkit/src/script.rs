@@ -219,7 +219,16 @@ impl Scripted {
                 let changed = format!("notifications/{}_changed", request.method);
                 vec![Act::Send(Response::error(Some(id), error).encode()), notice(&changed, "{}")]
             }
-            Deed::ListChangedAfter(method) => vec![reply, notice(method, "{}")],
+            Deed::ListChangedAfter { notice: method, times } => {
+                std::iter::once(reply).chain((0..times).map(|_| notice(method, "{}"))).collect()
+            }
+            Deed::Shuffled => {
+                for list in [&mut self.script.tools, &mut self.script.prompts, &mut self.script.resources] {
+                    let by = usize::from(!list.is_empty());
+                    list.rotate_left(by);
+                }
+                vec![Act::Send(Response { id: Some(id), outcome: self.outcome(request) }.encode())]
+            }
         }
     }
 

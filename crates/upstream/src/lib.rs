@@ -51,6 +51,8 @@ mod pending;
 mod questions;
 mod refresh;
 mod retry;
+#[cfg(test)]
+mod scenarios;
 mod signals;
 mod state;
 mod status;
