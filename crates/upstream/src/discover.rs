@@ -53,7 +53,7 @@ impl Observed {
             (_, Seen::Status(status)) => Evidence::Status(status.as_u16()),
             // Something that is no message came with a status that says "fine".
             (_, Seen::Other) => Evidence::Status(200),
-            (_, Seen::Unreachable | Seen::Tls | Seen::CaFile) => Evidence::Unreached,
+            (_, Seen::Unreachable | Seen::Tls | Seen::Setting) => Evidence::Unreached,
         };
         Self::other(evidence, failure.text.clone())
     }

@@ -22,6 +22,7 @@ use crate::transport::failure::{Failure, Seen};
 use crate::transport::http::HttpTransport;
 use crate::transport::modern::ModernTransport;
 use crate::transport::peer::Peer;
+use crate::transport::proxies::Proxies;
 use crate::transport::sse::SseTransport;
 use crate::transport::{Dialed, MessageStream, Outgoing, Sent, Transport};
 
@@ -202,7 +203,8 @@ impl<'a> Ladder<'a> {
         let secrets = server.secrets.iter().map(|secret| secret.expose().to_owned());
         let message_bytes = environment.limits.upstream_message_bytes;
         let bounds = Bounds { message_bytes, budget: environment.budget.clone() };
-        Peer::new(self.http, Scrubber::new(secrets), bounds).map_err(Missed::Failed)
+        let proxies = Proxies::of(&environment.inherited);
+        Peer::new(self.http, &proxies, Scrubber::new(secrets), bounds).map_err(Missed::Failed)
     }
 
     /// The whole attempt took too long.
@@ -252,6 +254,6 @@ fn is_other_kind(missed: &Missed) -> bool {
     match failure.seen {
         Seen::Status(status) => crate::era::says_something(status.as_u16()),
         Seen::Other => true,
-        Seen::Unreachable | Seen::Tls | Seen::CaFile => false,
+        Seen::Unreachable | Seen::Tls | Seen::Setting => false,
     }
 }

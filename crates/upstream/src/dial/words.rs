@@ -33,7 +33,7 @@ impl Ladder<'_> {
         let error = match failure.seen {
             Seen::Unreachable => DialError::new(DialErrorKind::Connect, failure.text),
             Seen::Tls => DialError::new(DialErrorKind::Tls, format!("no connection to {address}: {}", failure.text)),
-            Seen::CaFile => DialError::new(DialErrorKind::Config, failure.text),
+            Seen::Setting => DialError::new(DialErrorKind::Config, failure.text),
             Seen::Status(status) => self.status_sentence(status, &failure.text, &address),
             Seen::Other => {
                 let check = format!("check that `url` in [mcp_servers.{}] is its MCP address", self.name());

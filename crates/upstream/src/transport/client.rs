@@ -13,7 +13,7 @@ use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use rustls::CertificateError;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tower::util::ServiceFn;
 use trunkline_telemetry::redact;
 use url::{Host, Url};
@@ -32,6 +34,8 @@ use super::FaultPoint;
 use super::body::Body;
 use super::direct::{Direct, NoAnswer, REST_MAX, RESTING_MAX};
 use super::failure::{Failure, Seen};
+use super::proxies::{Proxies, Via};
+use super::trust;
 
 /// TLS included (reliability 7).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,12 +50,22 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// R-19.
 const REDIRECTS_MAX: usize = 3;
 
-/// The client of all remote servers that trust what the system trusts: each holds its own copy of the trust store.
-static REMOTE: OnceLock<reqwest::Client> = OnceLock::new();
+/// R-42.
+const FAMILIES_APART: Duration = Duration::from_millis(250);
+
+/// The clients of all remote servers that trust what the system trusts, by the proxy they go through: each holds its
+/// own copy of the trust store.
+static REMOTE: Mutex<Vec<(Option<Via>, reqwest::Client)>> = Mutex::new(Vec::new());
+
+/// Of those. An environment names two proxies at most, and they change with it alone.
+const REMOTE_MAX: usize = 4;
 
 /// Sends requests to one server. Cloning shares its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Client(Stack);
+pub(crate) struct Client {
+    stack: Stack,
+    via: Option<Via>,
+}
 
 #[derive(Debug, Clone)]
 enum Stack {
@@ -60,7 +74,7 @@ enum Stack {
 }
 
 /// Resolves whatever it is asked to the two loopbacks: only `localhost` is ever asked. Some machines list one family
-/// for that name and servers bind the other (R-42); hyper tries the second 300 ms after the first, or at once when
+/// for that name and servers bind the other (R-42); hyper tries the second a little after the first, or at once when
 /// that is refused.
 type Loopbacks = ServiceFn<fn(Name) -> std::future::Ready<io::Result<std::array::IntoIter<SocketAddr, 2>>>>;
 
@@ -160,19 +174,32 @@ pub(crate) struct Strayed(pub(crate) String);
 
 impl Client {
     /// A client for the server at `address`. Reads the trust store, and `ca_file`, if it may have to speak TLS.
-    pub(crate) fn new(address: &Address, ca_file: Option<&Path>) -> Result<Self, Failure> {
-        if address.url.scheme() == "http" && address.is_near() {
-            return Ok(Self(Stack::Direct(Direct::new(connector()))));
+    pub(crate) fn new(address: &Address, ca_file: Option<&Path>, proxies: &Proxies) -> Result<Self, Failure> {
+        if address.is_near() {
+            let stack = match address.url.scheme() {
+                "http" => Stack::Direct(Direct::new(connector())),
+                _ => Stack::Full(full(address, ca_file, |builder| Ok(builder.no_proxy()))?),
+            };
+            return Ok(Self { stack, via: None });
         }
-        let common = !address.is_near() && ca_file.is_none();
-        if let Some(client) = REMOTE.get().filter(|_| common) {
-            return Ok(Self(Stack::Full(client.clone())));
+        let via = proxies.via(&address.url)?;
+        let route = |builder: reqwest::ClientBuilder| match &via {
+            Some(via) => Ok(builder.no_proxy().proxy(reqwest::Proxy::all(via.url.clone())?)),
+            None if proxies.any() => Ok(builder.no_proxy()),
+            None => Ok(builder),
+        };
+        if ca_file.is_some() {
+            return Ok(Self { stack: Stack::Full(full(address, ca_file, route)?), via });
         }
-        let client = full(address, ca_file)?;
-        if common {
-            let _ = REMOTE.set(client.clone());
+        let mut remote = REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = remote.iter().find(|(other, _)| *other == via) {
+            return Ok(Self { stack: Stack::Full(client.clone()), via });
         }
-        Ok(Self(Stack::Full(client)))
+        let client = full(address, None, route)?;
+        if remote.len() < REMOTE_MAX {
+            remote.push((via.clone(), client.clone()));
+        }
+        Ok(Self { stack: Stack::Full(client), via })
     }
 
     /// Sends one request and waits for the head of the response, whatever its status.
@@ -221,7 +248,7 @@ impl Client {
     }
 
     async fn once(&self, method: Method, to: &Address, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
-        match &self.0 {
+        match &self.stack {
             Stack::Direct(client) => {
                 let mut request = http::Request::new(Full::new(body));
                 *request.method_mut() = method;
@@ -229,7 +256,7 @@ impl Client {
                 *request.headers_mut() = headers;
                 request.headers_mut().entry(HOST).or_insert_with(|| to.host.clone());
                 let response = client.send(&to.uri, request).await.map_err(|error| match error {
-                    NoAnswer::Unreachable(error) => unreachable(&error, to),
+                    NoAnswer::Unreachable(error) => unreachable(&error, to, None),
                     NoAnswer::Broke(error) => broke(&error, to),
                 })?;
                 let (head, body) = response.into_parts();
@@ -239,7 +266,11 @@ impl Client {
                 let mut request = reqwest::Request::new(method, to.url.clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
-                let response = client.execute(request).await.map_err(|error| failure(&error, to))?;
+                let via = self.via.as_ref();
+                let response = client.execute(request).await.map_err(|error| failure(&error, to, via))?;
+                if let Some(via) = via.filter(|_| response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+                    return Err(via.wants_credential());
+                }
                 let (head, body) = http::Response::from(response).into_parts();
                 Ok(Answer { status: head.status, headers: head.headers, body: Body::Full(body), moved: None })
             }
@@ -255,6 +286,7 @@ pub(super) fn connector() -> Connector {
     };
     let mut connector = HttpConnector::new_with_resolver(tower::service_fn(loopbacks));
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_happy_eyeballs_timeout(Some(FAMILIES_APART));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEPALIVE));
     connector.set_keepalive_interval(Some(KEEPALIVE));
@@ -264,12 +296,24 @@ pub(super) fn connector() -> Connector {
     connector
 }
 
-fn full(address: &Address, ca_file: Option<&Path>) -> Result<reqwest::Client, Failure> {
-    // An error means that somebody installed one before, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+/// The stack for all that is not plain HTTP near by. `route` says which way it goes.
+fn full(
+    address: &Address,
+    ca_file: Option<&Path>,
+    route: impl FnOnce(reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder>,
+) -> Result<reqwest::Client, Failure> {
+    let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
+    let tls = trust::config(authorities).map_err(|error| {
+        let text = match ca_file {
+            Some(file) => format!("`ca_file` {} cannot be used: {error}", file.display()),
+            None => format!("the system's trusted certificates cannot be used: {error}"),
+        };
+        Failure::new(FaultPoint::NothingSent, Seen::Setting, text)
+    })?;
     #[expect(clippy::disallowed_methods, reason = "this is the one builder")]
     let mut builder = reqwest::Client::builder()
         .http1_only()
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -286,23 +330,22 @@ fn full(address: &Address, ca_file: Option<&Path>) -> Result<reqwest::Client, Fa
     }
     if address.is_near() {
         let both = [(IpAddr::from(Ipv4Addr::LOCALHOST), 0), (IpAddr::from(Ipv6Addr::LOCALHOST), 0)];
-        builder = builder.no_proxy().resolve_to_addrs("localhost", &both.map(SocketAddr::from));
+        builder = builder.resolve_to_addrs("localhost", &both.map(SocketAddr::from));
     }
-    if let Some(file) = ca_file {
-        builder = builder.tls_certs_merge(authorities(file)?);
-    }
-    builder.build().map_err(|error| Failure::new(FaultPoint::NothingSent, Seen::Tls, root(&error).to_string()))
+    let built = route(builder).and_then(reqwest::ClientBuilder::build);
+    built.map_err(|error| Failure::new(FaultPoint::NothingSent, Seen::Tls, root(&error).to_string()))
 }
 
 /// Reads the certificates of `ca_file`.
-fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let unusable = |why: String| {
         let text = format!("`ca_file` {} cannot be used: {why}", file.display());
-        Failure::new(FaultPoint::NothingSent, Seen::CaFile, text)
+        Failure::new(FaultPoint::NothingSent, Seen::Setting, text)
     };
     // Small, local, and read once per dial: not worth a trip to another thread.
     let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(root(&error).to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| unusable(error.to_string()))?;
     if found.is_empty() {
         return Err(unusable("it holds no certificate in PEM form".to_owned()));
     }
@@ -331,24 +374,31 @@ fn next_hop(method: &Method, from: &Address, answer: &Answer) -> Result<Address,
 }
 
 /// Reads from the chain of causes how far the request got.
-fn failure(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
+fn failure(error: &(dyn std::error::Error + 'static), to: &Address, via: Option<&Via>) -> Failure {
     if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-        unreachable(error, to)
+        unreachable(error, to, via)
     } else {
         broke(error, to)
     }
 }
 
 /// No connection could be made.
-fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
+fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address, via: Option<&Via>) -> Failure {
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure::new(FaultPoint::NothingSent, Seen::Tls, tls_text(tls));
+    }
+    if let Some(via) = via {
+        return behind(error, to, via);
     }
     let cause = root(error);
     let kind = find::<io::Error>(error).map(io::Error::kind);
     let text = match kind {
         Some(io::ErrorKind::ConnectionRefused) => {
             format!("nothing listens at {}; is the server running?", to.tried())
+        }
+        // IPv6 is off, and nothing listens on the other loopback: hyper reports the second that it tried.
+        Some(io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable) if to.is_loopback() => {
+            format!("nothing listens at {} (one of them is off on this machine); is the server running?", to.tried())
         }
         Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
         // The resolver's error has no type of its own.
@@ -371,28 +421,37 @@ fn broke(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
     Failure::new(FaultPoint::LostUnanswered, Seen::Unreachable, text)
 }
 
-/// What is wrong with the certificate, and what would mend it (R-43).
+/// What the proxy did, or that it is not there.
+fn behind(error: &(dyn std::error::Error + 'static), to: &Address, via: &Via) -> Failure {
+    // The library's error of a tunnel has no type that others could name.
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.to_string().strip_prefix("tunnel error: ") {
+            Some("proxy authorization required") => return via.wants_credential(),
+            Some("failed to create underlying connection") => break,
+            Some(_) => return via.refuses(&to.tried()),
+            None => next = error.source(),
+        }
+    }
+    let refused = find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    via.unreachable(&if refused { "nothing listens there".to_owned() } else { root(error).to_string() })
+}
+
+/// What is wrong with TLS, and what would mend it (R-43).
 fn tls_text(error: &rustls::Error) -> String {
     #[expect(clippy::wildcard_enum_match_arm, reason = "rustls names dozens; these are those that people meet")]
-    let what = match error {
-        rustls::Error::InvalidCertificate(fault) => match fault {
-            CertificateError::UnknownIssuer => {
-                "its certificate is signed by an authority that this system does not trust; if that is a private one, \
-                 name its PEM file in `ca_file`"
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<trust::Refused>() {
+                Some(refused) => refused.sentence(),
+                None => format!("its certificate cannot be used: {}", redact::printable(&error.to_string(), 300)),
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet; is this machine's clock right?"
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "its certificate is for another name than that in `url`"
-            }
-            _ => return format!("its certificate cannot be used: {}", redact::printable(&error.to_string(), 300)),
-        },
-        rustls::Error::InvalidMessage(_) => "what answers there does not speak TLS; should `url` begin with `http:`?",
-        _ => return format!("TLS failed: {}", redact::printable(&error.to_string(), 300)),
-    };
-    what.to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS; should `url` begin with `http:`?".to_owned()
+        }
+        _ => format!("TLS failed: {}", redact::printable(&error.to_string(), 300)),
+    }
 }
 
 /// The first cause of type `T`. An I/O error hides what it wraps from `source`, and rustls comes wrapped so.
@@ -423,3 +482,6 @@ fn root<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
 fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,8 @@ pub(crate) enum Seen {
     Unreachable,
     /// A certificate that is not trusted, or another fault of TLS.
     Tls,
-    /// Nothing, because `ca_file` cannot be used.
-    CaFile,
+    /// Nothing, because of a setting that a person must change: `ca_file`, or a proxy's variable.
+    Setting,
     /// This status.
     Status(StatusCode),
     /// Something else than MCP.

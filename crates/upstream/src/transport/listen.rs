@@ -142,7 +142,7 @@ impl Listener {
                 {
                     return Err(Broken { fault: FaultPoint::BrokenMidway, text: failure.text, request: None });
                 }
-                Seen::Unreachable | Seen::Tls | Seen::CaFile | Seen::Status(_) | Seen::Other => {}
+                Seen::Unreachable | Seen::Tls | Seen::Setting | Seen::Status(_) | Seen::Other => {}
             }
             sleep(failure.retry_after.unwrap_or_default().max(self.cursor.pause())).await;
         }

@@ -18,8 +18,10 @@ mod listen;
 pub(crate) mod modern;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod proxies;
 pub(crate) mod sse;
 pub(crate) mod stdio;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::FaultPoint;
 use super::body::{self, Body, Bounds, Kind};
 use super::client::{Address, Answer, Client};
 use super::failure::{Failure, Seen, verdict};
+use super::proxies::Proxies;
 
 /// Names the revision that was agreed on, from the second request on (mcp-protocol 4.3).
 pub(crate) const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -34,11 +35,11 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Prepares what can be prepared; connects to nothing.
-    pub(crate) fn new(http: &Http, scrubber: Scrubber, bounds: Bounds) -> Result<Self, Failure> {
-        let unusable = |text: String| Failure::new(FaultPoint::NothingSent, Seen::CaFile, text);
+    pub(crate) fn new(http: &Http, proxies: &Proxies, scrubber: Scrubber, bounds: Bounds) -> Result<Self, Failure> {
+        let unusable = |text: String| Failure::new(FaultPoint::NothingSent, Seen::Setting, text);
         let address =
             Address::new(http.url.clone()).ok_or_else(|| unusable("`url` is no http or https address".to_owned()))?;
-        let client = Client::new(&address, http.ca_file.as_deref())?;
+        let client = Client::new(&address, http.ca_file.as_deref(), proxies)?;
         let headers = headers(http).map_err(unusable)?;
         Ok(Self { client, address, headers, bounds, scrubber })
     }

@@ -15,6 +15,7 @@ use crate::transport::fakes::{
     Fake, Fate, call, call_collecting, call_fate, connect, dial, dial_within, event, events, json_reply, live_events,
     nobody, raw, reply, reply_with, server, server_with_token, sound, sound_with_get, status, welcome,
 };
+use crate::transport::proxies::Proxies;
 
 async fn opened(fake: &Fake) -> Dialed {
     connect(&fake.url, HttpTransport::Http).await
@@ -261,7 +262,7 @@ async fn to_raw(answer: &'static [u8]) -> super::HttpTransport {
 fn to(url: &url::Url) -> super::HttpTransport {
     let bounds = Bounds { message_bytes: 1 << 20, budget: trunkline_wire::Budget::new(1 << 20) };
     let http = trunkline_config::Http::new(url.clone());
-    super::HttpTransport::new(Peer::new(&http, Scrubber::default(), bounds).expect("a peer"))
+    super::HttpTransport::new(Peer::new(&http, &Proxies::default(), Scrubber::default(), bounds).expect("a peer"))
 }
 
 async fn fault_of(transport: &super::HttpTransport) -> FaultPoint {
@@ -451,7 +452,7 @@ async fn a_server_of_the_time_of_batches_may_answer_with_one() {
 }
 
 #[tokio::test]
-async fn localhost_is_tried_on_both_families() {
+async fn r42_localhost_is_tried_on_both_families() {
     let listener = tokio::net::TcpListener::bind("[::1]:0").await.expect("IPv6 loopback");
     let port = listener.local_addr().expect("bound").port();
     trunkline_telemetry::spawn("v6", async move {
@@ -464,7 +465,7 @@ async fn localhost_is_tried_on_both_families() {
 }
 
 #[tokio::test]
-async fn an_error_about_localhost_lists_both_addresses() {
+async fn r42_an_error_about_localhost_lists_both_addresses() {
     let port = nobody().await.port().expect("a port");
     let url = format!("http://localhost:{port}/mcp").parse().expect("a URL");
     let failure = to(&url).post(&call(2)).await.err().expect("refused");
