@@ -29,8 +29,9 @@ impl Listen {
     pub const PORT: u16 = 6270;
 
     /// Whether a URL leads to this daemon, in whatever spelling: such a server would call itself without end
-    /// . Any path counts, since all of the port is ours.
-    pub fn is_own(&self, url: &Url) -> bool {
+    /// . Any path counts, since all of the port is ours. `hosts` is the system's list of names, `/etc/hosts`.
+    /// A name that only a name server leads here is found out by the hop counter, at the first call.
+    pub(crate) fn is_own(&self, url: &Url, hosts: &str) -> bool {
         let ours = match url.host() {
             Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
             Some(Host::Ipv6(address)) => {
@@ -43,6 +44,7 @@ impl Listen {
                 name == "localhost"
                     || name.ends_with(".localhost")
                     || self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+                    || names_of_loopback(hosts).any(|own| own.eq_ignore_ascii_case(name))
             }
             None => false,
         };
@@ -95,6 +97,68 @@ impl Default for Listen {
     }
 }
 
+/// The names that `/etc/hosts` gives to loopback addresses: those of this machine are often among them.
+fn names_of_loopback(hosts: &str) -> impl Iterator<Item = &str> {
+    hosts.lines().flat_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+        let is_loopback = words.next().and_then(|word| word.parse().ok()).is_some_and(|ip: IpAddr| ip.is_loopback());
+        words.filter(move |_| is_loopback)
+    })
+}
+
 fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: &str =
+        "# own\n127.0.0.1 localhost\n127.0.1.1\tdesk.lan desk # the machine\n::1 six\n10.0.0.5 server\n";
+
+    #[test]
+    fn r34_the_own_address_is_known_in_every_spelling() {
+        let listen = Listen { names: vec!["gateway.test".into()], ..Listen::default() };
+        let is_own = |url: &str| listen.is_own(&Url::parse(url).expect("a URL"), HOSTS);
+        for url in [
+            "http://127.0.0.1:6270/mcp",
+            "http://127.9.9.9:6270/other/path",
+            "http://2130706433:6270/",
+            "http://0x7f000001:6270/",
+            "http://0177.0.0.1:6270/",
+            "http://127.1:6270/",
+            "http://0.0.0.0:6270/",
+            "http://0:6270/",
+            "http://[::1]:6270/mcp",
+            "http://[0:0:0:0:0:0:0:1]:6270/",
+            "http://[::]:6270/",
+            "http://[::ffff:127.0.0.1]:6270/",
+            "http://[::ffff:7f00:1]:6270/",
+            "http://LOCALHOST:6270/",
+            "http://localhost.:6270/",
+            "http://me.localhost:6270/",
+            "https://localhost:6270/",
+            "http://user@localhost:6270/",
+            "http://Gateway.Test:6270/mcp",
+            "http://desk:6270/mcp",
+            "http://DESK.lan:6270/mcp",
+            "http://six:6270/mcp",
+        ] {
+            assert!(is_own(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1:6271/mcp",
+            "http://localhost/mcp",
+            "http://server:6270/mcp",
+            "http://10.0.0.5:6270/mcp",
+            "http://machine:6270/mcp",
+            "http://localhost.example:6270/mcp",
+            "http://[::2]:6270/",
+        ] {
+            assert!(!is_own(url), "{url}");
+        }
+        let any_port = Listen { port: 0, ..Listen::default() };
+        assert!(!any_port.is_own(&Url::parse("http://127.0.0.1:6270/").expect("a URL"), HOSTS));
+    }
 }

@@ -576,3 +576,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn r34_the_own_program_is_no_server_but_for_its_demo() {
+    for (block, refused) in [
+        ("command = \"trunkline\"\nargs = [\"serve\"]", true),
+        ("command = \"/usr/local/bin/trunkline\"", true),
+        ("command = \"trunkline\"\nargs = [\"__demo\"]", false),
+        ("command = \"trunkline-tools\"", false),
+    ] {
+        let text = format!("[mcp_servers.loop]\n{block}\n");
+        let found = loaded(&text, &[], None).err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(found.contains("is this program itself"), refused, "{block}: {found}");
+    }
+}

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn hops_are_counted_and_a_circle_ends() {
+    fn r34_hops_are_counted_and_a_circle_ends() {
         assert_eq!(forwarded(r#"{"_meta":{"dev.trunkline/hops":2}}"#).1, r#"{"_meta":{"dev.trunkline/hops":3}}"#);
         assert_eq!(forwarded(r#"{"_meta":{"dev.trunkline/hops":3}}"#).0, Err(TooManyHops));
         assert_eq!(forwarded(r#"{"_meta":{"dev.trunkline/hops":"x"}}"#).0, Err(TooManyHops));
