@@ -20,6 +20,7 @@ mod eras;
 mod fakes;
 mod legacy;
 mod matrix;
+mod memory;
 mod modern;
 mod orphans;
 mod pair;

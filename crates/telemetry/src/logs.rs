@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_cause_is_cut_short_and_others_are_not() {
+    fn r40_a_repeated_cause_is_cut_short_and_others_are_not() {
         let before = dropped();
         let lines = logged(Format::Text, || {
             for number in 0..30 {
@@ -249,6 +249,22 @@ mod tests {
         let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
         assert_eq!((of("cannot connect"), of("in detail"), of("another place")), (10, 30, 1));
         assert!(dropped() >= before + 20);
+    }
+
+    /// F-43: a thousand servers, each failing as often as one can in a minute, with as much to say as is let through.
+    #[test]
+    fn r40_a_flood_of_many_causes_stays_within_a_mebibyte_and_is_counted() {
+        let before = dropped();
+        let lines = logged(Format::Json, || {
+            for number in 0..20 {
+                for server in 0..1000 {
+                    tracing::warn!(server, number, "cannot connect: {}", "x".repeat(500));
+                }
+            }
+        });
+        let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
+        assert!((900 << 10..=1 << 20).contains(&bytes), "{bytes} bytes");
+        assert!(dropped() >= before + 20_000 - lines.len() as u64);
     }
 
     #[test]

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_lines_of_a_cause_per_minute() {
+    fn r40_ten_lines_of_a_cause_per_minute() {
         let mut repeats = Repeats::default();
         let start = Instant::now();
         let allowed = |repeats: &mut Repeats, now| (0..30).filter(|_| repeats.allow(1, now)).count();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_causes_is_bounded() {
+    fn r40_a_flood_of_causes_is_bounded() {
         let mut repeats = Repeats::default();
         let now = Instant::now();
         assert_eq!((0..10_000).filter(|cause| repeats.allow(*cause, now)).count(), CAUSES_MAX);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_per_minute() {
+    fn r40_the_budget_is_per_minute() {
         let mut budget = Budget::default();
         let start = Instant::now();
         assert!(budget.allow(BUDGET_BYTES, start));
