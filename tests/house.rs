@@ -70,3 +70,67 @@ fn versions_live_in_the_workspace_manifest_alone() {
         }
     }
 }
+
+fn deployed(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Runs a tool if this machine has it, and returns what it said if it complained.
+fn complaint_of(program: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
+    let Ok(output) = std::process::Command::new(program).args(args).output() else {
+        eprintln!("{program} is not here; what it would check stays unchecked");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (!output.status.success()).then_some(said)
+}
+
+#[test]
+fn the_units_of_systemd_are_valid_and_leave_time_for_the_drain() {
+    for place in ["systemd", "systemd/system"] {
+        let service = deployed(&format!("{place}/trunkline.service"));
+        for line in
+            ["Type=notify", "KillMode=mixed", "TimeoutStopSec=45", "RestartPreventExitStatus=78", "WatchdogSec=30"]
+        {
+            assert!(service.lines().any(|have| have == line), "{place}: {line}");
+        }
+        let socket = deployed(&format!("{place}/trunkline.socket"));
+        for line in ["ListenStream=127.0.0.1:6270", "ListenStream=[::1]:6270", "SocketMode=0600"] {
+            assert!(socket.lines().any(|have| have == line), "{place}: {line}");
+        }
+        // Elsewhere there is neither this program nor this user, of which the tool would complain.
+        let known = |line: &str| match line.split_once('=') {
+            Some(("ExecStart", _)) => "ExecStart=/bin/true serve".to_owned(),
+            Some(("User" | "SocketUser" | "SocketGroup", _)) => String::new(),
+            _ => line.to_owned(),
+        };
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut paths = Vec::new();
+        for (name, text) in [("trunkline.service", &service), ("trunkline.socket", &socket)] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text.lines().map(known).collect::<Vec<_>>().join("\n") + "\n").expect("written");
+            paths.push(path);
+        }
+        let args = ["verify".as_ref(), "--man=no".as_ref(), paths[0].as_os_str(), paths[1].as_os_str()];
+        if let Some(said) = complaint_of("systemd-analyze", &args) {
+            // It cannot work at all in some containers; what it finds in our files names them.
+            assert!(!said.contains("trunkline."), "{place}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_plist_of_launchd_can_be_read_and_its_sockets_are_those_that_are_asked_for() {
+    let text = deployed("launchd/org.trunkline.daemon.plist");
+    let asked = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/daemon/activation.rs"));
+    let asked = asked.expect("the source");
+    for name in ["trunkline-v4", "trunkline-v6", "trunkline-owner"] {
+        assert!(text.contains(&format!("<key>{name}</key>")) && asked.contains(&format!("\"{name}\"")), "{name}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/launchd/org.trunkline.daemon.plist");
+    let read = "import plistlib, sys; p = plistlib.load(open(sys.argv[1], 'rb')); assert p['ExitTimeOut'] == 45";
+    if let Some(said) = complaint_of("python3", &["-c".as_ref(), read.as_ref(), path.as_os_str()]) {
+        panic!("{said}");
+    }
+}

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::harness::client::{Answer, Client, json, text_of};
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::modern::Modern;
-use crate::harness::{census, fake, http, until};
+use crate::harness::{census, fake, http, in_time, until};
 
 /// Longer than any stop may take.
 const STOP: Duration = Duration::from_secs(40);
@@ -198,6 +198,34 @@ async fn quit_writes_what_is_running_to_the_log_and_stops_nothing() {
     })
     .await;
     assert_eq!(text_of(&client.call("one__echo", r#"{"message":"on"}"#).await), "on");
+}
+
+#[tokio::test]
+async fn r38_a_service_manager_hears_that_it_is_ready_each_beat_and_the_stop() {
+    let home = Home::new();
+    home.configure("");
+    let path = home.path("notify");
+    let manager = tokio::net::UnixDatagram::bind(&path).expect("free");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    let daemon = home.serve_with(&[], &[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "30000000")]).await;
+    let heard = async || {
+        let mut text = [0; 256];
+        let length = in_time("a word of the daemon", manager.recv(&mut text)).await.expect("open");
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    assert_eq!(heard().await, "READY=1");
+    assert_eq!(heard().await, "WATCHDOG=1");
+    assert_eq!(heard().await, "WATCHDOG=1");
+    daemon.signal(Signal::STOP);
+    // What it said before it was stopped may still lie there.
+    while manager.try_recv(&mut [0; 256]).is_ok() {}
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(manager.try_recv(&mut [0; 256]).is_err(), "one that does not run says nothing");
+    daemon.signal(Signal::CONT);
+    assert_eq!(heard().await, "WATCHDOG=1");
+    daemon.signal(Signal::TERM);
+    while heard().await != "STOPPING=1" {}
+    assert_eq!(daemon.ended(STOP).await.0.code(), Some(0));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //
 // With "capabilities" in the job, it declares them, and answers what the server asks; without, it declares none.
 // The same job, word for word, goes to py_client.py; a test gives it a server directly and through the daemon.
+import { existsSync } from "node:fs";
 import { answer, job, load, notices, perform, questions, transport, wishes } from "./ts_common.mjs";
 
 const sdk = (path) => load(`@modelcontextprotocol/sdk/${path}`);
@@ -19,6 +20,24 @@ const own = {
     const progress = [];
     const result = await client.callTool({ name: step.name, arguments: step.arguments ?? {} }, undefined, wishes(step, progress));
     return step.progress ? { result, progress } : result;
+  },
+  // Calls at a steady rate until the file is there, whatever becomes of them; tells how many were answered, and how the
+  // others failed. The client is the one that connected at the start: nothing is set up again.
+  async storm(client, step) {
+    const failures = {};
+    let answered = 0;
+    const calls = [];
+    while (!existsSync(step.until)) {
+      const call = client.callTool({ name: step.name, arguments: step.arguments }, undefined, { timeout: 15_000 });
+      const failed = (problem) => {
+        const why = `${problem.message} ${problem.cause?.code ?? ""}`.trim();
+        failures[why] = (failures[why] ?? 0) + 1;
+      };
+      calls.push(call.then((result) => (result.isError ? failed(new Error(result.content[0].text)) : answered++), failed));
+      await new Promise((later) => setTimeout(later, step.every_ms));
+    }
+    await Promise.all(calls);
+    return { answered, failures };
   },
 };
 

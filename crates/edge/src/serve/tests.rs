@@ -174,7 +174,7 @@ async fn r35_the_soft_stop_closes_idle_connections_and_lets_work_finish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r04_what_was_accepted_before_the_doors_closed_is_served_once_more() {
+async fn r4_what_was_accepted_before_the_doors_closed_is_served_once_more() {
     let edge = edge(config());
     let mut fresh = connect(&edge, 4096, fine);
     let mut kept = connect(&edge, 4096, fine);
