@@ -18,7 +18,7 @@ use trunkline_config::{Config, Connect, Listen, Loaded, Server, StateDir, Stdio}
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
-use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors};
+use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors, Shelf};
 use trunkline_wire::{Budget, ServerName};
 
 use crate::activation::Handed;
@@ -33,6 +33,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The CLI's way in, inside the state directory.
 pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
+
+/// Where the servers' last offers are kept, inside the state directory.
+const OFFERS: &str = "offers";
 
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {
@@ -98,6 +101,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let journal = Arc::new(Journal::new());
     let budget = Budget::new(config.limits.buffer_bytes);
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
+    let offers = state.below(OFFERS).map_err(|error| Failure::config(exit::chain(&error)))?;
+    let shelf = Shelf::at(offers, metrics.clone());
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state_dir, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());
@@ -107,6 +112,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         budget: budget.clone(),
         limits: config.limits.clone(),
         notices,
+        shelf: shelf.clone(),
         guard,
         inherited,
     };
@@ -153,6 +159,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     serving.await;
     fleet.stop().await;
     hub.remembered().await;
+    shelf.settled().await;
     tracing::info!("stopped");
     drop(lock);
     Ok(())

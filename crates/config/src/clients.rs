@@ -79,6 +79,9 @@ pub(crate) struct ServerFile {
     pub(crate) start: Option<Start>,
     /// After how many seconds without a request it is stopped, to be started again by the next one. Default 0: never.
     pub(crate) idle_stop_sec: Option<f64>,
+    /// For how many seconds its entries stay listed while it fails. Default: for as long as it is configured, so that
+    /// lists do not flap. One that starts or waits for a credential keeps them in any case.
+    pub(crate) stale_keep_sec: Option<f64>,
     /// Which era of the protocol it speaks. The default finds out at the first connection.
     pub(crate) era: Option<EraFile>,
     /// Whether its hints about tools are believed. This version has false only.
@@ -252,12 +255,7 @@ pub(crate) fn ignored_warning(ignored: &BTreeMap<&'static str, Vec<String>>) -> 
 /// What to say about a key nobody knows.
 pub(crate) fn unknown_key(name: &str, known: &[&str], key: &[&str]) -> (String, Option<String>) {
     let in_server = key.len() == 3 && key[0] == "mcp_servers";
-    let later = if key.len() == 1 {
-        ["auth", "profiles"].contains(&name)
-    } else {
-        in_server && ["stale_keep_sec"].contains(&name)
-    };
-    if later {
+    if key.len() == 1 && ["auth", "profiles"].contains(&name) {
         return ("not supported by this version".to_owned(), None);
     }
     let other_word =

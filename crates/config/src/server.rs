@@ -73,6 +73,30 @@ pub enum Connect {
     Http(Http),
 }
 
+impl Connect {
+    /// All of it as one text, secrets included: equal for the same way to the same server, and for no other.
+    pub fn signature(&self) -> Secret {
+        let secrets = |secrets: &mut dyn Iterator<Item = &Secret>| -> Vec<String> {
+            secrets.map(|secret| secret.expose().to_owned()).collect()
+        };
+        // Named one by one: what is added to them must be decided on here.
+        let parts = match self {
+            Self::Stdio(Stdio { command, args, env, env_vars, cwd, caps: _ }) => {
+                let env: Vec<_> = env.iter().map(|(name, value)| (name, value.expose())).collect();
+                let cwd = cwd.as_ref().map(|cwd| cwd.to_string_lossy());
+                serde_json::to_string(&(command, secrets(&mut args.iter()), env, env_vars, cwd))
+            }
+            Self::Http(Http { url, transport, bearer, bearer_source: _, headers, ca_file }) => {
+                let headers: Vec<_> = headers.iter().map(|(name, value)| (name, value.expose())).collect();
+                let ca_file = ca_file.as_ref().map(|file| file.to_string_lossy());
+                let transport = format!("{transport:?}");
+                serde_json::to_string(&(url.as_str(), transport, secrets(&mut bearer.iter()), headers, ca_file))
+            }
+        };
+        Secret::new(parts.expect("texts serialise"))
+    }
+}
+
 /// A server that is a child process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stdio {

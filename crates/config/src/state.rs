@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
@@ -26,6 +27,15 @@ const DIGEST_CHARS: usize = 32;
 /// The directory, known to be the user's own. Cloning names the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
+
+/// The wall clock, in seconds of the Unix age.
+///
+/// It is for what outlives the process, and for nothing else: the next process shares no other clock with this one. It may
+/// jump by a day, so whoever reads such a date leaves room for that.
+#[expect(clippy::disallowed_methods, reason = "a date for another process, which shares no other clock with this one")]
+pub fn wall_clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
 
 /// Why the directory is not used.
 #[derive(Debug, thiserror::Error)]

@@ -83,10 +83,11 @@ fn the_servers_shown_in_the_commented_example_load() {
     let loaded = sound(&text);
     let names: Vec<_> = loaded.config.servers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["files", "linear"]);
-    // All but the prefix is what it would be without the line.
+    // All but these two and the prefix is what it would be without the line.
     let tuning = &server(&loaded, "linear").tuning;
     assert_eq!(tuning.startup_timeout, Some(Duration::from_secs(30)));
-    assert_eq!(Tuning { startup_timeout: None, ..tuning.clone() }, Tuning::default());
+    assert_eq!(tuning.stale_keep, Some(Duration::from_hours(1)));
+    assert_eq!(Tuning { startup_timeout: None, stale_keep: None, ..tuning.clone() }, Tuning::default());
 }
 
 #[test]
@@ -255,10 +256,11 @@ fn a_server_may_start_with_its_first_call_and_sleep_when_nobody_needs_it() {
 fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
     sound(
         "[mcp_servers.a]\ncommand = \"true\"\nsharing = \"shared\"\nstart = \"eager\"\nera = \"legacy\"\npin = \"off\"\n\
-         trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true",
+         trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true\n\
+         stale_keep_sec = 0",
     );
     let text = "[auth]\ntokens = []\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
-                era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = 1";
+                era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = -1";
     assert_snapshot!(errors(text), @r"
     config.toml:1: auth: not supported by this version
     config.toml:5: mcp_servers.a.sharing: not supported by this version, which has only: shared
@@ -268,7 +270,7 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
     config.toml:9: mcp_servers.a.trust_annotations: not supported by this version, which has only: false
     config.toml:10: mcp_servers.a.idle_stop_sec: must be zero, which is never, or at most one day in seconds
     config.toml:11: mcp_servers.a.roots: a root is a directory: a path, or a URI that begins with file://
-    config.toml:12: mcp_servers.a.stale_keep_sec: not supported by this version
+    config.toml:12: mcp_servers.a.stale_keep_sec: must be from 0 seconds to 365 days
     ");
 }
 

@@ -156,6 +156,9 @@ pub struct Tuning {
     /// After how long without a request it is stopped, to be started again by the next one. `None`: never, since a
     /// start costs its caller seconds.
     pub idle_stop: Option<Duration>,
+    /// How long the entries of the server stay listed while it fails (`stale_keep_sec`, R-22). `None`: without end, since
+    /// a list that changes makes every client's prompt a new one.
+    pub stale_keep: Option<Duration>,
 }
 
 impl Default for Tuning {
@@ -171,6 +174,7 @@ impl Default for Tuning {
             queue_wait: Duration::from_secs(5),
             start: Start::Eager,
             idle_stop: None,
+            stale_keep: None,
         }
     }
 }
@@ -235,6 +239,12 @@ impl Tuning {
         let startup = startup.or(file.startup_timeout_ms.map(|value| ("startup_timeout_ms", value as f64 / 1000.0)));
         if let Some((key, value)) = startup {
             tuning.startup_timeout = time(&["mcp_servers", name, key], value, findings);
+        }
+        if let Some(value) = file.stale_keep_sec {
+            tuning.stale_keep = Duration::try_from_secs_f64(value).ok().filter(|keep| *keep <= 365 * DAY);
+            if tuning.stale_keep.is_none() {
+                findings.error(&["mcp_servers", name, "stale_keep_sec"], "must be from 0 seconds to 365 days");
+            }
         }
         let mut set = |key: &[&str], value: Option<f64>, into: &mut Duration| {
             let key: Vec<&str> = ["mcp_servers", name].iter().chain(key).copied().collect();

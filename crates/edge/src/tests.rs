@@ -6,7 +6,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use trunkline_upstream::{Environment, Fleet, GuardProgram};
+use trunkline_upstream::{Environment, Fleet, GuardProgram, Shelf};
 use trunkline_wire::Pressure;
 
 use super::*;
@@ -26,6 +26,7 @@ pub(crate) fn door(config: Config) -> Door {
         limits: config.limits.clone(),
         notices,
         guard: GuardProgram::new("/bin/false", []),
+        shelf: Shelf::none(),
         inherited: Vec::new(),
     };
     let fleet = Fleet::start(&config.servers, environment);

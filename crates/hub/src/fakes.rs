@@ -7,7 +7,7 @@ use trunkline_config::{Config, Connect, Server, Stdio};
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_testkit::{Handle, Script, pipes, serve};
 use trunkline_upstream::streams::Streams;
-use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Upstream};
+use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Shelf, Upstream};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
 
 use crate::{Hub, Keep, Session};
@@ -34,6 +34,7 @@ fn environment(notices: mpsc::Sender<trunkline_upstream::ServerNotice>) -> Envir
         limits: trunkline_config::Limits::default(),
         notices,
         guard: GuardProgram::new("/nonexistent", []),
+        shelf: Shelf::none(),
         inherited: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ use trunkline_config::Limits;
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::{Budget, Json, ServerName};
 
+use crate::shelf::Shelf;
 use crate::transport::process::Groups;
 
 /// What every server of the fleet shares. Cloning is cheap but for the inherited variables.
@@ -23,6 +24,8 @@ pub struct Environment {
     pub limits: Limits,
     /// Where notices without a call go. Bounded: a notice that finds it full is dropped and counted.
     pub notices: mpsc::Sender<ServerNotice>,
+    /// What is kept of servers for the next process.
+    pub shelf: Shelf,
     /// How a child's guard is started.
     pub guard: GuardProgram,
     /// The daemon's own variables, of which children get those on the allow-list (S-32).

@@ -120,7 +120,7 @@ pub(crate) enum Way {
     Pair,
 }
 
-/// What earlier attempts showed of one server, so that it is troubled once.
+/// What earlier attempts showed of one server, so that it is troubled once: the way, and until when that is believed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Memory(Option<(Way, Instant)>, Doubt);
 
@@ -133,26 +133,38 @@ enum Doubt {
 }
 
 impl Memory {
+    /// What an earlier process found out, and how long that still holds: never longer than what was found out now.
+    pub(crate) fn of(way: Way, left: Duration, now: Instant) -> Self {
+        let left = left.min(LEGACY_HOLDS);
+        if left.is_zero() { Self::default() } else { Self(Some((way, now + left)), Doubt::None) }
+    }
+
+    /// The way that was proved by a handshake, and how long that still holds.
+    pub(crate) fn proven(&self, now: Instant) -> Option<(Way, Duration)> {
+        let (way, until) = self.0.filter(|(_, until)| now < *until && self.1 == Doubt::None)?;
+        Some((way, until - now))
+    }
+
     /// The way that needs no probe. `None` before the first connection, after a modern one, and after a day.
     pub(crate) fn shortcut(&self, now: Instant) -> Option<Way> {
-        let (way, since) = self.0?;
-        (now.duration_since(since) < LEGACY_HOLDS).then_some(way)
+        let (way, until) = self.0?;
+        (now < until).then_some(way)
     }
 
     /// A handshake succeeded by this way. What was concluded keeps its age.
     pub(crate) fn legacy(&mut self, way: Way, now: Instant) {
-        let since = match self.0 {
-            Some((known, since)) if known == way && now.duration_since(since) < LEGACY_HOLDS => since,
-            Some(_) | None => now,
+        let until = match self.0 {
+            Some((known, until)) if known == way && now < until => until,
+            Some(_) | None => now + LEGACY_HOLDS,
         };
-        *self = Self(Some((way, since)), Doubt::None);
+        *self = Self(Some((way, until)), Doubt::None);
     }
 
     /// A child ended on the probe and on `initialize` as well: it may be broken or old. The next start tells, and one
     /// start is enough for that.
     pub(crate) fn perhaps_legacy(&mut self, now: Instant) {
         *self = match self.0 {
-            None => Self(Some((Way::Initialize, now)), Doubt::Unproven),
+            None => Self(Some((Way::Initialize, now + LEGACY_HOLDS)), Doubt::Unproven),
             // Nothing was proved the second time either.
             Some(_) if self.1 == Doubt::Unproven => Self::default(),
             Some(known) => Self(Some(known), Doubt::None),
@@ -240,6 +252,23 @@ mod tests {
         assert_eq!(memory.shortcut(after(48)), Some(Way::Pair));
         memory.forget();
         assert_eq!(memory.shortcut(after(48)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r47_what_an_earlier_process_proved_is_believed_for_the_rest_of_its_day() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        memory.legacy(Way::Pair, now);
+        let later = now + Duration::from_hours(20);
+        let (way, left) = memory.proven(later).expect("proved");
+        assert_eq!((way, left), (Way::Pair, Duration::from_hours(4)));
+        assert_eq!(Memory::of(way, left, later).shortcut(later + Duration::from_hours(3)), Some(Way::Pair));
+        assert_eq!(Memory::of(way, left, later).shortcut(later + Duration::from_hours(5)), None);
+        let jumped = Memory::of(way, Duration::from_hours(1000), now);
+        assert_eq!(jumped.shortcut(now + Duration::from_hours(25)), None, "a clock that was set back proves nothing");
+        let mut doubtful = Memory::default();
+        doubtful.perhaps_legacy(now);
+        assert_eq!(doubtful.proven(now), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,6 +65,7 @@ pub(crate) fn environment() -> (Environment, mpsc::Receiver<ServerNotice>) {
         limits: Limits { upstream_message_bytes: MESSAGE_BYTES_MAX, ..Limits::default() },
         notices,
         guard: GuardProgram::new("/nonexistent", []),
+        shelf: crate::Shelf::none(),
         inherited: Vec::new(),
     };
     (environment, received)
@@ -159,7 +160,18 @@ impl World {
     }
 
     pub(crate) fn planned(config: Server, plan: impl IntoIterator<Item = Plan>, script: Script) -> Self {
+        Self::kept(crate::Shelf::none(), config, plan, script)
+    }
+
+    /// One whose server may have been known to an earlier process.
+    pub(crate) fn kept(
+        shelf: crate::Shelf,
+        config: Server,
+        plan: impl IntoIterator<Item = Plan>,
+        script: Script,
+    ) -> Self {
         let (environment, notices) = environment();
+        let environment = Environment { shelf, ..environment };
         let pipes = Arc::new(Pipes {
             plan: Mutex::new(plan.into_iter().collect()),
             script,

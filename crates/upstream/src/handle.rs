@@ -24,6 +24,7 @@ use crate::limits::{LISTEN_WAIT, READY_WAIT, RESTART_WAIT, SUBSCRIPTIONS_MAX};
 use crate::link::Link;
 use crate::listening::Wanted;
 use crate::offer::Offer;
+use crate::shelf::Volume;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
 use crate::status::{StateView, Status};
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// Timeouts of calls since the last answer.
     pub(crate) timeouts: AtomicU32,
     pub(crate) ever_ready: AtomicBool,
+    /// What an earlier process kept of it.
+    kept: Mutex<Option<Kept>>,
     /// Connections made after the first.
     pub(crate) restarts: AtomicU64,
     /// Which era it was found to speak (mcp-protocol 4.8).
@@ -76,6 +79,9 @@ pub(crate) struct Shared {
     pub(crate) listen: Wanted,
     wishes: Mutex<Wishes>,
 }
+
+/// What is on the shelf, or on its way there.
+type Kept = (Arc<Offer>, Memory);
 
 /// What clients want that a new connection must be told again.
 #[derive(Debug, Clone, Default)]
@@ -107,11 +113,13 @@ impl Upstream {
     ) -> Self {
         let now = Instant::now();
         let state = if server.enabled { State::starting(now) } else { State::disabled() };
+        let kept = environment.shelf.take(&name, &server.connect).filter(|_| server.enabled);
+        let (offer, era) = kept.map(|kept| (kept.offer, kept.era)).unzip();
         let metrics = environment.metrics.server(&name);
         environment.metrics.state(&name, state.phase.name());
         Self(Arc::new(Shared {
             states: watch::Sender::new(StateView::new(&state, now, None, None)),
-            offers: watch::Sender::new(Arc::default()),
+            offers: watch::Sender::new(offer.clone().unwrap_or_default()),
             offers_changed,
             marks: Signals::default(),
             places: Arc::new(Semaphore::new(server.tuning.in_flight_max)),
@@ -122,7 +130,8 @@ impl Upstream {
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
-            era: Mutex::default(),
+            era: Mutex::new(era.unwrap_or_default()),
+            kept: Mutex::new(offer.zip(era)),
             listen: Wanted::default(),
             wishes: Mutex::default(),
             name,
@@ -157,9 +166,11 @@ impl Upstream {
         self.0.states.subscribe()
     }
 
-    /// Whether it was ready at any time since the daemon started.
+    /// Whether it was ever ready, in this process or in an earlier one: then its offer stands, and nobody waits for it
+    ///
     pub fn ever_ready(&self) -> bool {
         self.0.ever_ready.load(Ordering::Relaxed)
+            || self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// All that is shown of it.
@@ -340,6 +351,21 @@ impl Shared {
     /// Whether anybody wants anything of it right now: a request that runs or waits, or a subscription.
     pub(crate) fn is_wanted(&self) -> bool {
         self.in_flight() > 0 || self.waiting.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
+    }
+
+    /// Keeps the offer for the next process, unless that was done.
+    pub(crate) fn keep_offer(&self) {
+        let offer = self.offers.borrow().clone();
+        let era = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.as_ref().is_some_and(|(known, of)| Arc::ptr_eq(known, &offer) && *of == era) {
+                return;
+            }
+            *kept = Some((offer.clone(), era));
+        }
+        let signature = self.server().connect.signature();
+        self.environment.shelf.put(&self.name, Volume { signature, offer, era });
     }
 
     /// What clients want now.

@@ -51,9 +51,12 @@ mod pending;
 mod questions;
 mod refresh;
 mod retry;
+mod saved;
 #[cfg(test)]
 mod scenarios;
+mod shelf;
 mod signals;
+mod stale;
 mod state;
 mod status;
 #[cfg(feature = "testing")]
@@ -69,5 +72,6 @@ pub use fleet::Fleet;
 pub use handle::{Renewed, Upstream};
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
+pub use shelf::Shelf;
 pub use status::{StateView, Status};
 pub use transport::process::{Predecessors, guard, instance};

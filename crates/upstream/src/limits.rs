@@ -111,6 +111,15 @@ pub(crate) const ITEMS_MAX: usize = 100_000;
 /// Bytes kept of one list, so that pages times page size stay bounded.
 pub(crate) const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// What is kept of one server for the next process. Real catalogues take a hundredth.
+pub(crate) const SHELF_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Servers that something is kept of, those included that are not configured now.
+pub(crate) const SHELF_FILES_MAX: usize = 256;
+
+/// Least time between two writes of what is kept; a list changes no faster.
+pub(crate) const SHELF_QUIET: Duration = Duration::from_secs(2);
+
 /// Tools of one server. No client can use more.
 pub(crate) const TOOLS_MAX: usize = 1000;
 

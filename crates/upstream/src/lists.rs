@@ -153,8 +153,33 @@ impl Lists {
         declared.all(|list| list.had == Had::Unanswered).then_some(why)
     }
 
-    /// The offer that they make, with what the handshake said.
-    pub(crate) fn offer(&self, link: &Link) -> Offer {
+    /// The lists of an offer: what is kept of them should they not be had again (R-22).
+    pub(crate) fn of(offer: &Offer) -> Self {
+        let list = |entries: &Vec<Entry>| List { entries: entries.clone(), ..List::default() };
+        let tools = List { mirrored: offer.mirrored.clone(), as_tasks: offer.as_tasks.clone(), ..list(&offer.tools) };
+        let (prompts, resources, templates) = (list(&offer.prompts), list(&offer.resources), list(&offer.templates));
+        Self { tools, prompts, resources, templates }
+    }
+
+    /// Reads lists that were kept, each the JSON array of its entries, as those of a server are read. `None` if they are
+    /// none.
+    pub(crate) fn read_back([tools, prompts, resources, templates]: [&str; 4]) -> Option<Self> {
+        let read = |kind: Kind, entries: &str| {
+            let mut reading = Reading::new(kind, false);
+            let page = Json::parse(format!(r#"{{"{}":{entries}}}"#, kind.list)).ok()?;
+            reading.page(&page).ok()?;
+            Some(reading.finish())
+        };
+        Some(Self {
+            tools: read(TOOLS, tools)?,
+            prompts: read(PROMPTS, prompts)?,
+            resources: read(RESOURCES, resources)?,
+            templates: read(TEMPLATES, templates)?,
+        })
+    }
+
+    /// The entries as an offer, without anything that a handshake said.
+    pub(crate) fn entries(&self) -> Offer {
         let lists = [&self.tools, &self.prompts, &self.resources, &self.templates];
         Offer {
             tools: self.tools.entries.clone(),
@@ -164,6 +189,13 @@ impl Lists {
             mirrored: self.tools.mirrored.clone(),
             as_tasks: self.tools.as_tasks.clone(),
             complaints: lists.into_iter().flat_map(|list| list.complaints.iter().cloned()).collect(),
+            ..Offer::default()
+        }
+    }
+
+    /// The offer that they make, with what the handshake said.
+    pub(crate) fn offer(&self, link: &Link) -> Offer {
+        Offer {
             instructions: link.handshake.instructions.clone(),
             identity: link.handshake.identity.clone(),
             capabilities: link.capabilities,
@@ -172,6 +204,7 @@ impl Lists {
                 .map(|revision| relayed(&link.handshake.capabilities, revision))
                 .unwrap_or_default(),
             revision: Some(link.handshake.revision),
+            ..self.entries()
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use trunkline_wire::extensions::TASKS;
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Json, Object, Revision};
 
 /// A server's lists and what it said of itself at the handshake. Entries keep the server's order and text.
 ///
-/// Outlives the connection it came by: while the server is away its last offer stands.
+/// Outlives the connection it came by, and the process: while the server is away its last offer stands.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Offer {
     /// Tools.
@@ -57,7 +58,8 @@ pub struct Complaint {
 }
 
 /// What a server declared at the handshake (mcp-protocol 1.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
 pub struct Capabilities {
     /// `tools`.

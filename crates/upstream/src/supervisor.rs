@@ -23,8 +23,9 @@ use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIM
 use crate::link::Link;
 use crate::listening;
 use crate::lists::{self, Lists};
-use crate::offer::Kinds;
+use crate::offer::{Kinds, Offer};
 use crate::refresh::Refresh;
+use crate::stale::Stale;
 use crate::state::{Action, Event, Failure, Phase, State, step};
 use crate::status::StateView;
 use crate::transport::{Broken, Dialed, FaultPoint};
@@ -49,6 +50,7 @@ struct Supervisor {
     cause: Option<Arc<str>>,
     link: Option<Arc<Link>>,
     lists: Lists,
+    stale: Stale,
     refresh: Refresh,
     /// When a changed log level is to be sent.
     level_due: Option<Instant>,
@@ -85,6 +87,7 @@ enum Woken {
 pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
     let now = Instant::now();
     let state = beginning(&shared, now);
+    let lists = Lists::of(&shared.offers.borrow());
     let mut supervisor = Supervisor {
         dial_wanted: state.phase == Phase::Starting,
         shared,
@@ -93,7 +96,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         since: now,
         cause: None,
         link: None,
-        lists: Lists::default(),
+        lists,
+        stale: Stale::default(),
         refresh: Refresh::default(),
         level_due: None,
         dialing: None,
@@ -271,6 +275,7 @@ impl Supervisor {
             self.apply(Event::Fetched, "ready");
             self.tell(true);
         }
+        self.shared.keep_offer();
         if changed {
             self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
         }
@@ -300,6 +305,7 @@ impl Supervisor {
         let shared = &self.shared;
         if from != to {
             self.since = Instant::now();
+            self.stale.note(self.state.phase, self.since);
         }
         let link = self.link.clone();
         let cause = if matches!(self.state.phase, Phase::Ready { .. }) { None } else { self.cause.clone() };
@@ -359,6 +365,29 @@ impl Supervisor {
         if ready && self.telling.is_none() && self.level_due.is_some_and(|due| due <= now) {
             self.tell(false);
         }
+        if self.stale_due().is_some_and(|due| due <= now) {
+            self.withdraw();
+        }
+    }
+
+    fn stale_due(&self) -> Option<Instant> {
+        self.stale.due(self.shared.server().tuning.stale_keep)
+    }
+
+    /// Takes the entries of a server off the lists that has failed for too long. They are read again when it is back.
+    fn withdraw(&mut self) {
+        self.stale.withdrawn();
+        let shared = &self.shared;
+        let changed = shared.offers.send_if_modified(|current| {
+            let nothing = Offer { identity: current.identity.clone(), revision: current.revision, ..Offer::default() };
+            let changed = **current != nothing;
+            *current = Arc::new(nothing);
+            changed
+        });
+        if changed {
+            tracing::info!(server = %shared.name, "has failed for longer than `stale_keep_sec`; its entries are withdrawn");
+            shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
     fn fetch(&mut self, kinds: Kinds) {
@@ -411,7 +440,7 @@ impl Supervisor {
         let ready = matches!(self.state.phase, Phase::Ready { .. });
         let refresh = self.refresh.due().filter(|_| ready && self.fetching.is_none());
         let level = self.level_due.filter(|_| ready && self.telling.is_none());
-        [self.state.wake_at(), refresh, level, self.rest_due()].into_iter().flatten().min()
+        [self.state.wake_at(), refresh, level, self.rest_due(), self.stale_due()].into_iter().flatten().min()
     }
 }
 

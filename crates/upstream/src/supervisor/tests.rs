@@ -278,6 +278,30 @@ async fn the_wanted_log_level_is_told_to_each_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r22_a_failing_server_stays_listed_unless_told_for_how_long_and_is_listed_again_when_it_is_back() {
+    for keep in [None, Some(Duration::from_mins(5))] {
+        let mut server = config();
+        server.tuning.stale_keep = keep;
+        let down = || Plan::Fail(DialError::new(DialErrorKind::Connect, "down".to_owned()));
+        let plan = [Plan::Serve(Script::default())].into_iter().chain((0..20).map(|_| down()));
+        let world = World::planned(server, plan, Script::default());
+        world.ready().await.exit().await;
+        let tools = || world.upstream().offer().tools.len();
+        let count = *world.fleet.offers_changed().borrow();
+        tokio::time::sleep(Duration::from_secs(290)).await;
+        assert_eq!(tools(), 1);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_ne!(world.upstream().status().state, "ready", "it is still away");
+        assert_eq!(
+            (tools(), *world.fleet.offers_changed().borrow() - count),
+            if keep.is_some() { (0, 1) } else { (1, 0) }
+        );
+        world.is("ready").await;
+        assert_eq!(tools(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_answers_no_list_is_not_called_ready() {
     let world = World::planned(config(), [Plan::Serve(with(Fault::silent("tools/list")))], Script::default());
     world.is("backoff").await;

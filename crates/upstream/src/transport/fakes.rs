@@ -259,6 +259,7 @@ pub(crate) fn environment(limits: Limits) -> Environment {
         limits,
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new("/nonexistent", []),
+        shelf: crate::Shelf::none(),
         inherited: Vec::new(),
     }
 }

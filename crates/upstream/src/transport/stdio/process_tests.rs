@@ -27,6 +27,7 @@ fn environment() -> Environment {
         limits: trunkline_config::Limits::default(),
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new(guard, ["__guard"]),
+        shelf: crate::Shelf::none(),
         inherited: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
     }
 }

@@ -14,6 +14,7 @@ fn environment() -> Environment {
         limits: trunkline_config::Limits::default(),
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new("/nowhere", []),
+        shelf: crate::Shelf::none(),
         inherited: Vec::new(),
     }
 }

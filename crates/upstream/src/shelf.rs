@@ -1,0 +1,138 @@
+//! [`Shelf`]: the last good offer of each server, kept for the next process.
+//!
+//! One file per server holds its lists as the server wrote them, what it said of itself, and what was found out about its
+//! era. It is read when the server is first heard of, so that clients get the whole catalogue before any server is up,
+//! and written beside everything else when something of it changed. A file that cannot be used costs that one server its
+//! head start and nothing else.
+//!
+//! What a file holds is of one server: it names it, and a digest of how it is reached, salted since that may hold
+//! secrets. Another server under the same name starts empty.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{collections::HashMap, mem};
+
+use sha2::{Digest, Sha256};
+use trunkline_config::{Connect, Secret, StateDir, wall_clock};
+use trunkline_telemetry::{Metrics, Saver};
+use trunkline_wire::ServerName;
+
+use crate::era::Memory;
+use crate::limits::{SHELF_FILE_BYTES_MAX, SHELF_FILES_MAX, SHELF_QUIET};
+use crate::offer::Offer;
+use crate::saved;
+
+/// What is kept of servers. Cloning shares it.
+#[derive(Clone)]
+pub struct Shelf(Option<Arc<Board>>);
+
+struct Board {
+    dir: StateDir,
+    waiting: Arc<Mutex<Waiting>>,
+    saver: Saver,
+}
+
+/// What is to be written, by server. As many as changed within [`SHELF_QUIET`].
+type Waiting = HashMap<ServerName, Volume>;
+
+/// What is kept of one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Volume {
+    /// How it is reached: see [`Connect::signature`].
+    pub(crate) signature: Secret,
+    /// Its last good offer.
+    pub(crate) offer: Arc<Offer>,
+    /// What was found out about its era.
+    pub(crate) era: Memory,
+}
+
+impl Shelf {
+    /// Nothing is kept.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Keeps in `dir`. Files of servers that were heard of longest ago go, if there are very many.
+    pub fn at(dir: StateDir, metrics: Metrics) -> Self {
+        let mut files = dir.files();
+        files.sort_unstable_by_key(|(_, written)| std::cmp::Reverse(*written));
+        for (name, _) in files.iter().skip(SHELF_FILES_MAX) {
+            if let Err(error) = dir.remove(name) {
+                tracing::debug!(name, %error, "an old file of the catalogue cannot be removed");
+            }
+        }
+        let waiting: Arc<Mutex<Waiting>> = Arc::default();
+        let write = {
+            let (dir, waiting) = (dir.clone(), Arc::clone(&waiting));
+            move || write(&dir, mem::take(&mut *lock(&waiting)))
+        };
+        let saver = Saver::new("catalogue", SHELF_QUIET, metrics, write);
+        Self(Some(Arc::new(Board { dir, waiting, saver })))
+    }
+
+    /// What is kept of the server of this name, if it is this server.
+    pub(crate) fn take(&self, name: &ServerName, connect: &Connect) -> Option<Volume> {
+        let Board { dir, .. } = &**self.0.as_ref()?;
+        let signature = connect.signature();
+        let read = dir.load(&file_of(name), SHELF_FILE_BYTES_MAX, |body| saved::read(body, name, &signature));
+        match read {
+            Ok(volume) => volume.flatten(),
+            Err(unusable) => {
+                tracing::warn!(server = %name, "{unusable}; the server is listed once it is up");
+                None
+            }
+        }
+    }
+
+    /// Keeps this of a server, a moment later.
+    pub(crate) fn put(&self, name: &ServerName, volume: Volume) {
+        if let Some(board) = &self.0 {
+            lock(&board.waiting).insert(name.clone(), volume);
+            board.saver.changed();
+        }
+    }
+
+    /// Waits until everything is on disk, if the disk takes it.
+    pub async fn settled(&self) {
+        if let Some(board) = &self.0 {
+            board.saver.settled().await;
+        }
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Shelf").field(&self.0.as_ref().map(|board| &board.dir)).finish()
+    }
+}
+
+fn write(dir: &StateDir, waiting: Waiting) -> io::Result<()> {
+    let mut failed = None;
+    for (name, volume) in waiting {
+        let text = saved::write(&name, &volume, wall_clock());
+        let written = match text {
+            Ok(text) if text.len() > SHELF_FILE_BYTES_MAX => {
+                Err(io::Error::other(format!("what server `{name}` offers is too large to be kept")))
+            }
+            Ok(text) => dir.write(&file_of(&name), &text),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        failed = written.err().or(failed);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// A name that every file system takes, and that no two servers share.
+fn file_of(name: &ServerName) -> String {
+    let hash = Sha256::digest(name.as_str());
+    let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{}-{number:016x}.json", name.namespace())
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
