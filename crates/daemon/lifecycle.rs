@@ -104,7 +104,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let offers = state.below(OFFERS).map_err(|error| Failure::config(exit::chain(&error)))?;
     let shelf = Shelf::at(offers, metrics.clone());
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
-    let guard = guard.behind(sweep_predecessors(&state_dir, metrics.clone())).in_groups();
+    let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());
     let environment = Environment {
         metrics: metrics.clone(),
@@ -167,9 +167,9 @@ async fn run(serve: Serve) -> Result<(), Failure> {
 
 /// Ends what daemons before this one left behind, while clients are served already. Children start from when the gate
 /// that is returned opens.
-fn sweep_predecessors(state_dir: &Path, metrics: Metrics) -> watch::Receiver<bool> {
+fn sweep_predecessors(state: &StateDir, metrics: Metrics) -> watch::Receiver<bool> {
     let (gate, opened) = watch::channel(false);
-    match Predecessors::enter(state_dir) {
+    match Predecessors::enter(state) {
         Ok(predecessors) => drop(trunkline_telemetry::spawn("predecessors", async move {
             predecessors.sweep(&metrics).await;
             let _ = gate.send(true);

@@ -6,17 +6,16 @@
 //! by itself and more gently; what no guard watches over is killed. Until both are done no child is started, so that
 //! two of a kind never share a lock or a port.
 //!
-//! An instance is struck out only once nobody was found, so one that dies while it sweeps loses nothing. The file is
-//! small and never trusted: a line that cannot be read is passed over, and a start never fails for it.
+//! An instance is struck out only once nobody was found, so one that dies while it sweeps loses nothing. A list that
+//! cannot be read is an empty one, and so is a line; a start never fails for it.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use trunkline_config::StateDir;
 use trunkline_telemetry::Metrics;
 
 use super::{instance, sweep};
@@ -28,7 +27,7 @@ const FILE: &str = "instances";
 const REMEMBERED_MAX: usize = 64;
 
 /// Far more than that many lines.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// A guard's whole stop order: 2 s, 3 s, and a second of KILL. One that lives longer is killed with the rest.
 const GUARDS_LIMIT: Duration = Duration::from_secs(6);
@@ -53,27 +52,26 @@ struct Run {
 /// The daemons before this one.
 #[derive(Debug)]
 pub struct Predecessors {
-    file: PathBuf,
+    state: StateDir,
     own: Option<Run>,
     dead: Vec<Run>,
 }
 
 impl Predecessors {
-    /// Enters this daemon into the list in `state_dir`, whose lock it holds, and returns those before it.
+    /// Enters this daemon into the list in `state`, whose lock it holds, and returns those before it.
     ///
     /// Fails if the list cannot be written. Then the next start will not know of this daemon's children, which is no
     /// reason not to serve.
-    pub fn enter(state_dir: &Path) -> io::Result<Self> {
-        let file = state_dir.join(FILE);
+    pub fn enter(state: &StateDir) -> io::Result<Self> {
         let own = Run::own();
-        let mut runs = read(&file);
+        let mut runs = read(state);
         runs.retain(|run| Some(run) != own.as_ref());
         let excess = runs.len().saturating_sub(REMEMBERED_MAX - 1);
         runs.drain(..excess);
-        write(&file, runs.iter().chain(&own))?;
+        write(state, runs.iter().chain(&own))?;
         let boot = own.as_ref().map(|own| own.boot.clone());
         runs.retain(|run| Some(&run.boot) == boot.as_ref());
-        Ok(Self { file, own, dead: runs })
+        Ok(Self { state: state.clone(), own, dead: runs })
     }
 
     /// Ends what they left, strikes them out, and returns how many processes were killed.
@@ -96,8 +94,9 @@ impl Predecessors {
         if !left.is_empty() {
             tracing::error!(instances = left.len(), "processes of a dead daemon cannot be ended");
         }
-        if let Err(error) = write(&self.file, left.iter().chain(&self.own)) {
-            tracing::warn!(%error, file = %self.file.display(), "the list of instances cannot be written");
+        let written = tokio::task::spawn_blocking(move || write(&self.state, left.iter().chain(&self.own)));
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!(%error, "the list of instances cannot be written");
         }
         killed
     }
@@ -132,25 +131,23 @@ impl Run {
     }
 }
 
-fn read(file: &Path) -> Vec<Run> {
-    let mut text = Vec::new();
-    // What is missing or cannot be read is an empty list.
-    let _ = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text));
-    String::from_utf8_lossy(&text).lines().filter_map(Run::parse).collect()
+fn read(state: &StateDir) -> Vec<Run> {
+    let parse = |text: &[u8]| Some(String::from_utf8_lossy(text).lines().filter_map(Run::parse).collect());
+    match state.load(FILE, FILE_BYTES_MAX, parse) {
+        Ok(runs) => runs.unwrap_or_default(),
+        Err(unusable) => {
+            tracing::warn!("{unusable}");
+            Vec::new()
+        }
+    }
 }
 
-/// Whole or not at all: whoever is killed here leaves the old list.
-fn write<'a>(file: &Path, runs: impl Iterator<Item = &'a Run>) -> io::Result<()> {
+fn write<'a>(state: &StateDir, runs: impl Iterator<Item = &'a Run>) -> io::Result<()> {
     let mut text = String::new();
     for Run { instance, boot, started } in runs {
         let _ = writeln!(text, "{instance} {boot} {started}");
     }
-    let partial = file.with_extension("partial");
-    let mut options = OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    fs::rename(&partial, file)
+    state.write(FILE, text.as_bytes())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -161,9 +158,15 @@ mod tests {
     use crate::transport::process::MARK;
 
     /// A list with `lines` before the own one, as [`Predecessors::enter`] finds it.
-    fn entered(directory: &Path, lines: &str) -> Predecessors {
-        fs::write(directory.join(FILE), lines).expect("written");
-        Predecessors::enter(directory).expect("entered")
+    fn entered(state: &StateDir, lines: &str) -> Predecessors {
+        state.write(FILE, lines.as_bytes()).expect("written");
+        Predecessors::enter(state).expect("entered")
+    }
+
+    fn directory() -> (tempfile::TempDir, StateDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(directory.path()).expect("ours");
+        (directory, state)
     }
 
     fn line(instance: &str, started: u64) -> String {
@@ -182,10 +185,10 @@ mod tests {
 
     #[tokio::test]
     async fn r30_what_a_dead_daemon_left_is_killed_counted_and_forgotten() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let (_directory, state) = directory();
         let (dead, other) = (random_instance(), random_instance());
         let (mut left, mut foreign) = (marked(&dead, "git"), marked(&other, "git"));
-        let predecessors = entered(directory.path(), &line(&dead, 1));
+        let predecessors = entered(&state, &line(&dead, 1));
         let metrics = Metrics::new();
         let waited = tokio::task::spawn_blocking(move || left.wait());
         assert_eq!(predecessors.sweep(&metrics).await, 1);
@@ -195,15 +198,15 @@ mod tests {
         foreign.kill().expect("our child");
         foreign.wait().expect("reaped");
         let own = Run::own().expect("Linux");
-        assert_eq!(read(&directory.path().join(FILE)), [own], "the dead one is struck out, this one stays");
+        assert_eq!(read(&state), [own], "the dead one is struck out, this one stays");
     }
 
     #[tokio::test]
     async fn who_began_before_the_dead_daemon_is_not_its_child() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let (_directory, state) = directory();
         let dead = random_instance();
         let mut older = marked(&dead, "git");
-        let predecessors = entered(directory.path(), &line(&dead, u64::MAX));
+        let predecessors = entered(&state, &line(&dead, u64::MAX));
         assert_eq!(predecessors.sweep(&Metrics::new()).await, 0);
         assert_eq!(older.try_wait().expect("our child"), None);
         older.kill().expect("our child");
@@ -212,26 +215,27 @@ mod tests {
 
     #[test]
     fn r37_a_list_that_cannot_be_read_is_an_empty_one() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let (directory, state) = directory();
         let (good, boot) = (random_instance(), Run::own().expect("Linux").boot);
         let lines = format!(
             "\u{0}\u{1}garbage\nab {boot} 7\n{good} {boot}\n{good} {boot} x\n{good} {boot} 7 more\n{}{good}",
             line(&good, 7)
         );
-        let entered = entered(directory.path(), &lines);
-        assert_eq!(entered.dead, [Run { instance: good.clone(), boot, started: 7 }]);
+        let found = entered(&state, &lines);
+        assert_eq!(found.dead, [Run { instance: good.clone(), boot, started: 7 }]);
         let other_boot = format!("{good} 00000000-0000-0000-0000-000000000000 7\n");
-        fs::write(directory.path().join(FILE), other_boot).expect("written");
-        assert_eq!(Predecessors::enter(directory.path()).expect("entered").dead, [], "nobody outlives a boot");
+        assert_eq!(entered(&state, &other_boot).dead, [], "nobody outlives a boot");
+        fs::write(directory.path().join(FILE), "garbage").expect("written");
+        assert_eq!(Predecessors::enter(&state).expect("entered").dead, [], "a start does not fail for it");
     }
 
     #[test]
     fn the_list_does_not_grow() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let (_directory, state) = directory();
         let lines: String = (0..200).map(|number| line(&format!("{number:016x}"), number)).collect();
-        let entered = entered(directory.path(), &lines);
+        let entered = entered(&state, &lines);
         assert_eq!(entered.dead.len(), REMEMBERED_MAX - 1);
         assert_eq!(entered.dead.last().map(|run| run.started), Some(199), "the newest are kept");
-        assert_eq!(read(&directory.path().join(FILE)).len(), REMEMBERED_MAX);
+        assert_eq!(read(&state).len(), REMEMBERED_MAX);
     }
 }
