@@ -118,6 +118,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     };
     vitals::watch(metrics.clone(), budget.clone(), config.limits.memory_bytes);
     let fleet = Fleet::start(&config.servers, environment);
+    fleet.watch_for_wakes();
     let keep = Keep::in_directory(state);
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
 

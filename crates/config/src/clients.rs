@@ -84,7 +84,8 @@ pub(crate) struct ServerFile {
     pub(crate) stale_keep_sec: Option<f64>,
     /// Which era of the protocol it speaks. The default finds out at the first connection.
     pub(crate) era: Option<EraFile>,
-    /// Whether its hints about tools are believed. This version has false only.
+    /// Whether its hints about tools are believed: one that says that it only reads, or that to call it twice is to call
+    /// it once, is called again after a failure. Default false.
     pub(crate) trust_annotations: Option<bool>,
     /// Directories it is told when it asks for roots: paths, or `file://` URIs. Default none: it may not ask.
     pub(crate) roots: Option<Vec<String>>,
@@ -242,7 +243,6 @@ impl ServerFile {
         };
         only("sharing", self.sharing.as_deref(), &["shared"]);
         only("pin", self.pin.as_deref(), &["off"]);
-        only("trust_annotations", self.trust_annotations.map(|on| if on { "true" } else { "false" }), &["false"]);
     }
 }
 

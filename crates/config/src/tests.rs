@@ -267,7 +267,6 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
     config.toml:6: mcp_servers.a.start: must be one of: eager, lazy
     config.toml:7: mcp_servers.a.era: must be one of: auto, legacy, modern
     config.toml:8: mcp_servers.a.pin: not supported by this version, which has only: off
-    config.toml:9: mcp_servers.a.trust_annotations: not supported by this version, which has only: false
     config.toml:10: mcp_servers.a.idle_stop_sec: must be zero, which is never, or at most one day in seconds
     config.toml:11: mcp_servers.a.roots: a root is a directory: a path, or a URI that begins with file://
     config.toml:12: mcp_servers.a.stale_keep_sec: must be from 0 seconds to 365 days

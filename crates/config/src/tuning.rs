@@ -159,6 +159,9 @@ pub struct Tuning {
     /// How long the entries of the server stay listed while it fails (`stale_keep_sec`, R-22). `None`: without end, since
     /// a list that changes makes every client's prompt a new one.
     pub stale_keep: Option<Duration>,
+    /// Whether its hints about tools are believed: a tool that says that it only reads, or that to call it twice is to call
+    /// it once, is then called again after a failure (reliability 5). Off by default: hints are text from outside.
+    pub trust_annotations: bool,
 }
 
 impl Default for Tuning {
@@ -175,6 +178,7 @@ impl Default for Tuning {
             start: Start::Eager,
             idle_stop: None,
             stale_keep: None,
+            trust_annotations: false,
         }
     }
 }
@@ -276,6 +280,7 @@ impl Tuning {
                 ),
             }
         }
+        tuning.trust_annotations = file.trust_annotations == Some(true);
 
         let mut count = |key: &str, value: Option<usize>, least: usize, into: &mut usize| match value {
             Some(value) if (least..=65_536).contains(&value) => *into = value,

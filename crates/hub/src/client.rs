@@ -2,6 +2,7 @@
 //!
 //! Names are for people: they are cut, cleaned, and never decide anything.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -60,8 +61,21 @@ impl Caller {
         };
         let abilities = if questions { abilities } else { Arc::new(abilities.without_questions()) };
         let logs_with_request = matches!(self, Self::Modern(_));
-        CallerFacts { client: Some(client), id, abilities, log_level, logs_with_request }
+        // What a modern client calls itself proves nothing, and is enough to take turns by: who lies about it gets the
+        // share of another, or one of its own.
+        let share = match self {
+            Self::Legacy(_) => id.0,
+            Self::Modern(client) => share_of(&client.label),
+        };
+        CallerFacts { client: Some(client), id, share, abilities, log_level, logs_with_request }
     }
+}
+
+/// A number for a name. Its first bit tells it from the number of a session.
+fn share_of(name: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() | 1 << 63
 }
 
 impl Facts {

@@ -5,6 +5,7 @@
 //! The struct is passed in, never global, so that a test sees its own numbers alone.
 
 mod processes;
+mod recovery;
 mod server;
 
 use std::collections::HashMap;
@@ -57,6 +58,10 @@ struct Series {
     inflight: IntGaugeVec,
     queue_depth: IntGaugeVec,
     outcome_unknown: IntCounterVec,
+    breaker_open_seconds: CounterVec,
+    retries: IntCounterVec,
+    retry_budget_exhausted: IntCounterVec,
+    wake_events: IntCounter,
     notices_dropped: IntCounterVec,
     list_changed_coalesced: IntCounterVec,
     questions: IntCounterVec,
@@ -102,6 +107,24 @@ impl Series {
             inflight: gauges(r, "inflight", "server", "Requests that a server is working on."),
             queue_depth: gauges(r, "queue_depth", "server", "Requests that wait for a server's permit."),
             outcome_unknown: counters(r, "outcome_unknown_total", "server", "Requests whose fate cannot be known."),
+            breaker_open_seconds: registered(
+                r,
+                CounterVec::new(
+                    Opts::new("breaker_open_seconds_total", "Time that a server was left alone by its breaker."),
+                    &["server"],
+                ),
+            ),
+            retries: counters(r, "retries_total", "server reason", "Requests sent again, by what had failed."),
+            retry_budget_exhausted: counters(
+                r,
+                "retry_budget_exhausted_total",
+                "server",
+                "Requests not sent again because too many were.",
+            ),
+            wake_events: registered(
+                r,
+                IntCounter::new("wake_events_total", "Times that the machine slept or its network changed."),
+            ),
             notices_dropped: counters(
                 r,
                 "notices_dropped_total",
@@ -168,6 +191,8 @@ impl Series {
             &self.dials,
             &self.requests,
             &self.outcome_unknown,
+            &self.retries,
+            &self.retry_budget_exhausted,
             &self.notices_dropped,
             &self.list_changed_coalesced,
             &self.questions,
@@ -190,6 +215,7 @@ impl Series {
         ] {
             leave(vec, server, |labels| vec.remove(labels));
         }
+        leave(&self.breaker_open_seconds, server, |labels| self.breaker_open_seconds.remove(labels));
         for vec in [&self.ready_wait, &self.request_seconds] {
             leave(vec, server, |labels| vec.remove(labels));
         }
@@ -287,11 +313,6 @@ impl Metrics {
         gauge.with_label_values(&[server.as_str(), state]).set(1);
     }
 
-    /// An attempt to connect ended.
-    pub fn dial(&self, server: &ServerName, outcome: &'static str) {
-        self.0.series.dials.with_label_values(&[server.as_str(), outcome]).inc();
-    }
-
     /// A child wrote a line to stdout that is no message.
     pub fn stdio_bad_line(&self, server: &ServerName) {
         self.0.series.stdio_bad_lines.with_label_values(&[server.as_str()]).inc();
@@ -319,11 +340,6 @@ impl Metrics {
     /// A call waited `seconds` for the server to be ready.
     pub fn ready_wait(&self, server: &ServerName, seconds: f64) {
         self.0.series.ready_wait.with_label_values(&[server.as_str()]).observe(seconds);
-    }
-
-    /// A request was sent, and whether it was done will never be known.
-    pub fn outcome_unknown(&self, server: &ServerName) {
-        self.0.series.outcome_unknown.with_label_values(&[server.as_str()]).inc();
     }
 
     /// A notice was dropped because its reader was slow.

@@ -20,6 +20,8 @@ const CRASH_BASE: Duration = Duration::from_mins(1);
 const CRASH_CAP: Duration = Duration::from_mins(5);
 /// First pause before a request is sent again (reliability 5).
 const RESEND_BASE: Duration = Duration::from_millis(100);
+/// Servers that are all looked at for one reason are so within this time.
+const STAGGER: Duration = Duration::from_secs(1);
 /// Longest `Retry-After` that is honoured.
 const TOLD_CAP: Duration = Duration::from_mins(5);
 
@@ -49,6 +51,11 @@ pub(crate) fn resend(resends: u32, luck: Luck) -> Duration {
     RESEND_BASE.mul_f64(f64::from(resends) * (1.0 + luck.0))
 }
 
+/// A moment, so that many servers do not do the same thing in the same instant.
+pub(crate) fn stagger(luck: Luck) -> Duration {
+    STAGGER.mul_f64(luck.0)
+}
+
 /// What the server asked for, at most 300 s, and up to a fifth more.
 pub(crate) fn told(retry_after: Duration, luck: Luck) -> Duration {
     retry_after.min(TOLD_CAP).mul_f64(1.0 + luck.0 / 5.0)
@@ -75,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_wait_leaves_its_bounds(failures: u32, luck in 0.0..1.0_f64, asked in 0..1_000_000_u64) {
+        fn r11_no_wait_leaves_its_bounds(failures: u32, luck in 0.0..1.0_f64, asked in 0..1_000_000_u64) {
             let luck = Luck(luck);
             prop_assert!(quick(failures, luck) <= QUICK_CAP);
             prop_assert!((SLOW_BASE..=SLOW_CAP).contains(&slow(failures)));

@@ -6,10 +6,12 @@
 //! person said; in between nothing runs (mcp-protocol 5.10). No task is spawned: whoever holds the call drives it, and dropping it at any
 //! point gives back its place and tells the server.
 
+mod again;
 mod errand;
 mod modern;
 mod place;
 mod ready;
+mod task;
 mod words;
 
 use std::fmt;
@@ -60,6 +62,8 @@ pub struct CallerFacts {
     pub client: Option<Arc<str>>,
     /// Tells it from other callers.
     pub id: CallerId,
+    /// What it shares the server's places by: callers of one client have one share.
+    pub share: u64,
     /// What it can be asked during this request.
     pub abilities: Arc<Abilities>,
     /// From which level on it wants log messages; told to a modern server with the request.

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_must_change_is_not_hammered() {
+    fn r15_what_a_person_must_change_is_not_hammered() {
         let follows = |kind| DialError::new(kind, "x").disposition();
         for status in [400, 404, 405, 410] {
             assert_eq!(follows(DialErrorKind::Http(status)), Disposition::Misconfigured, "{status}");

@@ -2,6 +2,7 @@
 //! the lines of the stdio transport, so that the clock can be paused.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(crate) enum Plan {
     Serve(Script),
     Fail(DialError),
     Panic,
+    Tell(Arc<Told>),
 }
 
 /// Opens pipes to scripted servers: as planned, then always to the same script.
@@ -235,6 +237,7 @@ impl Dialer for Pipes {
             let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let script = match plan {
                 Some(Plan::Fail(error)) => return Err(error),
+                Some(Plan::Tell(told)) => return Ok(told.dialed()),
                 Some(Plan::Panic) => panic!("as the test wants"),
                 Some(Plan::Serve(script)) => script,
                 None => self.script.clone(),
@@ -255,4 +258,70 @@ pub(crate) fn ask(method: Method, params: &str) -> Ask {
 /// A call of the tool `echo`.
 pub(crate) fn echo() -> Ask {
     ask(Method::ToolsCall, r#"{"name":"echo","arguments":{"a":1}}"#)
+}
+
+/// What a server behind a URL does with a request, as its transport sees it.
+pub(crate) type Deed = Box<dyn Fn(&Outgoing) -> Result<&'static str, FaultPoint> + Send + Sync>;
+
+/// A transport as of a server behind a URL: each request has an answer, or a failure, of its own. Lists and pings are
+/// answered, the rest is told.
+pub(crate) struct Told {
+    deed: Deed,
+    seen: Mutex<Vec<Method>>,
+    pub(crate) renewed: AtomicUsize,
+}
+
+impl Told {
+    pub(crate) fn new(
+        deed: impl Fn(&Outgoing) -> Result<&'static str, FaultPoint> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { deed: Box::new(deed), seen: Mutex::default(), renewed: AtomicUsize::default() })
+    }
+
+    /// How often a method was sent.
+    pub(crate) fn count(&self, method: &Method) -> usize {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|seen| *seen == method).count()
+    }
+
+    fn dialed(self: &Arc<Self>) -> Dialed {
+        let handshake = Handshake {
+            revision: Revision::NEWEST_LEGACY,
+            identity: None,
+            capabilities: Object::parse(&Json::literal(r#"{"tools":{},"resources":{}}"#)).expect("an object"),
+            instructions: None,
+        };
+        Dialed { transport: self.clone(), shared: Box::pin(futures_util::stream::pending()), handshake, next_id: 2 }
+    }
+}
+
+impl Transport for Told {
+    fn send(&self, out: Outgoing) -> BoxFuture<'_, Result<Sent, SendError>> {
+        let Some(id) = out.request else { return Box::pin(std::future::ready(Ok(Sent::OnSharedStream))) };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(out.method.clone());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is told")]
+        let done = match out.method {
+            Method::ToolsList => {
+                Ok(r#"{"tools":[{"name":"look","inputSchema":{},"annotations":{"readOnlyHint":true}}]}"#)
+            }
+            Method::ResourcesList => Ok(r#"{"resources":[]}"#),
+            Method::ResourcesTemplatesList => Ok(r#"{"resourceTemplates":[]}"#),
+            _ => (self.deed)(&out),
+        };
+        Box::pin(std::future::ready(match done {
+            Ok(result) => Ok(Sent::Reply(Message::Response(Response::result(Id::from(id), Json::literal(result))))),
+            Err(fault) => Err(SendError { fault, text: "as told".to_owned(), retry_after: None }),
+        }))
+    }
+
+    fn renew(&self) {
+        self.renewed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn close(&self, _grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kind: "http", pid: None, get_stream: None }
+    }
 }

@@ -7,21 +7,23 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::Server;
-use trunkline_telemetry::spawn;
+use trunkline_telemetry::{Metrics, spawn};
 use trunkline_wire::ServerName;
 
 use crate::dial::{self, Order};
 use crate::environment::Environment;
 use crate::error::DialError;
-use crate::handle::Upstream;
+use crate::handle::{Upstream, mark};
 use crate::limits::SUPERVISOR_RESTART;
 use crate::supervisor::{Dialer, supervise};
 use crate::transport::Dialed;
+use crate::wake::{self, Cause};
 
 /// All configured servers, in the order of the configuration.
 #[derive(Debug)]
 pub struct Fleet {
     servers: Vec<Upstream>,
+    metrics: Metrics,
     offers_changed: watch::Sender<u64>,
     stop: CancellationToken,
     keepers: Mutex<Vec<JoinHandle<()>>>,
@@ -33,6 +35,22 @@ impl Fleet {
     pub fn start(servers: &[(ServerName, Server)], environment: Environment) -> Arc<Self> {
         let ladder: Arc<dyn Dialer> = Arc::new(Ladder);
         Self::start_with(servers, &environment, &ladder)
+    }
+
+    /// From now on has every server looked at when the machine slept or its network changed, as long as the fleet lasts.
+    pub fn watch_for_wakes(self: &Arc<Self>) {
+        let known = Arc::downgrade(self);
+        let woke = move |cause| known.upgrade().inspect(|fleet| fleet.woke(cause)).is_some();
+        spawn("wake", wake::watch(wake::look, woke));
+    }
+
+    /// Has every server looked at, once: connections that look alive may not be.
+    pub(crate) fn woke(&self, cause: Cause) {
+        tracing::info!(cause = cause.as_str(), "every server is looked at");
+        self.metrics.wake_event();
+        for upstream in self.all() {
+            upstream.0.marks.raise(mark::WAKE);
+        }
     }
 
     pub(crate) fn start_with(
@@ -50,7 +68,13 @@ impl Fleet {
         let keepers = enabled
             .map(|upstream| spawn("server", keep(upstream.clone(), dialer.clone(), stop.clone())))
             .collect::<Vec<_>>();
-        Arc::new(Self { servers, offers_changed, stop, keepers: Mutex::new(keepers) })
+        Arc::new(Self {
+            servers,
+            metrics: environment.metrics.clone(),
+            offers_changed,
+            stop,
+            keepers: Mutex::new(keepers),
+        })
     }
 
     /// All servers, disabled ones too, in the order of the configuration.

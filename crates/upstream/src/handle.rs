@@ -5,17 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Connect, Server};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
+use crate::breaker::{Health, Sign};
 use crate::call::{Ask, Call, CallEvent};
 use crate::environment::{Environment, LogLevel};
 use crate::era::Memory;
@@ -24,6 +25,7 @@ use crate::limits::{LISTEN_WAIT, READY_WAIT, RESTART_WAIT, SUBSCRIPTIONS_MAX};
 use crate::link::Link;
 use crate::listening::Wanted;
 use crate::offer::Offer;
+use crate::places::Places;
 use crate::shelf::Volume;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
@@ -57,10 +59,10 @@ pub(crate) struct Shared {
     pub(crate) offers_changed: watch::Sender<u64>,
     /// What is wanted of the supervisor: see [`mark`].
     pub(crate) marks: Signals,
-    /// Places at the server. Handed out in the order of asking.
-    pub(crate) places: Arc<Semaphore>,
-    /// Requests that wait for a place.
-    pub(crate) waiting: AtomicUsize,
+    /// Places at the server.
+    pub(crate) places: Arc<Places>,
+    /// What the last requests say of the server.
+    health: Mutex<Health>,
     /// When a place was given back last, in milliseconds since `born`.
     used_ms: AtomicU64,
     born: Instant,
@@ -102,6 +104,10 @@ pub(crate) mod mark {
     pub(crate) const DOUBT: u8 = 4;
     /// The wanted log level changed.
     pub(crate) const LEVEL: u8 = 8;
+    /// Too many requests failed on their way.
+    pub(crate) const TRIP: u8 = 16;
+    /// The machine slept, or its network changed.
+    pub(crate) const WAKE: u8 = 32;
 }
 
 impl Upstream {
@@ -122,8 +128,8 @@ impl Upstream {
             offers: watch::Sender::new(offer.clone().unwrap_or_default()),
             offers_changed,
             marks: Signals::default(),
-            places: Arc::new(Semaphore::new(server.tuning.in_flight_max)),
-            waiting: AtomicUsize::new(0),
+            places: Places::new(server.tuning.in_flight_max),
+            health: Mutex::new(Health::new(now)),
             used_ms: AtomicU64::new(0),
             born: now,
             draining: CancellationToken::new(),
@@ -188,7 +194,7 @@ impl Upstream {
             revision: offer.revision,
             identity: offer.identity.clone(),
             pid: facts.and_then(|facts| facts.pid),
-            in_flight: self.0.in_flight(),
+            in_flight: self.0.places.taken(),
             restarts: self.0.restarts.load(Ordering::Relaxed),
             get_stream: facts.and_then(|facts| facts.get_stream),
             tools: offer.tools.len(),
@@ -332,11 +338,6 @@ impl Shared {
         self.server.borrow().clone()
     }
 
-    /// How many requests it works on.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.server.borrow().tuning.in_flight_max.saturating_sub(self.places.available_permits())
-    }
-
     /// Notes that a request is over.
     pub(crate) fn used(&self) {
         let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -350,7 +351,7 @@ impl Shared {
 
     /// Whether anybody wants anything of it right now: a request that runs or waits, or a subscription.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.in_flight() > 0 || self.waiting.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
+        self.places.wanted() || !self.wishes().subscriptions.is_empty()
     }
 
     /// Keeps the offer for the next process, unless that was done.
@@ -371,6 +372,21 @@ impl Shared {
     /// What clients want now.
     pub(crate) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last requests say of the server.
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of how an attempt at a request ended. A fault of a connection that is gone says nothing new: the
+    /// supervisor is about to open the next one.
+    pub(crate) fn ended(&self, sign: Sign, link: &Link) {
+        let sign = if sign == Sign::Fault && link.is_down() { Sign::Neither } else { sign };
+        let opens = self.health().ended(sign, Instant::now());
+        if opens {
+            self.marks.raise(mark::TRIP);
+        }
     }
 
     /// A failure of a request to this server. What was refused for now may be tried again.

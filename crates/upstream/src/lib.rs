@@ -27,6 +27,7 @@
 //! * One connection per server at any time; the next is opened when nothing is left of the last.
 
 mod backoff;
+mod breaker;
 mod call;
 mod deadline;
 mod dial;
@@ -48,8 +49,10 @@ mod lists;
 mod mailbox;
 mod offer;
 mod pending;
+mod places;
 mod questions;
 mod refresh;
+mod repeat;
 mod retry;
 mod saved;
 #[cfg(test)]
@@ -64,6 +67,7 @@ pub mod streams;
 mod supervisor;
 mod tasks;
 mod transport;
+mod wake;
 
 pub use call::{Ask, Call, CallEvent, CallerFacts};
 pub use environment::{Environment, GuardProgram, LogLevel, ServerNotice};

@@ -15,6 +15,16 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 /// How long a probe may take.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is seen whether the machine slept, or its network changed. Three small reads.
+pub(crate) const WAKE_TICK: Duration = Duration::from_secs(2);
+
+/// A look that comes later than this was slept through.
+pub(crate) const WAKE_LATE: Duration = Duration::from_secs(10);
+
+/// How long the probe of a connection may take that the machine slept through, or whose network is another now: with the
+/// new connection after it the server is back within ten seconds.
+pub(crate) const WAKE_PROBE: Duration = Duration::from_secs(5);
+
 /// Missed probes in a row that end a connection.
 pub(crate) const PROBE_MISSES: u32 = 3;
 
@@ -158,6 +168,9 @@ pub(crate) const LISTEN_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a subscription waits for its listen to stand, before it is answered all the same.
 pub(crate) const LISTEN_WAIT: Duration = Duration::from_secs(5);
+
+/// Larger requests are never sent a second time: what they carry is not held back for that (reliability 5).
+pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

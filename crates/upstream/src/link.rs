@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use trunkline_config::Declared;
 use trunkline_telemetry::{Metrics, ServerMetrics, spawn};
-use trunkline_wire::{Budget, Era, Id, Json, Message, Method, Notification, Object, Request, Revision, ServerName};
+use trunkline_wire::{Budget, Era, Id, Json, Method, Notification, Object, Request, Revision, ServerName};
 
 use crate::envelope;
 use crate::environment::{Environment, ServerNotice};
@@ -36,8 +36,10 @@ use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
 use crate::pending::Pending;
 use crate::questions::Asker;
+use crate::repeat;
+use crate::retry;
 use crate::signals::Signals;
-use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Sent, Transport};
+use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoing, SendError, Transport};
 
 /// A connection with the handshake done. Shared by its tasks, the supervisor and the calls.
 pub(crate) struct Link {
@@ -311,6 +313,11 @@ impl Link {
         }
     }
 
+    /// A request of the gateway's own is sent again.
+    pub(crate) fn sent_again(&self, fault: FaultPoint) {
+        self.all_metrics.retry(&self.server, retry::label(fault));
+    }
+
     fn dropped(&self, what: &'static str) {
         tracing::debug!(server = %self.server, "dropped {what}");
         self.metrics.notice_dropped();
@@ -341,27 +348,15 @@ async fn read(link: Arc<Link>, mut shared: MessageStream) {
     link.give_up(&end);
 }
 
-/// Sends what has no caller to wait for it, a few at a time. What fails is dropped (reliability 5).
+/// Sends what has no caller to wait for it, a few at a time.
 async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<(Outgoing, TaskTrackerToken)>) {
     let letters = stream::unfold(letters, |mut letters| async move { Some((letters.recv().await?, letters)) });
     let transport = &transport;
     letters
         .for_each_concurrent(COURIER_WIDTH, |(letter, underway)| async move {
             let _underway = underway;
-            let (method, is_request) = (letter.method.clone(), letter.request.is_some());
-            let sending = async {
-                let sent = transport.send(letter).await?;
-                // To drop the answer's stream would cancel the request.
-                if let (Sent::OnOwnStream(mut answer), true) = (sent, is_request) {
-                    while let Some(Ok(message)) = answer.next().await {
-                        if matches!(message, Message::Response(_)) {
-                            break;
-                        }
-                    }
-                }
-                Ok::<(), SendError>(())
-            };
-            match tokio::time::timeout(COURIER_TIMEOUT, sending).await {
+            let method = letter.method.clone();
+            match tokio::time::timeout(COURIER_TIMEOUT, repeat::deliver(&**transport, letter)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%method, %error, "not delivered"),
                 Err(_) => tracing::debug!(%method, "not delivered in time"),

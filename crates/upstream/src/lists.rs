@@ -9,20 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep};
 use trunkline_telemetry::redact;
 use trunkline_wire::extensions::relayed;
 use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{Json, Method, Object, code};
 
-use crate::backoff::{self, Luck};
 use crate::limits::{
     COMPLAINTS_MAX, DESCRIPTION_BYTES_MAX, ITEMS_MAX, LIST_BYTES_MAX, PAGES_MAX, SCHEMA_BYTES_MAX, TOOLS_MAX,
 };
 use crate::link::Link;
 use crate::offer::{Capabilities, Complaint, Entry, Kinds, Offer};
-use crate::retry;
-use crate::transport::Broken;
+use crate::repeat;
 
 /// Longest name quoted in a complaint, in characters.
 const QUOTED_MAX: usize = 80;
@@ -45,6 +42,7 @@ struct List {
     entries: Vec<Entry>,
     mirrored: HashMap<String, Arc<[ParamHeader]>>,
     as_tasks: HashSet<String>,
+    repeatable: HashSet<String>,
     complaints: Vec<Complaint>,
     had: Had,
 }
@@ -188,6 +186,7 @@ impl Lists {
             templates: self.templates.entries.clone(),
             mirrored: self.tools.mirrored.clone(),
             as_tasks: self.tools.as_tasks.clone(),
+            repeatable: self.tools.repeatable.clone(),
             complaints: lists.into_iter().flat_map(|list| list.complaints.iter().cloned()).collect(),
             ..Offer::default()
         }
@@ -242,7 +241,7 @@ async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) ->
     let mut seen = HashSet::new();
     for _ in 0..PAGES_MAX {
         let params: Object = cursor.iter().map(|cursor| ("cursor", cursor.clone())).collect();
-        let answer = ask(link, (reading.kind.method)(), &params, limit).await;
+        let answer = repeat::ask(link, (reading.kind.method)(), &params, limit).await;
         let answer = answer.map_err(|broken| (Had::Unanswered, broken.text))?;
         let result = match answer {
             Ok(result) => result,
@@ -264,24 +263,6 @@ async fn read_pages(link: &Arc<Link>, reading: &mut Reading, limit: Duration) ->
     Ok(())
 }
 
-/// Asks for a page, and again where reliability 5 says so. One that took its whole time is not asked for again.
-async fn ask(link: &Arc<Link>, method: Method, params: &Object, limit: Duration) -> Result<Result<Json, Json>, Broken> {
-    let begun = Instant::now();
-    let mut resends = 0;
-    loop {
-        let broken = match link.request(method.clone(), params, limit).await {
-            Ok(answer) => return Ok(answer),
-            Err(broken) => broken,
-        };
-        let may = !link.is_down() && retry::resend(method.class(), broken.fault, resends, true);
-        if !may || begun.elapsed() >= limit {
-            return Err(broken);
-        }
-        resends += 1;
-        sleep(backoff::resend(resends, Luck(fastrand::f64()))).await;
-    }
-}
-
 pub(crate) fn is_method_not_found(error: &Json) -> bool {
     let number = Object::parse(error).ok().and_then(|error| error.get("code").cloned());
     number.is_some_and(|number| number == Json::trusted(code::METHOD_NOT_FOUND.to_string()))
@@ -300,6 +281,7 @@ struct Reading {
     entries: Vec<Entry>,
     mirrored: HashMap<String, Arc<[ParamHeader]>>,
     as_tasks: HashSet<String>,
+    repeatable: HashSet<String>,
     names: HashSet<String>,
     complaints: Vec<Complaint>,
     withheld: usize,
@@ -316,6 +298,7 @@ impl Reading {
             entries: Vec::new(),
             mirrored: HashMap::new(),
             as_tasks: HashSet::new(),
+            repeatable: HashSet::new(),
             names: HashSet::new(),
             complaints: Vec::new(),
             withheld: 0,
@@ -371,10 +354,16 @@ impl Reading {
         if let Some(why) = self.defect(&entry) {
             return Err((what, why));
         }
+        let hints = entry.get_object("annotations").filter(|_| self.kind.is_tool).unwrap_or_default();
+        let hinted = |key| hints.get(key).is_some_and(|hint| hint.as_bytes() == b"true");
+        let repeatable = hinted("readOnlyHint") || hinted("idempotentHint");
         let support = entry.get_object("execution").and_then(|execution| execution.get_str("taskSupport"));
         let (body, headers) = self.annotations(body, entry).map_err(|why| (what.clone(), why))?;
         if !self.names.insert(name.clone()) {
             return Err((what, format!("the `{key}` stands twice in the list; the first counts")));
+        }
+        if repeatable {
+            self.repeatable.insert(name.clone());
         }
         if support.as_deref() == Some("required") {
             self.as_tasks.insert(name.clone());
@@ -436,8 +425,8 @@ impl Reading {
             let what = (self.kind.method)().to_string();
             self.complaints.push(Complaint { what, why: format!("{} more entries were left out", self.withheld) });
         }
-        let Self { entries, mirrored, as_tasks, complaints, .. } = self;
-        List { entries, mirrored, as_tasks, complaints, had: Had::Whole }
+        let Self { entries, mirrored, as_tasks, repeatable, complaints, .. } = self;
+        List { entries, mirrored, as_tasks, repeatable, complaints, had: Had::Whole }
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Offer {
     pub mirrored: HashMap<String, Arc<[ParamHeader]>>,
     /// Tools that say that they have to be called as tasks (mcp-protocol 5.14).
     pub as_tasks: HashSet<String>,
+    /// Tools that say that they only read, or that to call them twice is to call them once. A hint, and no more than that:
+    /// it counts where the operator says so (reliability 5).
+    pub repeatable: HashSet<String>,
     /// `instructions` of the handshake.
     pub instructions: Option<String>,
     /// `serverInfo` of the handshake.

@@ -28,6 +28,7 @@ impl Stale {
             | Phase::Starting
             | Phase::Handshake
             | Phase::Suspect { .. }
+            | Phase::Probing { .. }
             | Phase::Draining { .. }
             | Phase::Stopped => {}
         }
@@ -47,6 +48,7 @@ impl Stale {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Fuse;
 
     #[tokio::test(start_paused = true)]
     async fn r22_a_time_of_failure_goes_on_over_attempts_and_ends_when_the_server_is_back() {
@@ -56,7 +58,9 @@ mod tests {
         let mut stale = Stale::default();
         stale.note(Phase::Starting, now);
         assert_eq!(stale.due(keep), None);
-        for (phase, after) in [(backoff, 1), (Phase::Starting, 2), (Phase::Open { until: now }, 3)] {
+        for (phase, after) in
+            [(backoff, 1), (Phase::Starting, 2), (Phase::Open { until: now, fuse: Fuse::CrashLoop, linked: false }, 3)]
+        {
             stale.note(phase, now + Duration::from_secs(after));
             assert_eq!(stale.due(keep), Some(now + Duration::from_secs(61)));
         }

@@ -4,6 +4,8 @@
 //! It draws no time and no luck of its own, so that a property test can walk it through years. A failure that a
 //! person must mend leads to a slow ladder, never to an end: no server is given up.
 
+mod alone;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +15,9 @@ use crate::error::Disposition;
 use crate::limits::{
     CLOSE_GRACE, CRASH_WINDOW, CRASHES, DEMAND_SPACING, DRAIN, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT, SILENCE,
 };
+
+use alone::woken;
+pub(crate) use alone::{Fuse, Trial};
 
 /// Where a server stands, and what is remembered from one state to the next.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +43,10 @@ pub(crate) enum Phase {
     Suspect { misses: u32 },
     /// Away; tried again soon. `told`: the wait is the server's own wish, and calls do not shorten it.
     Backoff { until: Instant, told: bool },
-    /// Keeps crashing; tried again slowly.
-    Open { until: Instant },
+    /// Left alone: calls are refused at once. `linked`: the connection stands.
+    Open { until: Instant, fuse: Fuse, linked: bool },
+    /// One probe, or one start, by us says whether it works again; never a caller's call.
+    Probing { fuse: Fuse, by: Trial },
     /// A person must set a key or sign in.
     NeedsAuth { until: Instant },
     /// A person must change the configuration.
@@ -78,6 +85,11 @@ pub(crate) enum Event {
     ProbeMissed,
     /// Calls time out, several in a row.
     Doubt,
+    /// Too many of its requests failed on their way.
+    Trip,
+    /// The machine slept, or its network is another one now. `strict`: the connection crosses that network, so
+    /// that one missed probe is enough to give it up.
+    Wake { strict: bool },
     /// A call wants it now.
     Demand,
     /// A person wants it connected anew.
@@ -129,8 +141,12 @@ pub(crate) enum Action {
     Dial,
     /// Fetch the lists.
     Fetch,
+    /// Use no connection that rests, and wait for no probe that went over one: it may be dead.
+    Renew,
     /// See whether the server answers, unless that is under way.
     Probe,
+    /// The same with little patience.
+    ProbeBriefly,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -141,6 +157,8 @@ struct Record {
     mistakes: u32,
     /// Times in the crash loop.
     loops: u32,
+    /// Times that the breaker opened.
+    trips: u32,
     /// Exits within the last [`CRASH_WINDOW`], at most [`CRASHES`].
     exits: Vec<Instant>,
     dialed_at: Option<Instant>,
@@ -168,7 +186,7 @@ impl State {
         match self.phase {
             Phase::Ready { check_at } => Some(check_at),
             Phase::Backoff { until, .. }
-            | Phase::Open { until }
+            | Phase::Open { until, .. }
             | Phase::NeedsAuth { until }
             | Phase::Misconfigured { until }
             | Phase::Draining { until, .. } => Some(until),
@@ -177,6 +195,7 @@ impl State {
             | Phase::Starting
             | Phase::Handshake
             | Phase::Suspect { .. }
+            | Phase::Probing { .. }
             | Phase::Stopped => None,
         }
     }
@@ -185,7 +204,7 @@ impl State {
     pub(crate) fn next_attempt(&self) -> Option<Instant> {
         match self.phase {
             Phase::Backoff { until, .. }
-            | Phase::Open { until }
+            | Phase::Open { until, .. }
             | Phase::NeedsAuth { until }
             | Phase::Misconfigured { until } => Some(until),
             Phase::Disabled
@@ -194,6 +213,7 @@ impl State {
             | Phase::Handshake
             | Phase::Ready { .. }
             | Phase::Suspect { .. }
+            | Phase::Probing { .. }
             | Phase::Draining { .. }
             | Phase::Stopped => None,
         }
@@ -209,6 +229,16 @@ impl State {
 }
 
 impl Phase {
+    /// Whether a fresh connection's lists are awaited.
+    pub(crate) fn is_opening(self) -> bool {
+        matches!(self, Self::Handshake | Self::Probing { by: Trial::Start, .. })
+    }
+
+    /// Whether the breaker is what keeps calls away.
+    pub(crate) fn is_broken(self) -> bool {
+        matches!(self, Self::Open { fuse: Fuse::Breaker, .. } | Self::Probing { fuse: Fuse::Breaker, .. })
+    }
+
     /// The name in logs, metrics and status.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -220,6 +250,7 @@ impl Phase {
             Self::Suspect { .. } => "suspect",
             Self::Backoff { .. } => "backoff",
             Self::Open { .. } => "open",
+            Self::Probing { .. } => "probing",
             Self::NeedsAuth { .. } => "needs_auth",
             Self::Misconfigured { .. } => "misconfigured",
             Self::Draining { .. } => "draining",
@@ -266,7 +297,13 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             record = Record { dialed_at: record.dialed_at, ..Record::default() };
             (Phase::Idle, vec![Action::Leave])
         }
-        (Phase::Ready { .. } | Phase::Suspect { .. }, Event::Replaced) => {
+        (
+            Phase::Ready { .. }
+            | Phase::Suspect { .. }
+            | Phase::Open { linked: true, .. }
+            | Phase::Probing { by: Trial::Probe, .. },
+            Event::Replaced,
+        ) => {
             record = Record { dialed_at: Some(now), ready_since: Some(now), ..Record::default() };
             (Phase::Ready { check_at: now + SILENCE }, vec![])
         }
@@ -274,10 +311,7 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
         (Phase::Starting, Event::Dialed) => (Phase::Handshake, vec![Action::Fetch]),
         (Phase::Starting, Event::DialFailed(failure)) => record.fail(failure, now, luck, vec![]),
 
-        (Phase::Handshake, Event::Fetched) => {
-            record.ready_since = Some(now);
-            (Phase::Ready { check_at: now + SILENCE }, vec![])
-        }
+        (Phase::Handshake, Event::Fetched) => record.ready(now),
         (Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. }, Event::LinkDown(failure)) => {
             record.fail(failure, now, luck, vec![Action::Close])
         }
@@ -289,17 +323,21 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             (Phase::Ready { check_at: now + SILENCE }, vec![])
         }
         (Phase::Ready { .. }, Event::ProbeMissed) => (Phase::Suspect { misses: 1 }, vec![Action::Probe]),
-        (Phase::Ready { .. }, Event::Doubt) => (Phase::Suspect { misses: 0 }, vec![Action::Probe]),
+        (Phase::Ready { .. }, Event::Doubt) => (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe]),
         (Phase::Suspect { misses }, Event::ProbeMissed) if misses + 1 < PROBE_MISSES => {
             (Phase::Suspect { misses: misses + 1 }, vec![Action::Probe])
         }
         (Phase::Suspect { .. }, Event::ProbeMissed) => record.fail(Failure::SILENT, now, luck, vec![Action::Close]),
 
+        (Phase::Ready { .. } | Phase::Suspect { .. }, Event::Trip) => {
+            record.ready_since = None;
+            (record.open(Fuse::Breaker, true, now), vec![])
+        }
+        (Phase::Open { .. } | Phase::Probing { .. }, _) => record.left_alone(phase, event, now, luck),
+        (_, Event::Wake { strict }) => woken(phase, strict, now, luck),
+
         (
-            Phase::Backoff { until, .. }
-            | Phase::Open { until }
-            | Phase::NeedsAuth { until }
-            | Phase::Misconfigured { until },
+            Phase::Backoff { until, .. } | Phase::NeedsAuth { until } | Phase::Misconfigured { until },
             Event::Timer { .. },
         ) if until <= now => record.dial(now, vec![]),
         (Phase::Backoff { until, told: false }, Event::Demand) => record.hasten(until, now),
@@ -311,7 +349,6 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             | Phase::Ready { .. }
             | Phase::Suspect { .. }
             | Phase::Backoff { .. }
-            | Phase::Open { .. }
             | Phase::NeedsAuth { .. }
             | Phase::Misconfigured { .. },
             _,
@@ -358,6 +395,11 @@ impl Record {
         }
     }
 
+    fn ready(&mut self, now: Instant) -> (Phase, Vec<Action>) {
+        self.ready_since = Some(now);
+        (Phase::Ready { check_at: now + SILENCE }, vec![])
+    }
+
     fn dial(&mut self, now: Instant, mut actions: Vec<Action>) -> (Phase, Vec<Action>) {
         self.dialed_at = Some(now);
         actions.push(Action::Dial);
@@ -376,9 +418,7 @@ impl Record {
     fn fail(&mut self, failure: Failure, now: Instant, luck: Luck, actions: Vec<Action>) -> (Phase, Vec<Action>) {
         self.ready_since = None;
         if failure.exited && self.crash(now) {
-            let until = now + backoff::crash_loop(self.loops);
-            self.loops = self.loops.saturating_add(1);
-            return (Phase::Open { until }, actions);
+            return (self.open(Fuse::CrashLoop, false, now), actions);
         }
         let told = failure.retry_after.map(|wait| backoff::told(wait, luck));
         if failure.disposition == Disposition::Backoff {

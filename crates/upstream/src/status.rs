@@ -10,7 +10,7 @@ use trunkline_wire::{Json, Revision, ServerName};
 
 use crate::link::Link;
 use crate::offer::Complaint;
-use crate::state::{Phase, State};
+use crate::state::{Fuse, Phase, State};
 
 /// A wait that a caller would rather cut short.
 const LONG_WAIT: Duration = Duration::from_secs(5);
@@ -91,10 +91,17 @@ impl StateView {
     /// `may_demand`: the caller may bring that attempt forward.
     pub(crate) fn next_chance(&self, may_demand: bool, now: Instant) -> Option<Instant> {
         match self.phase {
-            Phase::Idle | Phase::Starting | Phase::Handshake | Phase::Ready { .. } | Phase::Suspect { .. } => Some(now),
+            Phase::Idle
+            | Phase::Starting
+            | Phase::Handshake
+            | Phase::Ready { .. }
+            | Phase::Suspect { .. }
+            | Phase::Probing { .. } => Some(now),
             Phase::Backoff { .. } if may_demand => self.demand_from.or(self.next_attempt),
-            Phase::Backoff { .. } | Phase::Open { .. } => self.next_attempt,
-            Phase::NeedsAuth { .. }
+            Phase::Backoff { .. } => self.next_attempt,
+            // Refused at once: not even a wait that would be short.
+            Phase::Open { .. }
+            | Phase::NeedsAuth { .. }
             | Phase::Misconfigured { .. }
             | Phase::Disabled
             | Phase::Draining { .. }
@@ -127,7 +134,9 @@ impl StateView {
                 return Some(format!("server `{server}` is connected but does not answer; it is being probed"));
             }
             Phase::Backoff { .. } => "is reconnecting",
-            Phase::Open { .. } => "keeps exiting and waits",
+            Phase::Open { fuse: Fuse::CrashLoop, .. } => "keeps exiting and waits",
+            Phase::Open { fuse: Fuse::Breaker, .. } => "fails too many requests and is left alone",
+            Phase::Probing { .. } => "failed and is being tried again",
             Phase::NeedsAuth { .. } => "refuses the credential",
             Phase::Misconfigured { .. } => "cannot work as it is configured",
         };

@@ -7,22 +7,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Connect, Start};
-use trunkline_wire::{Json, Method, Object, ServerName};
 
 use crate::backoff::Luck;
 use crate::dial::Order;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY};
+use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY, WAKE_PROBE};
 use crate::link::Link;
 use crate::listening;
-use crate::lists::{self, Lists};
+use crate::lists::Lists;
 use crate::offer::{Kinds, Offer};
 use crate::refresh::Refresh;
 use crate::stale::Stale;
@@ -30,7 +28,9 @@ use crate::state::{Action, Event, Failure, Phase, State, step};
 use crate::status::StateView;
 use crate::transport::{Broken, Dialed, FaultPoint};
 
+mod probe;
 mod rest;
+mod tell;
 
 /// How connections come about: the ladder of `dial.rs`, or a fake in tests.
 pub(crate) trait Dialer: Send + Sync + 'static {
@@ -189,6 +189,8 @@ impl Supervisor {
         }
         for (wanted, event, reason) in [
             (mark::RESTART, Event::Restart, "restart"),
+            (mark::WAKE, Event::Wake { strict: self.is_remote() }, "wake"),
+            (mark::TRIP, Event::Trip, "breaker"),
             (mark::DOUBT, Event::Doubt, "doubt"),
             (mark::DEMAND, Event::Demand, "demand"),
         ] {
@@ -249,7 +251,7 @@ impl Supervisor {
     /// the handshake and none of its lists is not ready: "ready, without tools" would tell nobody why.
     fn fetched(&mut self, lists: Lists, now: Instant) {
         let Some(link) = &self.link else { return };
-        if self.state.phase == Phase::Handshake
+        if self.state.phase.is_opening()
             && let Some(why) = lists.unanswered(link.capabilities)
         {
             self.cause = Some(format!("its lists could not be had: {why}").into());
@@ -268,7 +270,7 @@ impl Supervisor {
             }
             changed
         });
-        if self.state.phase == Phase::Handshake {
+        if self.state.phase.is_opening() {
             self.cause = None;
             self.shared.timeouts.store(0, Ordering::Relaxed);
             self.shared.ever_ready.store(true, Ordering::Relaxed);
@@ -292,8 +294,13 @@ impl Supervisor {
                 Action::Leave => self.leave(),
                 Action::Dial => self.dial_wanted = true,
                 Action::Fetch => self.fetch(Kinds::ALL),
-                Action::Probe => self.probe(),
+                Action::Renew => self.renew(),
+                Action::Probe => self.probe(PROBE_TIMEOUT),
+                Action::ProbeBriefly => self.probe(WAKE_PROBE),
             }
+        }
+        if let (true, Phase::Ready { .. }) = (before.phase.is_broken(), self.state.phase) {
+            self.shared.health().recovered();
         }
         if self.state != before {
             self.publish(before.phase, reason);
@@ -301,11 +308,16 @@ impl Supervisor {
     }
 
     fn publish(&mut self, from: Phase, reason: &'static str) {
+        let was_broken = from.is_broken();
         let (from, to) = (from.name(), self.state.phase.name());
         let shared = &self.shared;
         if from != to {
-            self.since = Instant::now();
-            self.stale.note(self.state.phase, self.since);
+            let now = Instant::now();
+            if was_broken {
+                shared.environment.metrics.breaker_open(&shared.name, now.saturating_duration_since(self.since));
+            }
+            self.since = now;
+            self.stale.note(self.state.phase, now);
         }
         let link = self.link.clone();
         let cause = if matches!(self.state.phase, Phase::Ready { .. }) { None } else { self.cause.clone() };
@@ -396,45 +408,6 @@ impl Supervisor {
         self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
     }
 
-    /// Pings; a modern server is asked who it is instead. Any answer is a sign of life, an error too, and so is anything
-    /// else that comes meanwhile. But a modern server that does not know
-    /// the question is none any more.
-    fn probe(&mut self) {
-        let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
-        self.probing = Some(Box::pin(async move {
-            let begun = Instant::now();
-            let method = if link.modern().is_some() { Method::Discover } else { Method::Ping };
-            match link.request(method, &Object::new(), PROBE_TIMEOUT).await {
-                Err(broken) if link.heard() <= begun => Err(broken.text),
-                Ok(Err(error)) if link.modern().is_some() && lists::is_method_not_found(&error) => {
-                    Err("does not know `server/discover` any more".to_owned())
-                }
-                Ok(_) | Err(_) => Ok(()),
-            }
-        }));
-    }
-
-    /// Tells the server the wanted log level, and on a new connection the subscriptions (mcp-protocol 6.5, 6.6).
-    fn tell(&mut self, all: bool) {
-        self.level_due = None;
-        let Some(link) = self.link.clone() else { return };
-        let wishes = self.shared.wishes().clone();
-        let limit = self.shared.server().tuning.read_timeout;
-        let server = self.shared.name.clone();
-        self.telling = Some(Box::pin(async move {
-            if link.modern().is_some() {
-                return;
-            }
-            if let Some(level) = wishes.level.filter(|_| link.capabilities.logging) {
-                say(&link, &server, Method::LoggingSetLevel, ("level", level.as_str()), limit).await;
-            }
-            let subscriptions = wishes.subscriptions.iter().filter(|_| all && link.capabilities.subscribe);
-            for uri in subscriptions {
-                say(&link, &server, Method::ResourcesSubscribe, ("uri", uri), limit).await;
-            }
-        }));
-    }
-
     /// When to wake up if nothing happens.
     fn due(&self) -> Option<Instant> {
         let ready = matches!(self.state.phase, Phase::Ready { .. });
@@ -474,16 +447,6 @@ fn dial(shared: Arc<Shared>, dialer: Arc<dyn Dialer>) -> BoxFuture<'static, Resu
             Err(DialError::new(DialErrorKind::Timeout, text))
         })
     })
-}
-
-/// Sends one request whose answer only matters to the log.
-async fn say(link: &Arc<Link>, server: &ServerName, method: Method, (key, value): (&str, &str), limit: Duration) {
-    let params: Object = [(key, Json::from(value))].into_iter().collect();
-    match link.request(method.clone(), &params, limit).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) => tracing::debug!(%server, %method, "refused by the server"),
-        Err(broken) => tracing::debug!(%server, %method, reason = %broken.text, "not told"),
-    }
 }
 
 /// Waits for the work in a slot and empties it; never ends where there is none.

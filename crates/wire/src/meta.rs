@@ -23,6 +23,8 @@ pub mod key {
     pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// Why the gateway itself could not serve a call (mcp-protocol 2.4).
     pub const FAULT: &str = "dev.trunkline/fault";
+    /// How often the gateway sent a request again that may have run before (reliability 5). Stands in the results of such.
+    pub const REPLAYS: &str = "dev.trunkline/replays";
     /// How many gateways a request has passed.
     pub const HOPS: &str = "dev.trunkline/hops";
 }

@@ -17,6 +17,10 @@ fn touch_everything(metrics: &Metrics, server: &ServerName) {
     metrics.queue_depth(server, 1);
     metrics.ready_wait(server, 0.04);
     metrics.outcome_unknown(server);
+    metrics.breaker_open(server, std::time::Duration::from_millis(1500));
+    metrics.retry(server, "lost");
+    metrics.retry_budget_exhausted(server);
+    metrics.wake_event();
     metrics.notice_dropped(server);
     metrics.list_changed_coalesced(server);
     metrics.catalog_entries(server, "tools", 3);

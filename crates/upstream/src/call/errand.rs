@@ -1,4 +1,5 @@
-//! [`Errand`]: one request from its first attempt to its last.
+//! [`Errand`]: one request from its first attempt to its last. What follows a failed attempt stands in `again.rs`, what
+//! follows an answer that is a task in `task.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,44 +12,49 @@ use trunkline_wire::{Class, Json, Method, Object, code, key};
 use super::modern::{self, Meaning, Reply};
 use super::place::{Bill, Place};
 use super::{Ask, CallEvent, CallerFacts};
-use crate::backoff::{self, Luck};
+use crate::breaker::Sign;
 use crate::deadline::Deadline;
 use crate::error::CallError;
 use crate::flight::Flight;
-use crate::handle::{Shared, mark};
-use crate::limits::{HEADERS_WAIT, READY_WAIT, RETRY_AFTER_MAX, ROUNDS_MAX, STATE_PAUSE};
+use crate::handle::Shared;
+use crate::limits::{HEADERS_WAIT, READY_WAIT, ROUNDS_MAX, STATE_PAUSE};
 use crate::link::Link;
 use crate::mailbox::{End, Mail};
 use crate::offer::Kinds;
 use crate::questions::{Asked, Asker, CallerId, Question};
-use crate::retry;
-use crate::tasks::{self, Task, Turn};
+use crate::tasks::{self, Task};
 use crate::transport::{Broken, FaultPoint};
 
 /// What a request needs from its first attempt to its last.
 pub(super) struct Errand {
     pub(super) shared: Arc<Shared>,
     pub(super) ask: Ask,
-    pub(super) class: Class,
+    class: Class,
     pub(super) bill: Bill,
     begun: Instant,
     /// Runs from the first attempt to send.
-    deadline: Option<Deadline>,
+    pub(super) deadline: Option<Deadline>,
     /// Since when the server waits for answers, and for how many.
     waiting: Option<(Instant, usize)>,
-    resends: u32,
+    pub(super) resends: u32,
+    /// Those of them after which it may have run twice.
+    pub(super) replays: u32,
+    /// What failed in the first attempt that may have run.
+    pub(super) lost: Option<Failed>,
+    /// The size of its `params` as they were sent last.
+    pub(super) bytes: usize,
     /// Nothing of the answer went to the caller yet.
-    quiet: bool,
+    pub(super) quiet: bool,
     /// What the person said to the last round of a modern server's questions.
-    reply: Option<Reply>,
+    pub(super) reply: Option<Reply>,
     /// Rounds of questions so far.
-    rounds: u32,
+    pub(super) rounds: u32,
     /// What a modern server held against the request was put right once already.
     repaired: bool,
     /// It went out as a call of a tool that has to be a task.
     as_task: bool,
     /// The task whose result is being fetched.
-    task: Option<Task>,
+    pub(super) task: Option<Task>,
 }
 
 /// What failed in one attempt.
@@ -96,6 +102,9 @@ impl Errand {
             deadline: None,
             waiting: None,
             resends: 0,
+            replays: 0,
+            lost: None,
+            bytes: 0,
             quiet: true,
             reply: None,
             rounds: 0,
@@ -115,19 +124,10 @@ impl Errand {
         }
     }
 
-    /// Goes on after an attempt that failed while the answer was awaited.
-    pub(super) async fn again(mut self: Box<Self>, failed: Failed) -> (Box<Self>, Sent) {
-        let sent = match self.before_again(failed).await {
-            Ok(()) => self.send().await,
-            Err(error) => Err(error),
-        };
-        (self, sent)
-    }
-
     async fn attempt(&mut self) -> Result<Result<(Flight, Place), Failed>, CallError> {
         let (link, place) = loop {
             let link = self.ready().await?;
-            let place = Place::take(&self.shared).await?;
+            let place = Place::take(&self.shared, self.ask.caller.share).await?;
             // It may have died, or been left for another, while this request stood in the queue.
             if !link.is_down() && self.shared.carries(&link) {
                 break (link, place);
@@ -146,9 +146,13 @@ impl Errand {
             Err(error) => return Ok(Err(failed(error))),
         };
         let (params, headers) = self.params(&link, flight.id());
+        self.bytes = params.as_bytes().len();
         match timeout_at(deadline.at(now), flight.send(params, headers)).await {
             Ok(Ok(())) => Ok(Ok((flight, place))),
-            Ok(Err(error)) => Ok(Err(failed(error))),
+            Ok(Err(error)) => {
+                self.note(error.fault, &link);
+                Ok(Err(failed(error)))
+            }
             Err(_elapsed) => Err(self.timed_out(deadline)),
         }
     }
@@ -182,7 +186,7 @@ impl Errand {
     }
 
     /// What a modern server is told that the caller can be asked, and that a task is fine.
-    fn capabilities(&self, link: &Link) -> Json {
+    pub(super) fn capabilities(&self, link: &Link) -> Json {
         let declared = self.ask.caller.abilities.declaration();
         if self.ask.method == Method::ToolsCall { tasks::declare(link, declared) } else { declared.clone() }
     }
@@ -244,12 +248,14 @@ impl Errand {
                 }
                 Ok(Mail::End(End::Answer(answer))) => {
                     self.shared.timeouts.store(0, Ordering::Relaxed);
+                    self.shared.ended(Sign::Answer, flight.link());
                     return match flight.link().modern() {
                         Some(_) => self.modern_answer(answer, flight.link()),
                         None => self.legacy_answer(answer, flight.link()),
                     };
                 }
                 Ok(Mail::End(End::Lost(broken))) => {
+                    self.note(broken.fault, flight.link());
                     return Heard::Failed(Failed { fault: broken.fault, text: broken.text, retry_after: None });
                 }
                 // Something came on another stream meanwhile.
@@ -343,98 +349,10 @@ impl Errand {
         (self, sent)
     }
 
-    /// Follows a task to its end, or to its next questions. It keeps the request's place: the server is at work.
-    pub(super) async fn follow(mut self: Box<Self>, mut task: Task, place: Place) -> (Box<Self>, Sent) {
-        loop {
-            let deadline = self.deadline.expect("it was sent");
-            let turn = match timeout_at(deadline.at(Instant::now()), task.look(&self.shared)).await {
-                Ok(turn) => turn,
-                Err(_elapsed) => {
-                    let error = self.timed_out(deadline);
-                    return (self, Err(error));
-                }
-            };
-            let lost = |text| Failed { fault: FaultPoint::LostUnanswered, text, retry_after: None };
-            let next = match turn {
-                Turn::Working => continue,
-                Turn::Done(answer) => Ok(Next::Ended(answer)),
-                Turn::Fetch => return self.fetch(task, place).await,
-                Turn::Asks(requests) => match self.task_asks(&requests) {
-                    Ok(questions) => Ok(Next::Asks(questions, task)),
-                    Err(text) => Err(self.failed(Failed { fault: FaultPoint::Unreadable, ..lost(text) })),
-                },
-                Turn::Cancelled => Err(self.failed(lost("the server cancelled its task".to_owned()))),
-                Turn::Lost(text) => Err(self.failed(lost(text))),
-            };
-            return (self, next);
-        }
-    }
-
-    fn task_asks(&mut self, requests: &Object) -> Result<Vec<Question>, String> {
-        self.rounds += 1;
-        if self.rounds > ROUNDS_MAX {
-            return Err(format!("its task asked for input more than {ROUNDS_MAX} times"));
-        }
-        modern::questions(requests).map_err(|why| format!("its task asks for input, {why}"))
-    }
-
-    /// Fetches the result of a task; what it has to ask, a server asks meanwhile.
-    async fn fetch(mut self: Box<Self>, task: Task, place: Place) -> (Box<Self>, Sent) {
-        let failed = |error: crate::transport::SendError| Failed {
-            fault: FaultPoint::LostUnanswered,
-            text: error.text,
-            retry_after: None,
-        };
-        let sent = match Flight::register(task.link(), &Method::TasksResult, self.asker()) {
-            Ok(mut flight) => {
-                let now = Instant::now();
-                let deadline = self.deadline;
-                let due = deadline.map_or(now + self.shared.server().tuning.tool_timeout, |deadline| deadline.at(now));
-                match timeout_at(due, flight.send(task.params().to_json(), Vec::new())).await {
-                    Ok(Ok(())) => Ok(Next::Flying(flight, place)),
-                    Ok(Err(error)) => Err(self.failed(failed(error))),
-                    Err(_elapsed) => Err(match deadline {
-                        Some(deadline) => self.timed_out(deadline),
-                        None => self.failed(Failed {
-                            fault: FaultPoint::LostUnanswered,
-                            text: "the result of its task did not come".to_owned(),
-                            retry_after: None,
-                        }),
-                    }),
-                }
-            }
-            Err(error) => Err(self.failed(failed(error))),
-        };
-        self.task = Some(task);
-        (self, sent)
-    }
-
-    /// Gives a task the answers that it waits for, and follows it on.
-    pub(super) async fn with_task_reply(
-        mut self: Box<Self>,
-        mut task: Task,
-        reply: Reply,
-        since: Instant,
-    ) -> (Box<Self>, Sent) {
-        if let Some(deadline) = &mut self.deadline {
-            deadline.forgive(since, Instant::now());
-        }
-        let place = match Place::take(&self.shared).await {
-            Ok(place) => place,
-            Err(error) => return (self, Err(error)),
-        };
-        if let Err(text) = task.update(&self.shared, &reply.responses).await {
-            let failed = Failed { fault: FaultPoint::LostUnanswered, text, retry_after: None };
-            let error = self.failed(failed);
-            return (self, Err(error));
-        }
-        self.follow(task, place).await
-    }
-
     /// Closes the bill with the answer that a task brought.
     pub(super) fn ended(&mut self, answer: Result<Json, Json>) -> CallEvent {
         self.bill.outcome = if answer.is_ok() { "ok" } else { "error" };
-        CallEvent::Done(answer)
+        CallEvent::Done(answer.map(|result| self.marked(result)))
     }
 
     /// Sends the request again to a server that asked for nothing but its state back.
@@ -461,43 +379,5 @@ impl Errand {
         let now = Instant::now();
         let most = now + READY_WAIT;
         self.shared.ready(self.deadline.map_or(most, |deadline| deadline.at(now).min(most))).await
-    }
-
-    /// How it may be treated when its fate is uncertain: answers that were given once are not given twice, whatever is read
-    /// with them (reliability 5, the rows with `inputResponses`).
-    pub(super) fn class_to_resend(&self) -> Class {
-        let answers = self.reply.is_some()
-            || ["inputResponses", "requestState"].iter().any(|key| self.ask.params.get(key).is_some());
-        if answers { Class::Effect } else { self.class }
-    }
-
-    /// After a failed attempt: waits a little if it may be made again, or says what the caller is told.
-    async fn before_again(&mut self, failed: Failed) -> Result<(), CallError> {
-        if matches!(failed.fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
-            self.shared.marks.raise(mark::DOUBT);
-        }
-        // Whose result was being fetched has run.
-        let ran = self.task.is_some();
-        if ran || !retry::resend(self.class_to_resend(), failed.fault, self.resends, self.quiet) {
-            return Err(self.failed(failed));
-        }
-        let pause = match failed.retry_after {
-            Some(wait) if wait > RETRY_AFTER_MAX => return Err(self.failed(failed)),
-            Some(wait) => wait,
-            // The new handshake is wait enough.
-            None if failed.fault == FaultPoint::SessionGone => Duration::ZERO,
-            None => backoff::resend(1 + self.resends, Luck(fastrand::f64())),
-        };
-        let end = self.deadline.map(|deadline| deadline.at(Instant::now()));
-        if end.is_some_and(|end| Instant::now() + pause >= end) {
-            return Err(self.failed(failed));
-        }
-        self.resends += 1;
-        tracing::debug!(
-            server = %self.shared.name, method = self.ask.method.label(), fault = ?failed.fault,
-            client = self.ask.caller.client.as_deref(), "sent again"
-        );
-        tokio::time::sleep(pause).await;
-        Ok(())
     }
 }

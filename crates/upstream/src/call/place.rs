@@ -1,54 +1,50 @@
 //! A server's places: how many requests it works on at a time, who waits for one, and the bill of each request.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use trunkline_wire::{Method, Outcome};
 
 use crate::error::{CallError, CallErrorKind};
 use crate::handle::Shared;
+use crate::places::{Seat, Taken};
 
 impl Place {
-    /// Takes a place at the server: at once, or from a bounded queue in the order of asking.
-    pub(super) async fn take(shared: &Arc<Shared>) -> Result<Self, CallError> {
-        let tuning = &shared.server().tuning;
-        if let Ok(permit) = shared.places.clone().try_acquire_owned() {
-            return Ok(Place::new(permit, shared));
-        }
+    /// Takes a place at the server for the client `share`: at once, or in its turn from a bounded queue.
+    pub(super) async fn take(shared: &Arc<Shared>, share: u64) -> Result<Self, CallError> {
+        let server = shared.server();
+        let tuning = &server.tuning;
         let full = |why: String| {
             let text = format!("server `{}` has {} requests to work on and {why}", shared.name, tuning.in_flight_max);
             shared.error(CallErrorKind::Overloaded, Outcome::NotSent, text)
         };
-        let Some(_queued) = Queued::enter(shared, tuning.queue_max) else {
-            return Err(full(format!("{} more waiting; try again later", tuning.queue_max)));
+        let mut ticket = match shared.places.take(share, tuning.queue_max) {
+            Taken::Seat(seat) => return Ok(Place::new(seat, shared)),
+            Taken::Ticket(ticket) => ticket,
+            Taken::Full => return Err(full(format!("{} more waiting; try again later", tuning.queue_max))),
         };
+        let _queued = Queued::enter(shared);
         let until = Instant::now() + tuning.queue_wait;
-        let place = tokio::select! {
+        let seated = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(shared.stopping()),
-            place = timeout_at(until, shared.places.clone().acquire_owned()) => place,
+            seated = timeout_at(until, ticket.seated()) => seated,
         };
-        match place {
-            Ok(Ok(permit)) => Ok(Place::new(permit, shared)),
-            Ok(Err(_)) | Err(_) => {
-                Err(full(format!("none was done within {} s; try again later", tuning.queue_wait.as_secs_f64())))
-            }
-        }
+        let late = |_| full(format!("none was done within {} s; try again later", tuning.queue_wait.as_secs_f64()));
+        seated.map(|seat| Place::new(seat, shared)).map_err(late)
     }
 }
 
 /// One of a server's places, given back on drop.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _seat: Seat,
     shared: Arc<Shared>,
 }
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit, shared: &Arc<Shared>) -> Self {
+    fn new(seat: Seat, shared: &Arc<Shared>) -> Self {
         shared.metrics.inflight(1);
-        Self { _permit: permit, shared: shared.clone() }
+        Self { _seat: seat, shared: shared.clone() }
     }
 }
 
@@ -59,21 +55,18 @@ impl Drop for Place {
     }
 }
 
-/// A request in the queue for a place, out of it on drop.
+/// A request in the queue for a place, as the metrics show it.
 struct Queued<'a>(&'a Shared);
 
 impl<'a> Queued<'a> {
-    fn enter(shared: &'a Shared, most: usize) -> Option<Self> {
-        let fits = |waiting: usize| (waiting < most).then_some(waiting + 1);
-        shared.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+    fn enter(shared: &'a Shared) -> Self {
         shared.metrics.queue_depth(1);
-        Some(Self(shared))
+        Self(shared)
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.queue_depth(-1);
     }
 }

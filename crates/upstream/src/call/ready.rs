@@ -74,6 +74,7 @@ impl Shared {
             | Phase::Suspect { .. }
             | Phase::Backoff { .. }
             | Phase::Open { .. }
+            | Phase::Probing { .. }
             | Phase::Misconfigured { .. } => CallErrorKind::Unavailable,
         };
         CallError {

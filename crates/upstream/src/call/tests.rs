@@ -73,7 +73,7 @@ async fn an_error_of_the_server_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_server_costs_the_idle_limit_and_is_told_to_stop() {
+async fn r7_a_silent_server_costs_the_idle_limit_and_is_told_to_stop() {
     let world = World::new(with(Fault::silent("tools/call")));
     world.is("ready").await;
     let begun = Instant::now();
@@ -86,7 +86,7 @@ async fn a_silent_server_costs_the_idle_limit_and_is_told_to_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_keeps_a_call_alive() {
+async fn r7_progress_keeps_a_call_alive() {
     let world = World::new(with(Fault::progress("tools/call", 5, Duration::from_secs(200))));
     let begun = Instant::now();
     let (notices, answer) = run(world.upstream(), Ask { progress: true, ..echo() }).await;
@@ -95,7 +95,7 @@ async fn progress_keeps_a_call_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_does_not_keep_a_call_alive_for_ever() {
+async fn r7_progress_does_not_keep_a_call_alive_for_ever() {
     let world = World::new(with(Fault::progress("tools/call", 100, Duration::from_secs(200))));
     let begun = Instant::now();
     let (_, answer) = run(world.upstream(), Ask { progress: true, ..echo() }).await;
@@ -104,7 +104,7 @@ async fn progress_does_not_keep_a_call_alive_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_call_that_was_sent_is_never_sent_again() {
+async fn r18_a_tool_call_that_was_sent_is_never_sent_again() {
     let world = World::new(with(Fault::exit("tools/call")));
     let error = failure(world.upstream(), echo()).await;
     assert_eq!((error.kind, error.outcome, error.retryable), (CallErrorKind::OutcomeUnknown, Outcome::Unknown, false));
@@ -131,7 +131,7 @@ async fn a_read_that_kills_every_server_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_calls_of_a_dying_server_end() {
+async fn r9_all_calls_of_a_dying_server_end() {
     let world = World::new(with(Fault::silent("tools/call")));
     let server = world.ready().await;
     let calls = (0..30).map(|_| failure(world.upstream(), echo()));
@@ -144,7 +144,7 @@ async fn all_calls_of_a_dying_server_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_tells_the_server_and_gives_back_its_place() {
+async fn r44_a_dropped_call_tells_the_server_and_gives_back_its_place() {
     let world = World::new(with(Fault::silent("tools/call")));
     let server = world.ready().await;
     let mut call = world.upstream().call(echo()).await.expect("sent");
@@ -159,7 +159,7 @@ async fn a_dropped_call_tells_the_server_and_gives_back_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_places_and_queue_calls_are_refused_at_once() {
+async fn r24_beyond_places_and_queue_calls_are_refused_at_once() {
     let mut tight = config();
     tight.tuning.in_flight_max = 2;
     tight.tuning.queue_max = 1;
@@ -193,7 +193,7 @@ async fn a_server_that_will_not_be_back_in_time_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_makes_a_server_that_backs_off_try_at_once() {
+async fn r10_a_call_makes_a_server_that_backs_off_try_at_once() {
     let plan = (0..8).map(|_| refused(DialErrorKind::Connect, "connection refused"));
     let world = World::planned(config(), plan, Script::default());
     while world.pipes.dials() < 8 {
@@ -221,7 +221,7 @@ async fn a_call_to_a_server_that_stays_away_says_why_and_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_been_away_for_long_costs_a_call_one_attempt() {
+async fn r10_a_server_that_has_been_away_for_long_costs_a_call_one_attempt() {
     let plan = (0..1000).map(|_| refused(DialErrorKind::Connect, "connection refused"));
     let world = World::planned(config(), plan, Script::default());
     tokio::time::sleep(Duration::from_hours(1)).await;
@@ -238,7 +238,7 @@ async fn a_server_that_has_been_away_for_long_costs_a_call_one_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_timeouts_in_a_row_cast_doubt() {
+async fn r8_three_timeouts_in_a_row_cast_doubt_and_end_no_connection() {
     let mut quick = config();
     quick.tuning.tool_timeout = Duration::from_secs(5);
     let world = World::planned(quick, [], with(Fault::silent("tools/call")));

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
-use trunkline_wire::{Class, Outcome};
+use trunkline_wire::Outcome;
 
 use super::errand::{Errand, Failed};
+use crate::breaker::Sign;
 use crate::deadline::Deadline;
 use crate::error::{CallError, CallErrorKind};
 use crate::handle::mark;
@@ -14,7 +15,13 @@ use crate::transport::FaultPoint;
 
 impl Errand {
     /// Closes the bill with an error, and hands the error on.
+    ///
+    /// That the last attempt was not sent is not the truth about a request of which an earlier one may have run.
     pub(super) fn fail(&mut self, error: CallError) -> CallError {
+        let error = match (self.lost.take(), error.outcome) {
+            (Some(lost), Outcome::NotSent | Outcome::Refused) => self.failed(lost),
+            (_, _) => error,
+        };
         self.bill.outcome = match error.kind {
             CallErrorKind::Unavailable => "unavailable",
             CallErrorKind::OutcomeUnknown => "unknown",
@@ -32,26 +39,24 @@ impl Errand {
 
     pub(super) fn timed_out(&self, deadline: Deadline) -> CallError {
         let shared = &self.shared;
+        shared.health().ended(Sign::Neither, Instant::now());
         if shared.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW {
             shared.timeouts.store(0, Ordering::Relaxed);
             shared.marks.raise(mark::DOUBT);
         }
         let method = &self.ask.method;
-        let text = match self.class_to_resend() {
-            Class::Effect => format!(
-                "server `{}` did not finish {method} within {}; it was told to stop, but may have acted: check before \
-                 you call it again, or raise `tool_timeout_sec`",
+        let has_effects = self.row().has_effects();
+        let time = deadline.describe(Instant::now());
+        let text = if has_effects {
+            format!(
+                "server `{}` did not finish {method} within {time}; it was told to stop, but may have acted: check \
+                 before you call it again, or raise `tool_timeout_sec`",
                 shared.name,
-                deadline.describe(Instant::now()),
-            ),
-            Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State | Class::Idempotent => {
-                format!("server `{}` did not answer {method} within {}", shared.name, deadline.describe(Instant::now()))
-            }
+            )
+        } else {
+            format!("server `{}` did not answer {method} within {time}", shared.name)
         };
-        CallError {
-            retryable: self.class_to_resend() != Class::Effect,
-            ..shared.error(CallErrorKind::Timeout, Outcome::Unknown, text)
-        }
+        CallError { retryable: !has_effects, ..shared.error(CallErrorKind::Timeout, Outcome::Unknown, text) }
     }
 
     /// What the caller is told about an attempt that is not made again.
@@ -80,18 +85,14 @@ impl Errand {
                 (CallErrorKind::Protocol, Outcome::Unknown, text)
             }
             FaultPoint::LostUnanswered | FaultPoint::ServerFailed | FaultPoint::BrokenMidway => {
-                let advice = match self.class_to_resend() {
-                    Class::Effect => "; it may have acted: check before you call it again",
-                    Class::Handshake | Class::Probe | Class::List | Class::Read | Class::State | Class::Idempotent => {
-                        ""
-                    }
-                };
+                let has_effects = self.row().has_effects();
+                let advice = if has_effects { "; it may have acted: check before you call it again" } else { "" };
                 let text = format!("server `{name}` was sent {method} and gave no result: {text}{advice}");
                 (CallErrorKind::OutcomeUnknown, Outcome::Unknown, text)
             }
         };
         let error = self.shared.error(kind, outcome, text);
-        let safe = self.class_to_resend() != Class::Effect && kind == CallErrorKind::OutcomeUnknown;
+        let safe = !self.row().has_effects() && kind == CallErrorKind::OutcomeUnknown;
         CallError { retryable: error.retryable || safe, retry_after, ..error }
     }
 }

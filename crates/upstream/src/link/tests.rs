@@ -7,6 +7,7 @@ use trunkline_wire::Message;
 use super::*;
 use crate::environment::LogLevel;
 use crate::fakes::{MESSAGE_BYTES_MAX, canned, link};
+use crate::transport::Sent;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -58,7 +59,7 @@ async fn a_second_answer_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_after_the_cancellation_is_dropped() {
+async fn r44_an_answer_after_the_cancellation_is_dropped() {
     let (link, server, _notices) = link(with(Fault::reply_after_cancel("tools/call").times(1))).await;
     assert!(asked(&link).await.is_err());
     server.saw("notifications/cancelled", 1).await;

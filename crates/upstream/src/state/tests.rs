@@ -51,7 +51,7 @@ async fn silence_is_probed_but_not_while_calls_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_missed_probes_end_the_connection_and_one_answer_saves_it() {
+async fn r21_three_missed_probes_end_the_connection_and_one_answer_saves_it() {
     let now = Instant::now();
     let (state, actions) = after(ready(now), Event::ProbeMissed, now);
     assert_eq!((state.phase, actions), (Phase::Suspect { misses: 1 }, vec![Action::Probe]));
@@ -64,7 +64,7 @@ async fn three_missed_probes_end_the_connection_and_one_answer_saves_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_session_is_renewed_at_once_but_not_in_a_loop() {
+async fn r14_a_lost_session_is_renewed_at_once_but_not_in_a_loop() {
     let now = Instant::now();
     let gone = Failure { session_gone: true, ..Failure::SILENT };
     let (state, actions) = after(ready(now), Event::LinkDown(gone), now);
@@ -76,7 +76,7 @@ async fn a_lost_session_is_renewed_at_once_but_not_in_a_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_brings_the_next_attempt_forward_to_two_seconds_after_the_last() {
+async fn r10_a_call_brings_the_next_attempt_forward_to_two_seconds_after_the_last() {
     let now = Instant::now();
     let mut state = State::starting(now);
     state.record.failures = 7;
@@ -89,7 +89,7 @@ async fn a_call_brings_the_next_attempt_forward_to_two_seconds_after_the_last() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_the_server_asked_for_is_not_shortened() {
+async fn r11_a_wait_that_the_server_asked_for_is_not_shortened() {
     let now = Instant::now();
     let told = Failure { retry_after: Some(secs(100)), ..Failure::SILENT };
     let (state, _) = after(State::starting(now), Event::DialFailed(told), now);
@@ -98,7 +98,7 @@ async fn a_wait_that_the_server_asked_for_is_not_shortened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_exits_in_a_minute_are_a_crash_loop_that_waits_longer_each_time() {
+async fn r33_five_exits_in_a_minute_are_a_crash_loop_that_waits_longer_each_time() {
     let start = Instant::now();
     let mut now = start;
     let mut state = State::starting(now);
@@ -106,18 +106,21 @@ async fn five_exits_in_a_minute_are_a_crash_loop_that_waits_longer_each_time() {
     for _ in 0..8 {
         (state, _) = after(state, Event::DialFailed(EXITED), now);
         let until = state.wake_at().expect("a time to try again");
-        if matches!(state.phase, Phase::Open { .. }) {
+        let open = matches!(state.phase, Phase::Open { .. });
+        if open {
             waits.push((until - now).as_secs());
         }
         now = until;
-        (state, _) = after(state, timer(now), now);
-        assert_eq!(state.phase, Phase::Starting);
+        let actions;
+        (state, actions) = after(state, timer(now), now);
+        let probing = Phase::Probing { fuse: Fuse::CrashLoop, by: Trial::Start };
+        assert_eq!((state.phase, actions), (if open { probing } else { Phase::Starting }, vec![Action::Dial]));
     }
     assert_eq!(waits, [60, 120, 240, 300]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_person_must_mend_is_tried_slowly() {
+async fn r15_f14_what_a_person_must_mend_is_tried_slowly() {
     for disposition in [Disposition::NeedsAuth, Disposition::Misconfigured] {
         let mut now = Instant::now();
         let mut state = State::starting(now);
@@ -131,7 +134,7 @@ async fn what_a_person_must_mend_is_tried_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_minute_of_health_forgets_the_failures() {
+async fn r10_a_minute_of_health_forgets_the_failures() {
     let now = Instant::now();
     let mut state = ready(now);
     state.record.failures = 9;
@@ -195,6 +198,68 @@ async fn r36_a_changed_server_begins_anew_without_its_past() {
     assert_eq!((state.phase, actions), (Phase::Ready { check_at: now + secs(10) + SILENCE }, vec![]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn r16_a_breaker_that_opens_keeps_the_connection_and_our_own_probe_closes_it() {
+    let now = Instant::now();
+    let (state, actions) = after(ready(now), Event::Trip, now);
+    let until = now + secs(5);
+    assert_eq!((state.phase, actions), (Phase::Open { until, fuse: Fuse::Breaker, linked: true }, vec![]));
+    let (state, actions) = after(state, timer(now), until);
+    assert_eq!(state.phase, Phase::Probing { fuse: Fuse::Breaker, by: Trial::Probe });
+    assert_eq!(actions, [Action::Renew, Action::Probe]);
+    let (state, _) = after(state, Event::ProbeMissed, until);
+    assert_eq!(state.next_attempt(), Some(until + secs(10)), "twice as long");
+    let (state, _) = after(state, timer(now), until + secs(10));
+    let (state, actions) = after(state, Event::ProbeAnswered, until + secs(10));
+    assert!(matches!(state.phase, Phase::Ready { .. }) && actions.is_empty());
+    let (state, _) = after(state, Event::Trip, until + secs(10));
+    assert_eq!(state.next_attempt(), Some(until + secs(10) + secs(20)), "twice again, without a minute of health");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r16_a_connection_lost_while_the_breaker_is_open_is_opened_anew_when_the_time_comes() {
+    let now = Instant::now();
+    let (state, _) = after(ready(now), Event::Trip, now);
+    let (state, actions) = after(state, Event::LinkDown(Failure::SILENT), now);
+    let until = now + secs(5);
+    assert_eq!(state.phase, Phase::Open { until, fuse: Fuse::Breaker, linked: false });
+    assert_eq!(actions, [Action::Close]);
+    let (state, actions) = after(state, timer(now), until);
+    assert_eq!(state.phase, Phase::Probing { fuse: Fuse::Breaker, by: Trial::Start });
+    assert_eq!(actions, [Action::Dial]);
+    let (state, actions) = after(state, Event::Dialed, until);
+    assert_eq!(actions, [Action::Fetch]);
+    let (state, _) = after(state, Event::Fetched, until);
+    assert!(matches!(state.phase, Phase::Ready { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_after_a_sleep_all_are_looked_at_within_a_second_and_what_the_server_asked_for_still_holds() {
+    let now = Instant::now();
+    let wake = |strict| Event::Wake { strict };
+    let (state, actions) = after(ready(now), wake(true), now);
+    assert_eq!((state.phase, actions), (Phase::Suspect { misses: 2 }, vec![Action::Renew, Action::ProbeBriefly]));
+    let (state, _) = after(state, Event::ProbeMissed, now);
+    assert!(matches!(state.phase, Phase::Backoff { .. }), "one miss is enough across a network");
+    let (state, actions) = after(ready(now), wake(false), now);
+    assert_eq!((state.phase, actions), (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe]));
+
+    let away = |disposition| {
+        let mut state = State::starting(now);
+        state.record.failures = 9;
+        after(state, Event::DialFailed(failure(disposition)), now).0
+    };
+    for disposition in [Disposition::Backoff, Disposition::Misconfigured] {
+        let (state, _) = after(away(disposition), wake(true), now);
+        assert_eq!(state.next_attempt(), Some(now + Duration::from_millis(500)), "{disposition:?}");
+    }
+    let parked = away(Disposition::NeedsAuth);
+    assert_eq!(after(parked.clone(), wake(true), now).0, parked, "no sleep brings a credential");
+    let told = Failure { retry_after: Some(secs(100)), ..Failure::SILENT };
+    let (told, _) = after(State::starting(now), Event::DialFailed(told), now);
+    assert_eq!(after(told.clone(), wake(true), now).0, told);
+}
+
 fn events() -> impl Strategy<Value = Event> {
     let failures = (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..1000_u64)).prop_map(
         |(disposition, exited, session_gone, retry_after)| Failure {
@@ -214,6 +279,8 @@ fn events() -> impl Strategy<Value = Event> {
         1 => Just(Event::ProbeAnswered),
         2 => Just(Event::ProbeMissed),
         1 => Just(Event::Doubt),
+        1 => Just(Event::Trip),
+        1 => any::<bool>().prop_map(|strict| Event::Wake { strict }),
         2 => Just(Event::Demand),
         1 => Just(Event::Restart),
         1 => Just(Event::Stop),
@@ -247,6 +314,8 @@ impl Held {
             Event::Replaced => self.link && !self.fetching,
             Event::Timer { .. }
             | Event::Doubt
+            | Event::Trip
+            | Event::Wake { .. }
             | Event::Demand
             | Event::Restart
             | Event::Stop
@@ -268,6 +337,8 @@ impl Held {
             Event::LinkDown(_)
             | Event::Timer { .. }
             | Event::Doubt
+            | Event::Trip
+            | Event::Wake { .. }
             | Event::Demand
             | Event::Restart
             | Event::Stop
@@ -293,7 +364,8 @@ impl Held {
                 prop_assert!(self.link);
                 self.fetching = true;
             }
-            Action::Probe => {
+            Action::Renew => self.probing = false,
+            Action::Probe | Action::ProbeBriefly => {
                 prop_assert!(self.link);
                 self.probing = true;
             }
@@ -331,7 +403,8 @@ proptest! {
             let under_way = match state.phase {
                 Phase::Starting => held.dialing,
                 Phase::Handshake => held.fetching,
-                Phase::Suspect { .. } => held.probing,
+                Phase::Suspect { .. } | Phase::Probing { by: Trial::Probe, .. } => held.probing,
+                Phase::Probing { by: Trial::Start, .. } => held.dialing || held.fetching,
                 Phase::Disabled | Phase::Idle | Phase::Stopped => true,
                 Phase::Ready { .. }
                 | Phase::Backoff { .. }
@@ -341,14 +414,34 @@ proptest! {
                 | Phase::Draining { .. } => state.wake_at().is_some(),
             };
             prop_assert!(under_way, "{:?} has no exit", state.phase);
-            if let Some(until) = state.next_attempt().filter(|_| before.phase != state.phase) {
-                prop_assert!(until - now <= secs(15 * 60), "{:?}", state.phase);
-            }
-            if let (Phase::NeedsAuth { until } | Phase::Misconfigured { until } | Phase::Open { until }, true) =
-                (state.phase, before.phase != state.phase)
-            {
-                prop_assert!(until - now >= secs(60), "{:?}", state.phase);
-            }
+            // No wait is longer than its ladder, nor shorter than what keeps a server from being hammered.
+            let Some(until) = state.next_attempt().filter(|_| before.phase != state.phase) else { continue };
+            let told = matches!(
+                event,
+                Event::LinkDown(Failure { retry_after: Some(_), .. })
+                    | Event::DialFailed(Failure { retry_after: Some(_), .. })
+            );
+            let (least, most) = match state.phase {
+                Phase::Open { fuse: Fuse::Breaker, .. } => (5, if told { 360 } else { 60 }),
+                Phase::Open { fuse: Fuse::CrashLoop, .. } => (60, 360),
+                Phase::NeedsAuth { .. } | Phase::Misconfigured { .. } => (60, 15 * 60),
+                Phase::Backoff { .. } => (0, if told { 360 } else { 60 }),
+                Phase::Disabled
+                | Phase::Idle
+                | Phase::Starting
+                | Phase::Handshake
+                | Phase::Ready { .. }
+                | Phase::Suspect { .. }
+                | Phase::Probing { .. }
+                | Phase::Draining { .. }
+                | Phase::Stopped => continue,
+            };
+            // A wait that was begun before may be shortened by a wake, and goes on when a connection is lost.
+            let begun = std::mem::discriminant(&before.phase) != std::mem::discriminant(&state.phase);
+            let wait = until.saturating_duration_since(now);
+            prop_assert!(wait <= secs(most), "{:?} waits {wait:?}", state.phase);
+            prop_assert!(!begun || wait >= secs(least), "{:?} waits {wait:?}", state.phase);
+            prop_assert_eq!(held.link, matches!(state.phase, Phase::Open { linked: true, .. }), "{:?}", state.phase);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Supervised servers on pipes, through everything that befalls them.
 
+use std::time::Duration;
+
 use trunkline_testkit::Fault;
 use trunkline_testkit::{Script, prompt, resource, tool};
 
@@ -59,7 +61,7 @@ async fn a_list_that_the_server_lacks_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_offer_outlives_the_connection() {
+async fn r22_the_offer_outlives_the_connection() {
     let world = World::planned(
         config(),
         [Plan::Serve(Script { tools: tools(3), ..Script::default() }), failed(DialErrorKind::Auth)],
@@ -104,7 +106,7 @@ async fn a_list_that_changes_between_its_pages_is_had_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_dies_comes_back_by_itself() {
+async fn r10_a_server_that_dies_comes_back_by_itself() {
     let world = World::new(Script::default());
     world.ready().await.exit().await;
     world.is("backoff").await;
@@ -114,7 +116,7 @@ async fn a_server_that_dies_comes_back_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_keeps_dying_is_left_alone_for_a_minute() {
+async fn r33_a_server_that_keeps_dying_is_left_alone_for_a_minute() {
     let plan = (0..5).map(|_| failed(DialErrorKind::Exited));
     let world = World::planned(config(), plan, Script::default());
     world.is("open").await;
@@ -150,7 +152,7 @@ async fn a_server_with_a_problem_in_its_configuration_is_never_dialled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_server_is_probed_and_a_dead_one_replaced() {
+async fn r21_an_idle_server_is_probed_and_a_dead_one_replaced() {
     let world = World::planned(config(), [Plan::Serve(with(Fault::silent("ping")))], Script::default());
     world.is("ready").await;
     let begun = Instant::now();
@@ -302,7 +304,7 @@ async fn r22_a_failing_server_stays_listed_unless_told_for_how_long_and_is_liste
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_answers_no_list_is_not_called_ready() {
+async fn r21_f23_a_server_that_answers_no_list_is_not_called_ready() {
     let world = World::planned(config(), [Plan::Serve(with(Fault::silent("tools/list")))], Script::default());
     world.is("backoff").await;
     let reason = world.upstream().status().reason.expect("a reason");

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_wish_is_honoured_within_bounds() {
+    fn r11_the_servers_wish_is_honoured_within_bounds() {
         let mut cursor = Cursor::default();
         assert_eq!(cursor.pause(), RETRY_DEFAULT);
         cursor.note(&Event { retry: Some(1), ..Event::default() });

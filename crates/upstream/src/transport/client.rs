@@ -34,6 +34,7 @@ use super::FaultPoint;
 use super::body::Body;
 use super::direct::{Direct, NoAnswer, REST_MAX, RESTING_MAX};
 use super::failure::{Failure, Seen};
+use super::pooled::Pooled;
 use super::proxies::{Proxies, Via};
 use super::trust;
 
@@ -55,7 +56,7 @@ const FAMILIES_APART: Duration = Duration::from_millis(250);
 
 /// The clients of all remote servers that trust what the system trusts, by the proxy they go through: each holds its
 /// own copy of the trust store.
-static REMOTE: Mutex<Vec<(Option<Via>, reqwest::Client)>> = Mutex::new(Vec::new());
+static REMOTE: Mutex<Vec<(Option<Via>, Pooled)>> = Mutex::new(Vec::new());
 
 /// Of those. An environment names two proxies at most, and they change with it alone.
 const REMOTE_MAX: usize = 4;
@@ -70,7 +71,7 @@ pub(crate) struct Client {
 #[derive(Debug, Clone)]
 enum Stack {
     Direct(Direct),
-    Full(reqwest::Client),
+    Full(Pooled),
 }
 
 /// Resolves whatever it is asked to the two loopbacks: only `localhost` is ever asked. Some machines list one family
@@ -117,7 +118,6 @@ impl Address {
         Some(Self { host: HeaderValue::try_from(host).ok()?, target, uri, url })
     }
 
-    /// As a URL, for tests that look at its parts.
     #[cfg(test)]
     pub(crate) fn url(&self) -> &Url {
         &self.url
@@ -175,31 +175,43 @@ pub(crate) struct Strayed(pub(crate) String);
 impl Client {
     /// A client for the server at `address`. Reads the trust store, and `ca_file`, if it may have to speak TLS.
     pub(crate) fn new(address: &Address, ca_file: Option<&Path>, proxies: &Proxies) -> Result<Self, Failure> {
+        let (here, file) = (address.clone(), ca_file.map(Path::to_owned));
         if address.is_near() {
             let stack = match address.url.scheme() {
                 "http" => Stack::Direct(Direct::new(connector())),
-                _ => Stack::Full(full(address, ca_file, |builder| Ok(builder.no_proxy()))?),
+                _ => Stack::Full(Pooled::new(move || full(&here, file.as_deref(), |builder| Ok(builder.no_proxy())))?),
             };
             return Ok(Self { stack, via: None });
         }
         let via = proxies.via(&address.url)?;
-        let route = |builder: reqwest::ClientBuilder| match &via {
-            Some(via) => Ok(builder.no_proxy().proxy(reqwest::Proxy::all(via.url.clone())?)),
-            None if proxies.any() => Ok(builder.no_proxy()),
-            None => Ok(builder),
+        let (proxy, any) = (via.as_ref().map(|via| via.url.clone()), proxies.any());
+        let make = move || {
+            full(&here, file.as_deref(), |builder| match &proxy {
+                Some(proxy) => Ok(builder.no_proxy().proxy(reqwest::Proxy::all(proxy.clone())?)),
+                None if any => Ok(builder.no_proxy()),
+                None => Ok(builder),
+            })
         };
         if ca_file.is_some() {
-            return Ok(Self { stack: Stack::Full(full(address, ca_file, route)?), via });
+            return Ok(Self { stack: Stack::Full(Pooled::new(make)?), via });
         }
         let mut remote = REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = remote.iter().find(|(other, _)| *other == via) {
-            return Ok(Self { stack: Stack::Full(client.clone()), via });
+        if let Some((_, pooled)) = remote.iter().find(|(other, _)| *other == via) {
+            return Ok(Self { stack: Stack::Full(pooled.clone()), via });
         }
-        let client = full(address, None, route)?;
+        let pooled = Pooled::new(make)?;
         if remote.len() < REMOTE_MAX {
-            remote.push((via.clone(), client.clone()));
+            remote.push((via.clone(), pooled.clone()));
         }
-        Ok(Self { stack: Stack::Full(client), via })
+        Ok(Self { stack: Stack::Full(pooled), via })
+    }
+
+    /// Uses no connection again that rests now. One that is in use goes on.
+    pub(crate) fn renew(&self) {
+        match &self.stack {
+            Stack::Direct(client) => client.renew(),
+            Stack::Full(pooled) => pooled.renew(),
+        }
     }
 
     /// Sends one request and waits for the head of the response, whatever its status.
@@ -262,7 +274,8 @@ impl Client {
                 let (head, body) = response.into_parts();
                 Ok(Answer { status: head.status, headers: head.headers, body: Body::Direct(body), moved: None })
             }
-            Stack::Full(client) => {
+            Stack::Full(pooled) => {
+                let client = pooled.client();
                 let mut request = reqwest::Request::new(method, to.url.clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());

@@ -116,6 +116,13 @@ impl Direct {
         }
     }
 
+    /// Closes what rests.
+    pub(super) fn renew(&self) {
+        let resting = std::mem::take(&mut *self.0.resting());
+        // Closes sockets, so outside the lock.
+        drop(resting);
+    }
+
     async fn connect(&self, to: &Uri) -> Result<Box<Line>, NoAnswer> {
         let stream = self.0.connector.clone().oneshot(to.clone()).await.map_err(NoAnswer::Unreachable)?;
         let (sender, connection) = http1::handshake(stream).await.map_err(NoAnswer::Broke)?;

@@ -116,6 +116,10 @@ impl Transport for HttpTransport {
         let _ = self.0.settled.set(headers);
     }
 
+    fn renew(&self) {
+        self.0.peer.client.renew();
+    }
+
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.0.closed.cancel();

@@ -17,6 +17,7 @@ pub(crate) mod http;
 mod listen;
 pub(crate) mod modern;
 pub(crate) mod peer;
+mod pooled;
 pub(crate) mod process;
 pub(crate) mod proxies;
 pub(crate) mod sse;
@@ -44,6 +45,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
 
     /// Called once, when the handshake has agreed on `revision`: HTTP names it in every later request.
     fn agreed(&self, _revision: Revision) {}
+
+    /// Uses no connection again that rests: it may be dead without a sign of it.
+    fn renew(&self) {}
 
     /// Takes leave of the server and gives up what the transport holds, within `grace`. Later sends fail.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;

@@ -117,6 +117,10 @@ impl Transport for ModernTransport {
         Box::pin(async move { self.post(&out).await.map_err(SendError::from) })
     }
 
+    fn renew(&self) {
+        self.peer.client.renew();
+    }
+
     fn close(&self, _grace: Duration) -> BoxFuture<'_, ()> {
         // There is nothing to take leave of.
         self.closed.cancel();

@@ -97,6 +97,10 @@ impl Transport for SseTransport {
         }
     }
 
+    fn renew(&self) {
+        self.peer.client.renew();
+    }
+
     fn close(&self, _grace: Duration) -> BoxFuture<'_, ()> {
         // The stream is the session: closing it is the farewell.
         self.closed.cancel();

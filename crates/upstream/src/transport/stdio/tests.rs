@@ -61,7 +61,7 @@ async fn next_broken(stream: &mut MessageStream) -> Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_come_through_noise_bom_crlf_and_empty_lines() {
+async fn r28_messages_come_through_noise_bom_crlf_and_empty_lines() {
     let environment = environment();
     let (_transport, mut stream, mut server) = pipes(&environment);
     server.say("Server started!\n\n   \n\u{feff}").await;
@@ -97,7 +97,7 @@ async fn an_answer_that_is_no_json_fails_its_own_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_oversized_answer_fails_its_own_call_and_the_next_one_is_read() {
+async fn r28_an_oversized_answer_fails_its_own_call_and_the_next_one_is_read() {
     let mut environment = environment();
     environment.limits.upstream_message_bytes = 50_000;
     let (_transport, mut stream, mut server) = pipes(&environment);
@@ -132,7 +132,7 @@ async fn half_a_line_then_death_ends_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_only_babbles_is_broken() {
+async fn r28_a_server_that_only_babbles_is_broken() {
     let (_transport, mut stream, mut server) = pipes(&environment());
     let feed = async {
         for _ in 0..=BAD_LINES_MAX {
