@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(debug_assertions)]
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -123,6 +124,8 @@ pub(crate) fn wedge_after(after: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

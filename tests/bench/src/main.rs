@@ -4,6 +4,7 @@
 //! binary in a hidden mode) and the real daemon. The contenders of a row take turns, several rounds long, so that
 //! a machine whose speed drifts bends all of them; the table shows medians, and ratios of medians.
 
+mod health;
 mod load;
 mod process;
 mod proxy;
@@ -12,6 +13,8 @@ mod stage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -44,7 +47,7 @@ struct Options {
     /// Writes the table to this file as well.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Measures only the sections whose name has this in it: small, eras, large, lists, memory.
+    /// Measures only the sections whose name has this in it: small, eras, large, lists, health, memory.
     #[arg(long)]
     only: Option<String>,
     /// Measures the small calls with these numbers of clients instead, for example `--clients 1,32`.
@@ -94,6 +97,9 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     }
     if wanted("lists") {
         lists(options, &mut report).await?;
+    }
+    if wanted("health") {
+        health_under_load(options, &mut report).await?;
     }
     if wanted("memory") {
         start_and_memory(options, &mut report).await?;
@@ -317,10 +323,33 @@ async fn lists(options: &Options, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// R-39: probes beside as many clients as the rows above have at most.
+async fn health_under_load(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    const CALLERS: usize = 256;
+    let upstream = Upstream::http(options, "http", 0)?;
+    let daemon = Daemon::start(options, &[&upstream.config("http")]).await?;
+    let over = Arc::new(AtomicBool::new(false));
+    let probing = std::thread::spawn({
+        let (address, over) = (daemon.address, Arc::clone(&over));
+        move || health::probe(address, &over)
+    });
+    let time = Duration::from_millis(options.millis);
+    let loaded = load::run(daemon.address, (CALLERS, Speech::Legacy), time, &call("http__size", 1024), 1024).await;
+    over.store(true, Ordering::Relaxed);
+    let took = probing.join().map_err(|_| "the probes panicked")??;
+    loaded?;
+    let at = |part: usize| took.get((took.len() * part / 100).min(took.len().saturating_sub(1))).copied();
+    let (median, p99) = (at(50).unwrap_or_default(), at(99).unwrap_or_default());
+    let text = format!("median {median:.1} ms, p99 {p99:.1} ms of {}", took.len());
+    report.fact("/health/* while 256 clients call", text);
+    Ok(())
+}
+
 async fn start_and_memory(options: &Options, report: &mut Report) -> Result<(), Failure> {
     let blocks: Vec<String> = (0..10).map(|n| stage::stdio(options, &format!("s{n}"), 20)).collect();
     let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
     let daemon = Daemon::start(options, &blocks).await?;
+    report.fact("listening after exec, 10 stdio servers", format!("{:.0} ms", daemon.listening_ms));
     report.fact("first complete list after exec, 10 stdio servers", format!("{:.0} ms", daemon.ready_ms));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = process::resident_mib(daemon.pid());

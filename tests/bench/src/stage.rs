@@ -134,6 +134,8 @@ pub(crate) async fn be_proxy(target: SocketAddr) -> std::io::Result<()> {
 pub(crate) struct Daemon {
     process: Process,
     pub(crate) address: SocketAddr,
+    /// From exec to the listener, in milliseconds (R-1).
+    pub(crate) listening_ms: f64,
     /// From exec to the first list that has every server's tools, in milliseconds.
     pub(crate) ready_ms: f64,
     _dir: TempDir,
@@ -157,6 +159,7 @@ impl Daemon {
             .spawn()?;
         let process = Process(process);
         let address = ready_address(&ready)?;
+        let listening_ms = start.elapsed().as_secs_f64() * 1000.0;
         let mut client = Client::open(address).await?;
         let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
         loop {
@@ -174,7 +177,7 @@ impl Daemon {
         }
         let ready_ms = start.elapsed().as_secs_f64() * 1000.0;
         crate::process::forget_peak(process.0.id());
-        Ok(Self { process, address, ready_ms, _dir: dir })
+        Ok(Self { process, address, listening_ms, ready_ms, _dir: dir })
     }
 
     pub(crate) fn pid(&self) -> u32 {
