@@ -18,6 +18,7 @@ mod conform;
 mod door;
 mod eras;
 mod fakes;
+mod faults;
 mod legacy;
 mod matrix;
 mod memory;
