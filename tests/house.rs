@@ -1,4 +1,8 @@
-//! Rules of the house that no compiler checks: the crates' arrows point down, and versions live once.
+//! Rules of the house that no compiler checks: the crates' arrows point down, versions live once, and each promise has its
+//! test (`house/promises.rs`).
+
+#[path = "house/promises.rs"]
+mod promises;
 
 use std::collections::BTreeMap;
 use std::path::Path;
