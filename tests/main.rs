@@ -24,6 +24,7 @@ mod matrix;
 mod memory;
 mod modern;
 mod orphans;
+mod outlive;
 mod pair;
 mod proxy;
 mod questions;

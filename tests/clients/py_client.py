@@ -88,6 +88,16 @@ class Driver:
         )
         return {"result": result, "progress": progress} if step.get("progress") else result
 
+    async def meet(self, step):
+        """Says that it is here, and waits until the test says go."""
+        with open(step["at"], "w"):
+            pass
+        for _ in range(1500):
+            if os.path.exists(step["go"]):
+                return
+            await asyncio.sleep(0.02)
+        raise TimeoutError("nobody said go within 30 s")
+
     async def notice(self, step):
         for _ in range(500):
             for notice in self.notices:

@@ -116,6 +116,16 @@ class Mcp:
     async def ping(self, _):
         return plain(await self.client.send_ping())
 
+    async def meet(self, step):
+        """Says that it is here, and waits until the test says go."""
+        with open(step["at"], "w"):
+            pass
+        for _ in range(1500):
+            if os.path.exists(step["go"]):
+                return
+            await asyncio.sleep(0.02)
+        raise TimeoutError("nobody said go within 30 s")
+
     async def level(self, step):
         return plain(await self.client.set_logging_level(step["level"]))
 

@@ -2,7 +2,7 @@
 //
 // The job and the report are described in ts_v1.mjs; what differs between the generations stands in their own files.
 import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 // The SDKs lie in tests/node, not beside this file.
@@ -46,6 +46,15 @@ const actions = {
   unsubscribe: (client, step) => client.unsubscribeResource({ uri: step.uri }),
   prompt: (client, step) => client.getPrompt({ name: step.name, arguments: step.arguments }),
   complete: (client, step) => client.complete({ ref: step.ref, argument: step.argument }),
+  // Says that it is here, and waits until the test says go.
+  async meet(_, step) {
+    writeFileSync(step.at, "");
+    for (let tries = 0; tries < 1500; tries++) {
+      if (existsSync(step.go)) return;
+      await new Promise((later) => setTimeout(later, 20));
+    }
+    throw new Error("nobody said go within 30 s");
+  },
   // Waits until a notification of this method came, however long ago.
   async notice(_, step) {
     for (let tries = 0; tries < 500; tries++) {

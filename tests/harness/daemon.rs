@@ -66,12 +66,21 @@ impl Home {
         self.serve_with(&[], &[]).await
     }
 
+    /// Starts the daemon at an address that was its own before.
+    pub(crate) async fn serve_at(self, address: &str) -> Daemon {
+        self.serve_on(address, &[], &[]).await
+    }
+
     /// Starts the daemon and waits until it listens.
     pub(crate) async fn serve_with(self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        self.serve_on("127.0.0.1:0", args, environment).await
+    }
+
+    async fn serve_on(self, address: &str, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
         let ready = self.path("ready");
         let _ = std::fs::remove_file(&ready);
         let log = File::create(self.path("log")).expect("the log can be created");
-        let mut command = self.command(["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = self.command(["serve", "--listen", address]);
         command.args(args).envs(environment.iter().copied());
         command.env("TRUNKLINE_READY_FILE", &ready);
         command.stdout(Stdio::null()).stderr(log);

@@ -226,6 +226,8 @@ impl Hub {
             draining: AtomicBool::new(false),
             cut: CancellationToken::new(),
         });
+        // What an earlier process kept stands in it, and may stay as it is.
+        hub.count_entries();
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
         spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
         spawn("sweeper", chores::sweep(Arc::downgrade(&hub)));
@@ -423,13 +425,19 @@ impl Hub {
     /// Builds the catalogue anew and puts it in place of the old one.
     pub(crate) fn publish(&self) {
         let next = build::build(self.catalog().version + 1, self.fleet.all(), shape(&self.limits));
+        self.catalog.send_replace(Arc::new(next));
+        self.count_entries();
+    }
+
+    /// Shows what of each server is in the catalogue.
+    fn count_entries(&self) {
+        let catalog = self.catalog();
         for upstream in self.fleet.all() {
             let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.server() == upstream.name()).count();
-            self.metrics.catalog_entries(upstream.name(), "tools", count(next.tools()));
-            self.metrics.catalog_entries(upstream.name(), "prompts", count(next.prompts()));
-            self.metrics.catalog_complaints(upstream.name(), next.complaints(upstream.name().as_str()).len());
+            self.metrics.catalog_entries(upstream.name(), "tools", count(catalog.tools()));
+            self.metrics.catalog_entries(upstream.name(), "prompts", count(catalog.prompts()));
+            self.metrics.catalog_complaints(upstream.name(), catalog.complaints(upstream.name().as_str()).len());
         }
-        self.catalog.send_replace(Arc::new(next));
     }
 
     pub(crate) fn each_session(&self, mut visit: impl FnMut(&Session)) {
