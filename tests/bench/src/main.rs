@@ -29,6 +29,9 @@ const CLIENTS: [usize; 3] = [1, 32, 256];
 /// Client sessions of the memory rows.
 const SESSIONS: usize = 1000;
 
+/// Sessions opened one after the other while all servers sleep.
+const OPENED: usize = 500;
+
 #[derive(Parser)]
 #[command(about = "Measures Trunkline beside a direct connection and a bare proxy")]
 struct Options {
@@ -100,6 +103,9 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     }
     if wanted("health") {
         health_under_load(options, &mut report).await?;
+    }
+    if wanted("asleep") {
+        asleep(options, &mut report).await?;
     }
     if wanted("memory") {
         start_and_memory(options, &mut report).await?;
@@ -342,6 +348,34 @@ async fn health_under_load(options: &Options, report: &mut Report) -> Result<(),
     let (median, p99) = (at(50).unwrap_or_default(), at(99).unwrap_or_default());
     let text = format!("median {median:.1} ms, p99 {p99:.1} ms of {}", took.len());
     report.fact("/health/* while 256 clients call", text);
+    Ok(())
+}
+
+/// First answers with a kept catalogue, while no server answers (F-2).
+async fn asleep(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    let desks = tempfile::TempDir::new()?;
+    let desk = |name: &str| desks.path().join(name);
+    let names: Vec<String> = (0..10).map(|number| format!("s{number}")).collect();
+    let blocks: Vec<String> = names.iter().map(|name| stage::sleeper(options, name, 20, &desk(name))).collect();
+    let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+    let dir = Daemon::start(options, &blocks).await?.kill(names.len()).await?;
+    for name in &names {
+        std::fs::create_dir_all(desk(name))?;
+        std::fs::write(desk(name).join("fault"), "hang")?;
+    }
+    let daemon = Daemon::again(options, &blocks, dir).await?;
+    report.fact(
+        "first complete list after exec, kept catalogue, all 10 servers asleep",
+        format!("{:.0} ms", daemon.ready_ms),
+    );
+    let mut opened = Vec::with_capacity(OPENED);
+    for _ in 0..OPENED {
+        let start = tokio::time::Instant::now();
+        Client::open(daemon.address).await?;
+        opened.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    opened.sort_by(f64::total_cmp);
+    report.fact("`initialize` beside it, connection included, p99", format!("{:.1} ms", opened[OPENED * 99 / 100]));
     Ok(())
 }
 

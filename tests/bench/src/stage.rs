@@ -99,6 +99,11 @@ pub(crate) fn stdio(options: &Options, name: &str, tools: usize) -> String {
     format!("[mcp_servers.{name}]\ncommand = {:?}\nargs = {args}\n", command.display().to_string())
 }
 
+/// The same, with a directory by which it can be put to sleep.
+pub(crate) fn sleeper(options: &Options, name: &str, tools: usize, desk: &Path) -> String {
+    stdio(options, name, tools).replacen(r#"["stdio""#, &format!(r#"["stdio", "--desk", "{}""#, desk.display()), 1)
+}
+
 /// The bare proxy.
 pub(crate) struct Proxy {
     process: Process,
@@ -138,15 +143,20 @@ pub(crate) struct Daemon {
     pub(crate) listening_ms: f64,
     /// From exec to the first list that has every server's tools, in milliseconds.
     pub(crate) ready_ms: f64,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Daemon {
     pub(crate) async fn start(options: &Options, servers: &[&str]) -> Result<Self, Failure> {
-        let dir = TempDir::new()?;
+        Self::again(options, servers, TempDir::new()?).await
+    }
+
+    /// Starts it where another one may have run before.
+    pub(crate) async fn again(options: &Options, servers: &[&str], dir: TempDir) -> Result<Self, Failure> {
         let config = dir.path().join("config.toml");
         std::fs::write(&config, servers.join("\n"))?;
         let ready = dir.path().join("ready");
+        let _ = std::fs::remove_file(&ready);
         let start = Instant::now();
         let process = Command::new(&options.trunkline)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
@@ -177,11 +187,28 @@ impl Daemon {
         }
         let ready_ms = start.elapsed().as_secs_f64() * 1000.0;
         crate::process::forget_peak(process.0.id());
-        Ok(Self { process, address, listening_ms, ready_ms, _dir: dir })
+        Ok(Self { process, address, listening_ms, ready_ms, dir })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
+    }
+
+    /// Waits until it has kept the catalogue of this many servers, and kills it.
+    pub(crate) async fn kill(self, servers: usize) -> Result<TempDir, Failure> {
+        let offers = self.dir.path().join("trunkline/offers");
+        let start = Instant::now();
+        let kept = || std::fs::read_dir(&offers).map_or(0, Iterator::count);
+        while kept() < servers {
+            if start.elapsed() > READY_WITHIN {
+                return Err("the catalogue is not kept".into());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The last one may be half written.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(self.process);
+        Ok(self.dir)
     }
 }
 
