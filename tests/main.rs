@@ -30,6 +30,7 @@ mod proxy;
 mod questions;
 mod recover;
 mod relay;
+mod reload;
 mod restart;
 mod sdk;
 mod servers;

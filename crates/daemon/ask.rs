@@ -1,4 +1,4 @@
-//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `explain`, `restart`.
+//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `explain`, `reload`, `restart`.
 //!
 //! They speak HTTP/1 over the owner's unix socket in the state directory, which only the owner can open; the paths are
 //! those of edge's `api.rs`. One command is one request on one connection. How an answer looks is `render`'s.
@@ -87,6 +87,10 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             let report: render::Explained = read(&body)?;
             Ok(good(if *json { raw(&body) } else { render::explained(&report) }))
         }
+        Ask::Reload => {
+            let body = soon(socket.post("/api/v1/reload", Bytes::new())).await?;
+            reloaded(&read(&body)?)
+        }
         Ask::Restart { server } => {
             soon(socket.post(&format!("/api/v1/servers/{}/restart", escaped(server)), Bytes::new())).await?;
             Ok(good(format!("{} is restarting; `trunkline status` shows how it goes", render::field(server))))
@@ -108,6 +112,17 @@ struct Tools {
 struct Logs {
     #[serde(default)]
     servers: Vec<render::Log>,
+}
+
+/// What a reload changed, or why it changed nothing.
+fn reloaded(reloaded: &trunkline_edge::Reloaded) -> Result<Printed, Failure> {
+    match &reloaded.error {
+        None => Ok(good(render::reloaded(reloaded))),
+        Some(error) => {
+            let text = format!("nothing was changed:\n{}", render::safe(error));
+            Err(if reloaded.invalid { Failure::config(text) } else { Failure::failed(text) })
+        }
+    }
 }
 
 /// The arguments go as they were typed: a number of many digits keeps them all.
@@ -324,6 +339,27 @@ mod tests {
         let (printed, request) = asked(ask, "200 OK", body).await;
         assert!(request.starts_with("GET /api/v1/explain?server=a%20b&client=c%26d HTTP/1.1"), "{request}");
         assert!(printed.expect("printed").text.contains("no client was seen yet"));
+    }
+
+    #[tokio::test]
+    async fn r36_a_reload_says_what_changed_or_why_nothing_did() {
+        let body = r#"{"changed":["linear: added","old: removed"],"after_restart":["log.format"],"warnings":["w"]}"#;
+        let (printed, request) = asked(Ask::Reload, "200 OK", body).await;
+        assert!(request.starts_with("POST /api/v1/reload HTTP/1.1"), "{request}");
+        assert_snapshot!(printed.expect("printed").text, @r"
+        linear: added
+        old: removed
+        log.format: holds from the next start of the daemon on
+        warning: w
+        ");
+        let (printed, _) = asked(Ask::Reload, "200 OK", r#"{"changed":[]}"#).await;
+        assert_eq!(printed.expect("printed").text, "nothing changed\n");
+        let body = r#"{"error":"config.toml:3: mcp_servers.a.url: is no URL","invalid":true}"#;
+        let (printed, _) = asked(Ask::Reload, "200 OK", body).await;
+        assert_snapshot!(printed.expect_err("refused").to_string(), @r"
+        nothing was changed:
+        config.toml:3: mcp_servers.a.url: is no URL
+        ");
     }
 
     #[tokio::test]

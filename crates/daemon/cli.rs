@@ -46,6 +46,11 @@ Examples:
   trunkline tools linear                     of one
   trunkline tools linear --json              with descriptions and schemas";
 
+const RELOAD_EXAMPLES: &str = "\
+The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read from files of their own are
+not watched. What did not change keeps its connection or process. If anything is wrong with the configuration, nothing
+changes, and the command exits with 78.";
+
 const EXPLAIN_EXAMPLES: &str = "\
 A server and a client that speak different revisions of the protocol, or declare different things, cannot share
 everything. This lists what is missing for each client seen since the daemon started: due to the client's revision, to
@@ -163,6 +168,9 @@ pub(crate) enum Ask {
         #[arg(long)]
         json: bool,
     },
+    /// Read the configuration anew and say what changed
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload,
     /// Close a server's connection or process and start it anew
     Restart {
         /// The server, by its name in the configuration
@@ -207,6 +215,7 @@ mod tests {
           call     Call a tool through the daemon, as a client would
           logs     Show what happened to a server lately, and what it wrote to its standard error
           explain  Say what of a server a client cannot have, and why
+          reload   Read the configuration anew and say what changed
           restart  Close a server's connection or process and start it anew
           schema   Print the JSON schema of the configuration, for editors
           help     Print this message or the help of the given subcommand(s)
@@ -368,6 +377,26 @@ mod tests {
 
           -h, --help
                   Print help
+        ");
+    }
+
+    #[test]
+    fn the_help_of_reload_says_that_it_is_seldom_needed() {
+        assert_snapshot!(help_of(&["reload"]), @r"
+        Read the configuration anew and say what changed
+
+        Usage: trunkline reload [OPTIONS]
+
+        Options:
+              --config <FILE>
+                  Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
+
+          -h, --help
+                  Print help
+
+        The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read from
+        files of their own are not watched. What did not change keeps its connection or process. If anything
+        is wrong with the configuration, nothing changes, and the command exits with 78.
         ");
     }
 

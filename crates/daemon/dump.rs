@@ -6,7 +6,7 @@ use trunkline_hub::Hub;
 
 /// Writes it to the log, one line per server and one for the rest.
 pub(crate) fn log(hub: &Hub) {
-    for upstream in hub.fleet().all() {
+    for upstream in hub.fleet().all().iter() {
         let status = upstream.status();
         tracing::info!(
             server = %upstream.name(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
-use trunkline_config::{Config, Connect, Listen, Loaded, Server, StateDir, Stdio};
+use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, Stdio};
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
@@ -25,6 +25,7 @@ use crate::activation::Handed;
 use crate::exit::{self, Failure};
 use crate::limits::{CLOSE_AT_MOST, NOTICES_WAITING_MAX};
 use crate::lock::{self, Lock};
+use crate::reload::{Adapt, Began, Reloader};
 use crate::stop::{self, Signals, Wanted};
 use crate::watchdog::Watchdog;
 use crate::{live, vitals};
@@ -40,6 +41,8 @@ const OFFERS: &str = "offers";
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {
     pub(crate) loaded: Loaded,
+    /// Where it came from, to be read anew.
+    pub(crate) sources: Sources,
     pub(crate) place: Place,
     /// Sockets of the service manager.
     pub(crate) handed: Handed,
@@ -79,12 +82,14 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { loaded, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
+    let Serve { loaded, sources, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
     let Place { state_dir, inherited } = place;
     let mut signals = Signals::catch()?;
-    let mut config = if demo { demo_config(loaded.config)? } else { loaded.config };
+    let adapt: Adapt = if demo { Box::new(demo_config) } else { Box::new(Ok) };
+    let mut config = adapt(loaded.config.clone())?;
     let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
     logs::hide(secrets.map(|secret| secret.expose().to_owned()));
+    let handed_over = !handed.tcp.is_empty();
     let held = tokio::select! {
         biased;
         () = stop_wanted(&mut signals) => return Ok(()),
@@ -93,6 +98,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let Held { mut lock, listeners, owner } = held;
     let state = StateDir::open(&state_dir).map_err(|error| Failure::config(exit::chain(&error)))?;
     let addresses = listeners.addresses();
+    let read = config.clone();
     as_served(&mut config.listen, &addresses);
     let config = Arc::new(config);
 
@@ -124,14 +130,26 @@ async fn run(serve: Serve) -> Result<(), Failure> {
 
     let steps = Steps::default();
     let slots = Arc::new(Semaphore::new(config.limits.connections));
+    let beginnings =
+        Began { sources, adapt, read, served: Arc::clone(&config), handed_over, address: addresses.first().copied() };
+    let (reloader, seen) = Reloader::new(beginnings, &loaded, metrics.clone());
     let watchdog = Watchdog {
-        address: addresses.first().copied(),
+        address: seen.address,
         slots: Arc::clone(&slots),
         metrics: metrics.clone(),
         patience: watchdog_ticks,
     };
-    let door =
-        Door { hub: Arc::clone(&hub), config: Arc::clone(&config), metrics, journal, budget, version: VERSION, slots };
+    trunkline_telemetry::spawn("reload", reloader.run(Arc::clone(&hub), steps.doors.clone()));
+    let door = Door {
+        hub: Arc::clone(&hub),
+        configuration: seen.configuration,
+        relocations: seen.relocations,
+        metrics,
+        journal,
+        budget,
+        version: VERSION,
+        slots,
+    };
     let serving = trunkline_edge::serve(listeners, Some(owner), door, steps.clone());
 
     for warning in &loaded.warnings {

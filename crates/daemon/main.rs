@@ -11,9 +11,11 @@ mod lifecycle;
 mod limits;
 mod live;
 mod lock;
+mod reload;
 mod render;
 mod stop;
 mod vitals;
+mod watch;
 mod watchdog;
 
 use std::process::ExitCode;
@@ -51,7 +53,8 @@ fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: 
         Ok(handed) => handed,
         Err(failure) => return exit::report(Err(failure)),
     };
-    let loaded = match trunkline_config::load(&sources(serve.listen)) {
+    let sources = sources(serve.listen);
+    let loaded = match trunkline_config::load(&sources) {
         Ok(loaded) => loaded,
         Err(errors) => return exit::report(Err(Failure::config(errors.to_string()))),
     };
@@ -62,6 +65,7 @@ fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: 
     logs::init(loaded.config.log.level.as_str(), format);
     lifecycle::serve(lifecycle::Serve {
         loaded,
+        sources,
         place,
         handed,
         demo: serve.demo,

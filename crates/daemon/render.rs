@@ -28,7 +28,15 @@ pub(crate) struct Report {
     sessions: u64,
     in_flight: u64,
     warnings: Vec<String>,
+    config: Origin,
     servers: Vec<Server>,
+}
+
+/// Whether the configuration as it is now is in force.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Origin {
+    error: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,6 +192,12 @@ pub(crate) fn status(report: &Report) -> String {
             server.complaints.iter().map(|Complaint { what, why }| format!("    {}: {}", field(what), field(why))),
         );
     }
+    if let Some(error) = &report.config.error {
+        notes.push(format!(
+            "the configuration was changed and is not in force, because something is wrong with it:\n{}",
+            safe(error)
+        ));
+    }
     notes.extend(report.warnings.iter().map(|warning| format!("warning: {}", field(warning))));
     if !notes.is_empty() {
         let _ = writeln!(out, "\n{}", notes.join("\n"));
@@ -245,6 +259,18 @@ pub(crate) fn explained(report: &Explained) -> String {
         }
     }
     out
+}
+
+/// `trunkline reload`.
+pub(crate) fn reloaded(reloaded: &trunkline_edge::Reloaded) -> String {
+    let mut lines: Vec<String> = reloaded.changed.iter().map(|line| field(line)).collect();
+    let later = |key: &String| format!("{}: holds from the next start of the daemon on", field(key));
+    lines.extend(reloaded.after_restart.iter().map(later));
+    if lines.is_empty() {
+        lines.push("nothing changed".to_owned());
+    }
+    lines.extend(reloaded.warnings.iter().map(|warning| format!("warning: {}", field(warning))));
+    lines.join("\n") + "\n"
 }
 
 /// The texts of a tool's result, if it has nothing but texts.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::Metrics;
 
@@ -25,8 +25,8 @@ use crate::{exit, live};
 
 /// What feels the pulse, and what is told of it.
 pub(crate) struct Watchdog {
-    /// Where the daemon listens; one address is asked.
-    pub(crate) address: Option<SocketAddr>,
+    /// Where the daemon listens now; one address is asked.
+    pub(crate) address: watch::Receiver<Option<SocketAddr>>,
     /// The connections that may still be opened.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
@@ -80,7 +80,8 @@ impl Watchdog {
     /// Whether the daemon answers itself, or need not.
     async fn answers(&self, stopping: &Stopping) -> bool {
         let is_excused = || stopping.0.load(Ordering::Relaxed) || self.slots.available_permits() == 0;
-        let Some(address) = self.address.filter(|_| !is_excused()) else { return true };
+        let here = *self.address.borrow();
+        let Some(address) = here.filter(|_| !is_excused()) else { return true };
         match live::ask(address).await {
             Ok(pid) if pid == std::process::id() => true,
             _ if is_excused() => true,
@@ -144,6 +145,7 @@ mod tests {
     }
 
     fn watchdog(address: Option<SocketAddr>, permits: usize) -> Watchdog {
+        let address = watch::channel(address).1;
         Watchdog { address, slots: Arc::new(Semaphore::new(permits)), metrics: Metrics::new(), patience: 30 }
     }
 

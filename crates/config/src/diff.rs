@@ -90,7 +90,7 @@ impl Diff {
 
 impl Parts {
     /// Compares two configurations of a server; `None` if they are equal.
-    fn between(old: &Server, new: &Server) -> Option<Self> {
+    pub fn between(old: &Server, new: &Server) -> Option<Self> {
         // By name, so that a new field must be given a place here.
         let Server { enabled, connect, era, declared, tuning, expose, problem, secrets } = old;
         let parts = Self {

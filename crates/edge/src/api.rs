@@ -1,11 +1,12 @@
 //! The owner's own commands, on a unix socket that only the owner can open: what `trunkline status`, `tools`,
-//! `call`, `logs` and `restart` ask (architecture 9).
+//! `call`, `logs`, `restart` and `reload` ask (architecture 9).
 //!
 //! `GET /health` and `GET /api/v1/state` are the same report, `GET /metrics` the same text as over TCP.
 //! `GET /api/v1/explain?server=NAME[&client=NAME]` says what of a server the clients seen so far cannot have.
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
-//! transitions, `POST /api/v1/servers/NAME/restart` restarts a server. Refusals are `{"error": "…"}`.
+//! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `POST /api/v1/reload` reads the configuration anew
+//! and says what changed ([`Reloaded`](crate::Reloaded)). Refusals are `{"error": "…"}`.
 //!
 //! There are no Host and Origin checks here: no web page can reach a unix socket.
 
@@ -47,6 +48,7 @@ where
         (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
         (&Method::GET, "/api/v1/explain") => explain(edge, request.uri()),
         (&Method::POST, "/api/v1/call") => call(edge, request).await,
+        (&Method::POST, "/api/v1/reload") => edge.configuration.reload().await,
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
                 Some((name, "restart")) => restart(edge, &unescaped(name)),
@@ -87,7 +89,7 @@ where
 {
     let (head, body) = request.into_parts();
     let Incoming { bytes, charge } =
-        match incoming::read(body, &head.headers, edge.config.limits.request_body_bytes, &edge.budget).await {
+        match incoming::read(body, &head.headers, edge.config().limits.request_body_bytes, &edge.budget).await {
             Ok(read) => read,
             Err(unread) => return unread.response(),
         };
@@ -149,9 +151,9 @@ fn explain(edge: &Edge, target: &Uri) -> Response<Body> {
         Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
     };
     let wanted = parameter(target, "client=");
-    let clients = edge.hub.explain(upstream, wanted.as_deref());
+    let clients = edge.hub.explain(&upstream, wanted.as_deref());
     if let (Some(client), true) = (wanted, clients.is_empty()) {
-        let mut seen: Vec<String> = edge.hub.explain(upstream, None).into_iter().map(|seen| seen.client).collect();
+        let mut seen: Vec<String> = edge.hub.explain(&upstream, None).into_iter().map(|seen| seen.client).collect();
         seen.sort_unstable();
         seen.dedup();
         let seen = if seen.is_empty() { "none yet".to_owned() } else { seen.join(", ") };
@@ -173,10 +175,10 @@ fn explain(edge: &Edge, target: &Uri) -> Response<Body> {
 struct Unknown(String);
 
 /// The servers that `?server=NAME` names: one, or all of them.
-fn wanted<'a>(edge: &'a Edge, target: &Uri) -> Result<Vec<&'a Upstream>, Unknown> {
+fn wanted(edge: &Edge, target: &Uri) -> Result<Vec<Upstream>, Unknown> {
     match server_of(target) {
         Some(name) => known(edge, &name).map(|upstream| vec![upstream]),
-        None => Ok(edge.hub.fleet().all().iter().collect()),
+        None => Ok(edge.hub.fleet().all().to_vec()),
     }
 }
 
@@ -201,9 +203,10 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn known<'a>(edge: &'a Edge, name: &str) -> Result<&'a Upstream, Unknown> {
+fn known(edge: &Edge, name: &str) -> Result<Upstream, Unknown> {
     edge.hub.fleet().get(name).ok_or_else(|| {
-        let names: Vec<_> = edge.hub.fleet().all().iter().map(|upstream| upstream.name().as_str()).collect();
+        let servers = edge.hub.fleet().all();
+        let names: Vec<_> = servers.iter().map(|upstream| upstream.name().as_str()).collect();
         Unknown(format!("there is no server of this name; configured are: {}", names.join(", ")))
     })
 }

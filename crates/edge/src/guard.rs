@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderValue, Uri};
 /// The gateway's own names with its own port, and the origins that the configuration adds.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    /// The port in use, and the one before it if there was another.
+    ports: Vec<u16>,
     /// `name:port` in lower case.
     authorities: Vec<String>,
     /// `http://name:port` of the above, then what the configuration lists.
@@ -30,14 +32,20 @@ const BAD_ORIGIN: NotOurs =
     NotOurs("this Origin may not use the gateway; if it is meant to, add it to `listen.origins` in the configuration");
 
 impl Guard {
-    /// Names are `127.0.0.1`, `[::1]`, `localhost` and `names`, each with `port` unless it states another.
-    pub(crate) fn new(port: u16, names: &[String], origins: &[String]) -> Self {
+    /// Names are `127.0.0.1`, `[::1]`, `localhost` and `names`, each with any of `ports` unless it states another.
+    pub(crate) fn new(ports: &[u16], names: &[String], origins: &[String]) -> Self {
         let own = ["127.0.0.1", "[::1]", "localhost"].into_iter().chain(names.iter().map(String::as_str));
-        let authorities: Vec<String> = own.map(|name| with_port(&name.to_ascii_lowercase(), port)).collect();
+        let authorities: Vec<String> =
+            own.flat_map(|name| ports.iter().map(|port| with_port(&name.to_ascii_lowercase(), *port))).collect();
         let own_origins =
             authorities.iter().map(|authority| format!("http://{}", without_default(authority))).collect();
         let listed_origins = origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { authorities, own_origins, listed_origins }
+        Self { ports: ports.to_vec(), authorities, own_origins, listed_origins }
+    }
+
+    /// The port in use, and the one before it.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     /// Refuses a request whose `Host` is missing, doubled or foreign, or whose `Origin` is foreign.
@@ -113,7 +121,7 @@ mod tests {
     use super::*;
 
     fn guard() -> Guard {
-        Guard::new(6270, &["Box.local".into(), "proxy.example:8443".into()], &["https://inspector.example/".into()])
+        Guard::new(&[6270], &["Box.local".into(), "proxy.example:8443".into()], &["https://inspector.example/".into()])
     }
 
     fn ask(target: &str, headers: &[(http::HeaderName, &str)]) -> Result<(), NotOurs> {
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn port_80_may_be_left_out() {
-        let guard = Guard::new(80, &[], &[]);
+        let guard = Guard::new(&[80], &[], &[]);
         let headers = HeaderMap::from_iter([
             (HOST, HeaderValue::from_static("localhost")),
             (ORIGIN, HeaderValue::from_static("http://localhost")),

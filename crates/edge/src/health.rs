@@ -18,6 +18,7 @@ use trunkline_wire::{Json, Pressure};
 
 use crate::Edge;
 use crate::body::Body;
+use crate::configuration::Origin;
 use crate::limits::{DRAIN_RETRY, STDERR_SHOWN_BYTES};
 use crate::reply;
 
@@ -42,6 +43,9 @@ struct Report<'a> {
     /// Memory of the daemon itself, where the system tells, and what it may have.
     resident_bytes: Option<u64>,
     memory_bytes: usize,
+    /// Where the configuration in force came from, and whether a newer one was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Origin>,
     /// What a person should know about this installation.
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,23 +123,30 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
         .peers
         .unknown_reason()
         .map(|reason| format!("other users of this machine cannot be told apart and could connect: {reason}"));
-    let servers = || edge.hub.fleet().all().iter().map(|upstream| server(edge, upstream)).collect();
+    let all = edge.hub.fleet().all();
+    let servers = || all.iter().map(|upstream| server(edge, upstream)).collect();
     let report = Report {
         status: if edge.is_stopping() { "draining" } else { "ok" },
         version: edge.version,
         pid: std::process::id(),
         uptime_seconds: edge.started.elapsed().as_secs(),
-        listen: edge.addresses.iter().map(|address| format!("http://{address}/mcp")).collect(),
+        listen: edge.addresses.borrow().iter().map(|address| format!("http://{address}/mcp")).collect(),
         sessions: edge.hub.sessions(),
         listens: edge.hub.listening(),
         in_flight: edge.calls(),
         buffered_bytes: edge.budget.used(),
         resident_bytes: trunkline_telemetry::resident_bytes(),
-        memory_bytes: edge.config.limits.memory_bytes,
+        memory_bytes: edge.config().limits.memory_bytes,
+        config: origin(edge, named),
         warnings: warnings.into_iter().chain(short_of_memory(edge)).collect(),
         servers: named.then(servers),
     };
     reply::json(StatusCode::OK, &report)
+}
+
+/// Who may not see servers sees no path and no error either.
+fn origin(edge: &Edge, named: bool) -> Option<Origin> {
+    named.then(|| edge.configuration.origin.borrow().clone())
 }
 
 /// Says on `/health/live` who answers: a daemon that finds its port taken names who has it.

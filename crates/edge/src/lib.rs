@@ -48,6 +48,8 @@ mod body;
 
 mod api;
 
+mod configuration;
+
 mod health;
 
 mod limits;
@@ -59,13 +61,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
-use trunkline_config::Config;
+use trunkline_config::{Config, Listen};
 use trunkline_hub::Hub;
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::Budget;
 
+pub use configuration::{Configuration, Origin, Reloaded};
 pub use health::PID_HEADER;
 pub use listen::{BindError, Listeners, OwnerSocket, bind};
 pub use serve::serve;
@@ -79,12 +82,13 @@ use crate::reply::plain;
 use crate::sse_pair::Pairs;
 
 /// What the door opens onto.
-#[derive(Clone)]
 pub struct Door {
     /// Answers clients.
     pub hub: Arc<Hub>,
-    /// Names, origins, limits.
-    pub config: Arc<Config>,
+    /// Names, origins, limits, and how they change.
+    pub configuration: Configuration,
+    /// Listeners that take the place of those in use. A sender that is gone means there will be none.
+    pub relocations: mpsc::Receiver<Listeners>,
     /// Counts, and renders `/metrics`.
     pub metrics: Metrics,
     /// The recent past of each server, for health and logs.
@@ -100,14 +104,14 @@ pub struct Door {
 /// The door with all that is known once it listens.
 pub(crate) struct Edge {
     hub: Arc<Hub>,
-    config: Arc<Config>,
+    configuration: Configuration,
     metrics: Metrics,
     journal: Arc<Journal>,
     budget: Budget,
     version: &'static str,
-    guard: Guard,
+    guard: watch::Sender<Arc<Guard>>,
     peers: Peers,
-    addresses: Vec<SocketAddr>,
+    addresses: watch::Sender<Vec<SocketAddr>>,
     /// Calls that clients wait for, in the whole gateway (reliability 7).
     in_flight: Arc<Semaphore>,
     /// Sessions of the HTTP+SSE transport.
@@ -118,27 +122,42 @@ pub(crate) struct Edge {
 
 impl Edge {
     fn new(door: Door, addresses: Vec<SocketAddr>, stop: Steps) -> Arc<Self> {
-        let Door { hub, config, metrics, journal, budget, version, slots: _ } = door;
+        let Door { hub, configuration, metrics, journal, budget, version, relocations: _, slots: _ } = door;
+        let config = configuration.now();
         let port = addresses.first().map_or(config.listen.port, SocketAddr::port);
-        let guard = Guard::new(port, &config.listen.names, &config.listen.origins);
+        let guard = Guard::new(&[port], &config.listen.names, &config.listen.origins);
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
         let peers = Peers::probe();
         let started = Instant::now();
         Arc::new(Self {
             hub,
-            config,
+            configuration,
             metrics,
             journal,
             budget,
             version,
-            guard,
+            guard: watch::Sender::new(Arc::new(guard)),
             peers,
-            addresses,
+            addresses: watch::Sender::new(addresses),
             in_flight,
             pairs: Pairs::default(),
             started,
             stop,
         })
+    }
+
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        self.configuration.now()
+    }
+
+    /// Goes by these names and origins from now on.
+    fn rename(&self, listen: &Listen) {
+        let port = self.addresses.borrow().first().map_or(listen.port, SocketAddr::port);
+        // Connections that came by the last port keep it in their requests.
+        let before = self.guard.borrow().ports().first().copied().filter(|before| *before != port);
+        let ports: Vec<u16> = std::iter::once(port).chain(before).collect();
+        self.guard.send_replace(Arc::new(Guard::new(&ports, &listen.names, &listen.origins)));
     }
 
     /// Whether the daemon has begun to stop.
@@ -169,18 +188,19 @@ where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     // Before the route, against the ladder's letter: S-2 wants it so, and a rebound page learns nothing.
-    if let Err(refusal) = edge.guard.check(request.uri(), request.headers()) {
+    let guard = edge.guard.borrow().clone();
+    if let Err(refusal) = guard.check(request.uri(), request.headers()) {
         return reject(edge, StatusCode::FORBIDDEN, "host_or_origin", refusal.0);
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
         return reject(edge, StatusCode::URI_TOO_LONG, "target", "the target is longer than 2 KiB");
     }
-    let route = Route::of(request.uri().path()).filter(|route| edge.config.listen.legacy_sse || !route.is_pair());
+    let route = Route::of(request.uri().path()).filter(|route| edge.config().listen.legacy_sse || !route.is_pair());
     let Some(route) = route else {
         let text = "nothing is here; MCP is at /mcp, and health at /health, /health/live, /health/ready and /metrics";
         return plain(StatusCode::NOT_FOUND, text);
     };
-    if let Some(preflight) = cors::preflight(&edge.guard, &request) {
+    if let Some(preflight) = cors::preflight(&guard, &request) {
         return preflight;
     }
     if !route.offers(request.method()) {
@@ -191,7 +211,7 @@ where
         let text = "this gateway answers only processes of the user who runs it";
         return reject(edge, StatusCode::FORBIDDEN, "peer", text);
     }
-    let origin = edge.guard.listed_origin(request.headers()).cloned();
+    let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
         Route::Mcp => mcp::answer(edge, request).await,
         Route::Sse => sse_pair::open(edge, request.headers()),

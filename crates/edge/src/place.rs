@@ -37,7 +37,7 @@ impl Edge {
 
     /// Requests that are worked on.
     pub(crate) fn calls(&self) -> usize {
-        self.config.limits.in_flight.saturating_sub(self.in_flight.available_permits())
+        self.config().limits.in_flight.saturating_sub(self.in_flight.available_permits())
     }
 }
 

@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_telemetry::Rounds;
@@ -35,19 +35,43 @@ use crate::listen::{Listeners, OwnerSocket};
 use crate::peer::Peer;
 use crate::reply::{closing, plain};
 use crate::socket::Watched;
-use crate::{Door, Edge, Steps, api};
+use crate::{Door, Edge, Steps, api, configuration};
 
 /// Serves `listeners` and the owner's socket until `stop.doors` and then returns once all connections have ended,
 /// at the latest shortly after `stop.hard`.
-pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, door: Door, stop: Steps) {
+pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, mut door: Door, stop: Steps) {
     let addresses = listeners.addresses();
     let slots = Arc::clone(&door.slots);
+    let (_, nowhere) = mpsc::channel(1);
+    let mut relocations = std::mem::replace(&mut door.relocations, nowhere);
     let edge = Edge::new(door, addresses, stop);
     let connections = TaskTracker::new();
-    let tcp = join_all(listeners.into_tcp().into_iter().map(|listener| {
-        let (edge, slots, connections) = (edge.clone(), slots.clone(), connections.clone());
-        async move { accept_tcp(&listener, &edge, &slots, &connections).await }
-    }));
+    let tcp = async {
+        let mut listeners = listeners;
+        loop {
+            let accepting = join_all(listeners.into_tcp().into_iter().map(|listener| {
+                let (edge, slots, connections) = (edge.clone(), slots.clone(), connections.clone());
+                async move { accept_tcp(&listener, &edge, &slots, &connections).await }
+            }));
+            tokio::select! {
+                biased;
+                _ = accepting => return,
+                Some(next) = relocations.recv() => {
+                    // The new ones listen already. Connections that came by the old ones stay until they end.
+                    edge.addresses.send_replace(next.addresses());
+                    edge.rename(&edge.config().listen);
+                    listeners = next;
+                }
+            }
+        }
+    };
+    let tcp = async {
+        tokio::select! {
+            biased;
+            () = tcp => {}
+            () = configuration::follow(&edge, &slots) => {}
+        }
+    };
     let unix = async {
         if let Some(socket) = &owner {
             accept_unix(socket, &edge, &slots, &connections).await;

@@ -109,7 +109,7 @@ where
         return plain(StatusCode::BAD_REQUEST, text);
     };
     let Some(pair) = edge.pairs.lock().get(id).cloned() else { return unknown() };
-    let limit = edge.config.limits.request_body_bytes;
+    let limit = edge.config().limits.request_body_bytes;
     let Incoming { bytes, charge } = match incoming::read(body, &parts.headers, limit, &edge.budget).await {
         Ok(read) => read,
         Err(unread) => {

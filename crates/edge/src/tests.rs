@@ -32,7 +32,9 @@ pub(crate) fn door(config: Config) -> Door {
     let fleet = Fleet::start(&config.servers, environment);
     let hub = Hub::new(fleet, &config, metrics.clone(), budget.clone(), inbox);
     let slots = Arc::new(Semaphore::new(config.limits.connections));
-    Door { hub, config: Arc::new(config), metrics, journal, budget, version: "0.0.0", slots }
+    let (_, relocations) = mpsc::channel(1);
+    let configuration = Configuration::fixed(config);
+    Door { hub, configuration, relocations, metrics, journal, budget, version: "0.0.0", slots }
 }
 
 pub(crate) fn edge(config: Config) -> Arc<Edge> {

@@ -51,7 +51,7 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
         for entry in &hub.sessions {
             let session = entry.value();
             session.sweep(now, replay_age);
-            if now.saturating_duration_since(session.used()) > hub.limits.session_idle && !session.is_busy() {
+            if now.saturating_duration_since(session.used()) > hub.rules().limits.session_idle && !session.is_busy() {
                 expired.push(Arc::clone(session));
             } else if let Some(used) = session.use_to_note(every, now, wall)
                 && let Some(nonce) = session.nonce()

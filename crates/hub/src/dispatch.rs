@@ -56,7 +56,9 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             Reply::One(answer(request.id, outcome))
         }
         Owner::Catalogue => {
-            let outcome = list(hub, &request, session.revision(), || session.lists_until(hub.first_list_wait)).await;
+            let outcome =
+                list(hub, &request, session.revision(), || session.lists_until(hub.rules().limits.first_list_wait))
+                    .await;
             Reply::One(answer(request.id, outcome))
         }
         Owner::ByUri if request.method != Method::ResourcesRead => {

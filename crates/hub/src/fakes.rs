@@ -1,6 +1,6 @@
 //! What the tests of this crate share: servers that are only names, and offers made by hand.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 use trunkline_config::{Config, Connect, Server, Stdio};
@@ -23,6 +23,10 @@ pub(crate) fn fleet(servers: &[(&str, Server)]) -> (Arc<Fleet>, mpsc::Receiver<t
     let environment = environment(notices);
     let named: Vec<_> =
         servers.iter().map(|(name, server)| (ServerName::new(name).expect("a name"), server.clone())).collect();
+    // What is only looked at needs no tasks that move, but a place for them.
+    static STILL: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let still = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = tokio::runtime::Handle::try_current().is_err().then(|| STILL.get_or_init(still).enter());
     (Fleet::start(&named, environment), received)
 }
 

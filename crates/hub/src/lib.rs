@@ -140,16 +140,25 @@ pub struct Busy {
     pub gets: usize,
 }
 
+/// What of the configuration the hub itself goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rules {
+    pub(crate) limits: Limits,
+    /// The form of the gateway's own failures.
+    pub(crate) errors: ErrorForm,
+}
+
 /// Everything between the clients and the servers.
 pub struct Hub {
     fleet: Arc<Fleet>,
     metrics: Metrics,
     budget: Budget,
     replay: Budget,
-    errors: ErrorForm,
-    limits: Limits,
-    first_list_wait: Duration,
+    /// What a reload may change.
+    rules: watch::Sender<Arc<Rules>>,
     catalog: watch::Sender<Arc<Catalog>>,
+    /// Held while a catalogue is built.
+    publishing: Mutex<()>,
     sessions: DashMap<Box<str>, Arc<Session>>,
     begun: AtomicU64,
     births: Births,
@@ -195,10 +204,10 @@ impl Hub {
         budget: Budget,
         notices: mpsc::Receiver<ServerNotice>,
     ) -> Arc<Self> {
-        let limits = config.limits.clone();
+        let rules = Rules::of(config);
         let offers = fleet.offers_changed();
-        let first = build::build(1, fleet.all(), shape(&limits));
-        let births = Births::new(&limits, Instant::now());
+        let first = build::build(1, &fleet.all(), shape(&rules.limits));
+        let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         let ledger = Ledger::new(keep.dir.clone(), metrics.clone());
         let hub = Arc::new(Self {
@@ -206,10 +215,9 @@ impl Hub {
             metrics,
             replay: Budget::new(REPLAY_BYTES_MAX.min(budget.limit())),
             budget,
-            errors: config.errors,
-            first_list_wait: limits.first_list_wait,
-            limits,
+            rules: watch::Sender::new(Arc::new(rules)),
             catalog: watch::Sender::new(Arc::new(first)),
+            publishing: Mutex::default(),
             sessions: DashMap::new(),
             begun: AtomicU64::new(1),
             births,
@@ -226,7 +234,7 @@ impl Hub {
             draining: AtomicBool::new(false),
             cut: CancellationToken::new(),
         });
-        // What an earlier process kept stands in it, and may stay as it is.
+        // What an earlier process kept stands in it, and may stay as it is; or a server was quicker than this.
         hub.count_entries();
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
         spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
@@ -290,6 +298,12 @@ impl Hub {
             Ok(errand) => Box::pin(call::run(self, errand, None)).await,
             Err(outcome) => outcome,
         }
+    }
+
+    /// Goes by another configuration from now on, whose servers the fleet has already.
+    pub fn reload(&self, config: &Config) {
+        self.rules.send_replace(Arc::new(Rules::of(config)));
+        self.publish();
     }
 
     /// Refuses new sessions and requests from now on, and requests that wait for a server; those that servers work on
@@ -383,6 +397,11 @@ impl Hub {
         CallerId(self.begun.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// What the hub goes by now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -424,7 +443,10 @@ impl Hub {
 
     /// Builds the catalogue anew and puts it in place of the old one.
     pub(crate) fn publish(&self) {
-        let next = build::build(self.catalog().version + 1, self.fleet.all(), shape(&self.limits));
+        // A reload publishes, too: whoever comes last must have seen the newest servers.
+        let _in_turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers = self.fleet.all();
+        let next = build::build(self.catalog().version + 1, &servers, shape(&self.rules().limits));
         self.catalog.send_replace(Arc::new(next));
         self.count_entries();
     }
@@ -432,7 +454,7 @@ impl Hub {
     /// Shows what of each server is in the catalogue.
     fn count_entries(&self) {
         let catalog = self.catalog();
-        for upstream in self.fleet.all() {
+        for upstream in self.fleet.all().iter() {
             let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.server() == upstream.name()).count();
             self.metrics.catalog_entries(upstream.name(), "tools", count(catalog.tools()));
             self.metrics.catalog_entries(upstream.name(), "prompts", count(catalog.prompts()));
@@ -448,12 +470,12 @@ impl Hub {
 
     /// Where a URI, as a client wrote it, leads.
     pub(crate) fn resource(&self, uri: &str) -> Option<Place> {
-        self.catalog.borrow().resources.owner(uri, &self.seen, self.fleet.all())
+        self.catalog.borrow().resources.owner(uri, &self.seen, &self.fleet.all())
     }
 
     /// Where the URI or template of a completion leads.
     pub(crate) fn reference(&self, uri: &str) -> Option<Place> {
-        self.catalog.borrow().resources.reference(uri, &self.seen, self.fleet.all())
+        self.catalog.borrow().resources.reference(uri, &self.seen, &self.fleet.all())
     }
 
     /// Remembers whose a URI is that stood in a result.
@@ -465,7 +487,7 @@ impl Hub {
 
     /// The outcome of a request of `method` that failed this way.
     pub(crate) fn dress(&self, method: &Method, fault: &Fault) -> Result<Json, Json> {
-        refusal::dress(method, fault, self.errors)
+        refusal::dress(method, fault, self.rules().errors)
     }
 }
 
@@ -485,6 +507,12 @@ impl std::fmt::Debug for Reply {
             Self::Listening { number, .. } => write!(out, "Listening({number})"),
             Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
         }
+    }
+}
+
+impl Rules {
+    fn of(config: &Config) -> Self {
+        Self { limits: config.limits.clone(), errors: config.errors }
     }
 }
 

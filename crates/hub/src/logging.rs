@@ -110,7 +110,7 @@ pub(crate) fn apply(hub: &Hub) {
         let level = session.level();
         wanted = [wanted, level].into_iter().flatten().min();
     });
-    for upstream in hub.fleet().all() {
+    for upstream in hub.fleet().all().iter() {
         upstream.want_log_level([wanted, most_verbose(&running, upstream.name())].into_iter().flatten().min());
     }
 }

@@ -81,7 +81,9 @@ fn discover(hub: &Hub) -> Json {
 
 /// A list, from the catalogue; waits only for servers that were never seen before.
 async fn list(hub: &Hub, request: &Request) -> Result<Reply, Json> {
-    let page = dispatch::list(hub, request, Revision::V2026_07_28, || Instant::now() + hub.first_list_wait).await?;
+    let page =
+        dispatch::list(hub, request, Revision::V2026_07_28, || Instant::now() + hub.rules().limits.first_list_wait)
+            .await?;
     Ok(own(hub, &request.id, &page))
 }
 
@@ -94,8 +96,11 @@ fn own(hub: &Hub, id: &Id, result: &Json) -> Reply {
 /// in a moment.
 fn fresh_ms(hub: &Hub) -> u64 {
     let coming = |state: &'static str| matches!(state, "starting" | "handshake" | "backoff" | "open" | "suspect");
-    let mut servers = hub.fleet().all().iter().filter(|upstream| upstream.config().enabled);
-    let any_coming = servers.any(|upstream| coming(upstream.states().borrow().state));
+    let servers = hub.fleet().all();
+    let any_coming = servers
+        .iter()
+        .filter(|upstream| upstream.config().enabled)
+        .any(|upstream| coming(upstream.states().borrow().state));
     if any_coming { 0 } else { u64::try_from(LIST_FRESH.as_millis()).unwrap_or(u64::MAX) }
 }
 

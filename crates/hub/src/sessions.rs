@@ -102,12 +102,12 @@ impl Hub {
 
     /// How long after its last noted use an id is refused. Uses are noted seldom, and the wall clock may have jumped.
     pub(crate) fn id_lifetime(&self) -> Duration {
-        self.limits.session_idle + self.uses_noted_every() + wall::JUMP
+        self.rules().limits.session_idle + self.uses_noted_every() + wall::JUMP
     }
 
     /// How old the note of a session's last use may be.
     pub(crate) fn uses_noted_every(&self) -> Duration {
-        self.limits.session_idle / 4
+        self.rules().limits.session_idle / 4
     }
 
     /// Takes up a session by its id.
@@ -190,7 +190,7 @@ impl Hub {
 
     /// Takes one of the sessions that may begin now (S-24).
     fn admit(&self) -> Result<(), Refusal> {
-        self.births.take(&self.limits, Instant::now()).map_err(|retry_after| {
+        self.births.take(&self.rules().limits, Instant::now()).map_err(|retry_after| {
             self.metrics.rejected("session_rate");
             Refusal::TooManySessions { retry_after }
         })
@@ -199,7 +199,7 @@ impl Hub {
     /// Lets the session give way that nobody used for the longest time, if there are too many; one with an open stream or
     /// call only if all have. Its id stays good.
     fn make_room(self: &Arc<Self>) {
-        while self.sessions.len() >= self.limits.sessions {
+        while self.sessions.len() >= self.rules().limits.sessions {
             let all = self.sessions.iter().map(|entry| Arc::clone(entry.value()));
             let Some(longest) = all.min_by_key(|session| (session.is_busy(), session.used())) else { return };
             let used = longest.used();

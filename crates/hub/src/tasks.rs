@@ -49,8 +49,7 @@ pub(crate) fn find(hub: &Hub, params: &mut Object) -> Result<Known, Json> {
     if let Some(answers) = params.get("inputResponses") {
         input::answers(answers)?;
     }
-    let upstream = hub.fleet().all().iter().find(|upstream| *upstream.name().as_str() == *server);
-    let upstream = upstream.ok_or_else(unknown)?.clone();
+    let upstream = hub.fleet().get(&server).ok_or_else(unknown)?;
     params.set("taskId", Json::from(&*inner));
     Ok(Known { upstream, token })
 }

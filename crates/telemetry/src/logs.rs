@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
@@ -24,7 +24,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::redact::{Scrubber, disturbs};
 use throttle::{Budget, Repeats};
@@ -47,13 +47,29 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// What the log masks. A static, because a subscriber is one per process and lives before any configuration.
 static SCRUBBER: Mutex<Option<Arc<Scrubber>>> = Mutex::new(None);
 
+/// The way to another level. A static for the same reason.
+static LEVEL: OnceLock<FilterHandle> = OnceLock::new();
+
+/// Changes which events are shown.
+type FilterHandle = reload::Handle<EnvFilter, Registry>;
+
 /// Starts the log of this process and sends panics through it. `level` is a level or a list of directives
 /// (`info,trunkline_upstream=debug`); one that cannot be read counts as `info`.
 ///
 /// Only the first call has an effect.
 pub fn init(level: &str, format: Format) {
-    if subscriber(level, format, Stderr).try_init().is_ok() {
+    let (subscriber, filter) = subscriber(level, format, Stderr);
+    if subscriber.try_init().is_ok() {
+        let _ = LEVEL.set(filter);
         std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// Shows what this level says from now on. Without a log there is nothing to change.
+pub fn set_level(level: &str) {
+    if let Some(filter) = LEVEL.get() {
+        // It fails only if the log is gone.
+        let _ = filter.reload(filter_of(level));
     }
 }
 
@@ -68,17 +84,21 @@ pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-fn subscriber<W>(level: &str, format: Format, out: W) -> impl Subscriber + Send + Sync
+fn filter_of(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn subscriber<W>(level: &str, format: Format, out: W) -> (impl Subscriber + Send + Sync, FilterHandle)
 where
     W: Write + Clone + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter_of(level));
     let sink = Sink { out, format, budget: Mutex::default() };
     let lines = match format {
         Format::Text => fmt::layer().with_ansi(false).with_writer(sink).boxed(),
         Format::Json => fmt::layer().json().with_writer(sink).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(Collapse::default()).with(lines)
+    (tracing_subscriber::registry().with(filter).with(Collapse::default()).with(lines), handle)
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -210,7 +230,7 @@ mod tests {
 
     fn logged(format: Format, events: impl FnOnce()) -> Vec<String> {
         let out = Captured::default();
-        tracing::subscriber::with_default(subscriber("debug", format, out.clone()), events);
+        tracing::subscriber::with_default(subscriber("debug", format, out.clone()).0, events);
         let text = String::from_utf8(out.0.lock().expect("no panic").clone()).expect("UTF-8");
         text.lines().map(str::to_owned).collect()
     }
@@ -280,9 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn another_level_holds_from_the_next_event_on() {
+        let out = Captured::default();
+        let (subscriber, level) = subscriber("warn", Format::Text, out.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("too small");
+            level.reload(filter_of("debug")).expect("the log is there");
+            tracing::debug!("small enough");
+        });
+        let text = String::from_utf8_lossy(&out.0.lock().expect("no panic")).into_owned();
+        assert!(text.contains("small enough") && !text.contains("too small"), "{text}");
+    }
+
+    #[test]
     fn a_level_that_cannot_be_read_counts_as_info() {
         let out = Captured::default();
-        tracing::subscriber::with_default(subscriber("=,=", Format::Text, out.clone()), || {
+        tracing::subscriber::with_default(subscriber("=,=", Format::Text, out.clone()).0, || {
             tracing::debug!("no");
             tracing::info!("yes");
         });

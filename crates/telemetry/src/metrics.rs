@@ -85,6 +85,7 @@ struct Series {
     sessions_revived: IntCounter,
     state_writes: IntCounterVec,
     memory_pressure: IntGauge,
+    config_reload_success: IntGauge,
     build_info: IntGaugeVec,
     loop_lag: Gauge,
 }
@@ -180,6 +181,11 @@ impl Series {
             ),
             state_writes: counters(r, "state_writes_total", "state outcome", "Writes of what outlives the process."),
             memory_pressure: gauge(r, "memory_pressure", "1: what is kept shrinks, 2: new requests are refused."),
+            config_reload_success: gauge(
+                r,
+                "config_reload_success",
+                "1 if the last reading of the configuration was taken.",
+            ),
             build_info: gauges(r, "build_info", "version", "1, with the version as label."),
             loop_lag: registered(r, Gauge::new("loop_lag_seconds", "How late the scheduler was when last looked at.")),
         }
@@ -436,6 +442,11 @@ impl Metrics {
     pub fn state_write(&self, state: &'static str, done: bool) {
         let outcome = if done { "written" } else { "failed" };
         self.0.series.state_writes.with_label_values(&[state, outcome]).inc();
+    }
+
+    /// Whether the configuration that was read last is in force.
+    pub fn config_reload_success(&self, success: bool) {
+        self.0.series.config_reload_success.set(i64::from(success));
     }
 
     /// The version that runs.

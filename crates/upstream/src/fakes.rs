@@ -49,6 +49,7 @@ pub(crate) struct Pipes {
 /// One server under a supervisor.
 pub(crate) struct World {
     pub(crate) fleet: Arc<Fleet>,
+    upstream: Upstream,
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) environment: Environment,
     pub(crate) notices: mpsc::Receiver<ServerNotice>,
@@ -181,12 +182,13 @@ impl World {
             dials: tokio::sync::watch::Sender::new(0),
         });
         let dialer: Arc<dyn Dialer> = pipes.clone();
-        let fleet = Fleet::start_with(&[(name(), config)], &environment, &dialer);
-        Self { fleet, pipes, environment, notices }
+        let fleet = Fleet::start_with(&[(name(), config)], environment.clone(), dialer);
+        let upstream = fleet.all()[0].clone();
+        Self { fleet, upstream, pipes, environment, notices }
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {
-        &self.fleet.all()[0]
+        &self.upstream
     }
 
     /// Waits for a state.

@@ -1,13 +1,17 @@
 //! [`Fleet`]: all configured servers, each under a supervisor of its own that is started again if it panics.
+//!
+//! The servers are published in one `watch`: readers take the list of the moment and never wait, and a reload puts the
+//! next one in its place ([`Fleet::apply`]). A server that leaves the configuration is out of the list at once, while its
+//! calls end; one that comes back meanwhile is the same one again, so that two processes never run by one name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::Server;
-use trunkline_telemetry::{Metrics, spawn};
+use trunkline_telemetry::spawn;
 use trunkline_wire::ServerName;
 
 use crate::dial::{self, Order};
@@ -20,21 +24,28 @@ use crate::transport::Dialed;
 use crate::wake::{self, Cause};
 
 /// All configured servers, in the order of the configuration.
-#[derive(Debug)]
-pub struct Fleet {
-    servers: Vec<Upstream>,
-    metrics: Metrics,
+pub struct Fleet(Arc<Roster>);
+
+struct Roster {
+    servers: watch::Sender<Arc<[Upstream]>>,
     offers_changed: watch::Sender<u64>,
+    environment: Environment,
+    dialer: Arc<dyn Dialer>,
     stop: CancellationToken,
-    keepers: Mutex<Vec<JoinHandle<()>>>,
+    /// Every server with a task, those that are leaving included. Held while the list changes.
+    posts: Mutex<Vec<Post>>,
+}
+
+/// A server and the task that keeps its supervisor running.
+struct Post {
+    upstream: Upstream,
+    keeper: JoinHandle<()>,
 }
 
 impl Fleet {
-    /// Starts a supervisor for each enabled server. Returns at once; nothing is connected yet.
-    #[expect(clippy::needless_pass_by_value, reason = "the fleet is where the environment ends up")]
+    /// Starts a supervisor for each server. Returns at once; nothing is connected yet.
     pub fn start(servers: &[(ServerName, Server)], environment: Environment) -> Arc<Self> {
-        let ladder: Arc<dyn Dialer> = Arc::new(Ladder);
-        Self::start_with(servers, &environment, &ladder)
+        Self::start_with(servers, environment, Arc::new(Ladder))
     }
 
     /// From now on has every server looked at when the machine slept or its network changed, as long as the fleet lasts.
@@ -47,84 +58,151 @@ impl Fleet {
     /// Has every server looked at, once: connections that look alive may not be.
     pub(crate) fn woke(&self, cause: Cause) {
         tracing::info!(cause = cause.as_str(), "every server is looked at");
-        self.metrics.wake_event();
-        for upstream in self.all() {
+        self.0.environment.metrics.wake_event();
+        for upstream in self.all().iter() {
             upstream.0.marks.raise(mark::WAKE);
         }
     }
 
     pub(crate) fn start_with(
         servers: &[(ServerName, Server)],
-        environment: &Environment,
-        dialer: &Arc<dyn Dialer>,
+        environment: Environment,
+        dialer: Arc<dyn Dialer>,
     ) -> Arc<Self> {
-        let offers_changed = watch::Sender::new(0);
-        let stop = CancellationToken::new();
-        let make = |(name, server): &(ServerName, Server)| {
-            Upstream::new(name.clone(), server.clone(), environment.clone(), offers_changed.clone())
-        };
-        let servers: Vec<Upstream> = servers.iter().map(make).collect();
-        let enabled = servers.iter().filter(|upstream| upstream.config().enabled);
-        let keepers = enabled
-            .map(|upstream| spawn("server", keep(upstream.clone(), dialer.clone(), stop.clone())))
-            .collect::<Vec<_>>();
-        Arc::new(Self {
-            servers,
-            metrics: environment.metrics.clone(),
-            offers_changed,
-            stop,
-            keepers: Mutex::new(keepers),
-        })
+        let fleet = Self(Arc::new(Roster {
+            servers: watch::Sender::new(Arc::from([])),
+            offers_changed: watch::Sender::new(0),
+            environment,
+            dialer,
+            stop: CancellationToken::new(),
+            posts: Mutex::default(),
+        }));
+        fleet.put(servers);
+        Arc::new(fleet)
+    }
+
+    /// Makes these the servers, in this order. Those that are equal to before keep their connection; what becomes of the
+    /// others stands in `supervisor/change.rs`. Returns at once. Does nothing once the fleet was stopped.
+    pub fn apply(&self, servers: &[(ServerName, Server)]) {
+        self.put(servers);
+        self.0.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn put(&self, servers: &[(ServerName, Server)]) {
+        let roster = &self.0;
+        let mut posts = roster.posts();
+        if roster.stop.is_cancelled() {
+            return;
+        }
+        let before = self.all();
+        let now: Arc<[Upstream]> =
+            servers.iter().map(|(name, server)| roster.place(&mut posts, name, server)).collect();
+        for gone in before.iter().filter(|upstream| !listed(&now, upstream)) {
+            gone.remove();
+        }
+        roster.servers.send_replace(now);
     }
 
     /// All servers, disabled ones too, in the order of the configuration.
-    pub fn all(&self) -> &[Upstream] {
-        &self.servers
+    pub fn all(&self) -> Arc<[Upstream]> {
+        self.0.servers.borrow().clone()
     }
 
     /// The server of this name.
-    pub fn get(&self, name: &str) -> Option<&Upstream> {
-        self.servers.iter().find(|upstream| upstream.name().as_str() == name)
+    pub fn get(&self, name: &str) -> Option<Upstream> {
+        self.0.servers.borrow().iter().find(|upstream| upstream.name().as_str() == name).cloned()
     }
 
-    /// Counts the changes of any server's offer.
+    /// Counts the changes of any server's offer, and those of the list of servers.
     pub fn offers_changed(&self) -> watch::Receiver<u64> {
-        self.offers_changed.subscribe()
+        self.0.offers_changed.subscribe()
     }
 
     /// Lets no request wait any more, neither for a server to be ready nor for a free place: the daemon stops, and what
     /// was not sent by now is refused. Requests that servers work on go on.
     pub fn drain(&self) {
-        for upstream in &self.servers {
-            upstream.0.draining.cancel();
+        for post in self.0.posts().iter() {
+            post.upstream.0.draining.cancel();
         }
     }
 
     /// Closes all connections, all at the same time, and returns when no child is left.
     pub async fn stop(&self) {
-        self.stop.cancel();
-        let keepers = std::mem::take(&mut *self.keepers.lock().unwrap_or_else(PoisonError::into_inner));
+        let posts = {
+            let mut posts = self.0.posts();
+            self.0.stop.cancel();
+            std::mem::take(&mut *posts)
+        };
         // A keeper that panicked was logged by `spawn`; there is nothing left of it to close.
-        let _ = join_all(keepers).await;
+        let _ = join_all(posts.into_iter().map(|post| post.keeper)).await;
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.0.stop.cancel();
     }
 }
 
-/// Runs a server's supervisor, and again after a panic, until it ends by itself.
-async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Fleet").field(&self.all()).finish()
+    }
+}
+
+impl Roster {
+    fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server of this name with this configuration: the one that is there, or is just leaving, or a new one.
+    fn place(self: &Arc<Self>, posts: &mut Vec<Post>, name: &ServerName, server: &Server) -> Upstream {
+        let known = posts.iter().map(|post| &post.upstream).find(|upstream| upstream.name() == name);
+        if let Some(upstream) = known {
+            if *upstream.config() != *server || !listed(&self.servers.borrow(), upstream) {
+                upstream.reconfigure(server.clone());
+            }
+            return upstream.clone();
+        }
+        let environment = self.environment.clone();
+        let upstream = Upstream::new(name.clone(), server.clone(), environment, self.offers_changed.clone());
+        let keeper = keep(upstream.clone(), self.dialer.clone(), self.stop.clone(), Arc::downgrade(self));
+        posts.push(Post { upstream: upstream.clone(), keeper: spawn("server", keeper) });
+        upstream
+    }
+
+    /// The supervisor of a server has ended. Says whether it is wanted again; if not, nothing is left of the server.
+    fn ended(&self, upstream: &Upstream) -> bool {
+        let mut posts = self.posts();
+        if self.stop.is_cancelled() {
+            return false;
+        }
+        if listed(&self.servers.borrow(), upstream) {
+            return true;
+        }
+        posts.retain(|post| !post.upstream.is(upstream));
+        self.environment.metrics.forget(upstream.name());
+        self.environment.journal.forget(upstream.name());
+        false
+    }
+}
+
+fn listed(servers: &[Upstream], upstream: &Upstream) -> bool {
+    servers.iter().any(|other| other.is(upstream))
+}
+
+/// Runs a server's supervisor, again after a panic, and again if the server came back while it ended.
+async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationToken, roster: Weak<Roster>) {
     loop {
         let supervisor = supervise(upstream.0.clone(), dialer.clone(), stop.clone());
-        if spawn("supervisor", supervisor).await.is_ok() {
-            return;
+        if spawn("supervisor", supervisor).await.is_err() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SUPERVISOR_RESTART) => {}
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SUPERVISOR_RESTART) => {}
+        if !roster.upgrade().is_some_and(|roster| roster.ended(&upstream)) {
+            return;
         }
     }
 }
@@ -137,3 +215,6 @@ impl Dialer for Ladder {
         Box::pin(dial::dial(order))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Server};
+use trunkline_config::{Connect, Parts, Server};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) ever_ready: AtomicBool,
     /// What an earlier process kept of it.
     kept: Mutex<Option<Kept>>,
+    /// Whether it was ever ready by its present configuration.
+    pub(crate) proven: AtomicBool,
     /// Connections made after the first.
     pub(crate) restarts: AtomicU64,
     /// Which era it was found to speak (mcp-protocol 4.8).
@@ -108,6 +110,10 @@ pub(crate) mod mark {
     pub(crate) const TRIP: u8 = 16;
     /// The machine slept, or its network changed.
     pub(crate) const WAKE: u8 = 32;
+    /// The configuration was changed.
+    pub(crate) const CONFIG: u8 = 64;
+    /// The server left the configuration.
+    pub(crate) const REMOVED: u8 = 128;
 }
 
 impl Upstream {
@@ -135,6 +141,7 @@ impl Upstream {
             draining: CancellationToken::new(),
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
             era: Mutex::new(era.unwrap_or_default()),
             kept: Mutex::new(offer.zip(era)),
@@ -155,6 +162,29 @@ impl Upstream {
     /// Its configuration as of now.
     pub fn config(&self) -> Arc<Server> {
         self.0.server()
+    }
+
+    /// Gives it another configuration, with effect from the next call; the supervisor sees to the connection.
+    pub(crate) fn reconfigure(&self, server: Server) {
+        let server = Arc::new(server);
+        let old = self.0.server.send_replace(server.clone());
+        self.0.places.resize(server.tuning.in_flight_max);
+        if Parts::between(&old, &server).is_some_and(|parts| parts.reconnect) {
+            // Another address may speak another era, and another command may be downloaded first.
+            *self.0.era.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
+            self.0.proven.store(false, Ordering::Relaxed);
+        }
+        self.0.marks.raise(mark::CONFIG);
+    }
+
+    /// Whether this is the same server, not just one of the same name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Has it end: it left the configuration.
+    pub(crate) fn remove(&self) {
+        self.0.marks.raise(mark::REMOVED);
     }
 
     /// What it offers now.

@@ -54,6 +54,18 @@ pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
 /// out of the configuration, or that nobody uses.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long a call waits for a changed server whose old connection has to end first.
+pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the old connection of a changed server may serve on while the new one does not come about.
+pub(crate) const SWAP_WAIT: Duration = Duration::from_secs(30);
+
+/// Wait between two attempts at it. Somebody is changing things, and looks at what comes of it.
+pub(crate) const SWAP_PAUSE: Duration = Duration::from_secs(2);
+
+/// Old connections of one server that end beside the one in use: as many as there are changes within [`DRAIN`] by hand.
+pub(crate) const RETIRING_MAX: usize = 8;
+
 /// Shortest time between the last new call on such a connection and its end. A call that saw it just before is
 /// registered within microseconds.
 pub(crate) const DRAIN_LEAST: Duration = Duration::from_millis(100);

@@ -102,7 +102,6 @@ impl Places {
     }
 
     /// From now on there are so many. Who holds one keeps it; who waits gets what is new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once a reload changes `limits.in_flight`"))]
     pub(crate) fn resize(self: &Arc<Self>, count: usize) {
         let mut state = self.state();
         state.count = count;

@@ -68,7 +68,7 @@ async fn f09_r10_a_server_that_was_away_for_an_hour_is_back_within_a_minute() {
     let away = Away::until(back);
     let (environment, _notices) = environment();
     let dialer: Arc<dyn Dialer> = away.clone();
-    let fleet = Fleet::start_with(&[(name(), config())], &environment, &dialer);
+    let fleet = Fleet::start_with(&[(name(), config())], environment, dialer);
     let mut states = fleet.all()[0].states();
     let waited = tokio::time::timeout(Duration::from_hours(2), states.wait_for(|view| view.state == "ready"));
     waited.await.expect("nobody gives up").expect("the supervisor lives");
@@ -84,7 +84,7 @@ async fn f10_r11_fifty_servers_that_fail_together_do_not_come_back_together() {
     let dialer: Arc<dyn Dialer> = away.clone();
     let names = (0..50).map(|number| ServerName::new(&format!("s{number}")).expect("a name"));
     let servers: Vec<_> = names.map(|name| (name, config())).collect();
-    let _fleet = Fleet::start_with(&servers, &environment, &dialer);
+    let _fleet = Fleet::start_with(&servers, environment, dialer);
     let end = start + Duration::from_mins(5);
     tokio::time::sleep_until(end).await;
     let attempts = away.attempts();

@@ -97,19 +97,14 @@ pub(crate) enum Event {
     /// Nobody has wanted anything of it for as long as the configuration says.
     Unused,
     /// The configuration says on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
     Enabled,
     /// The configuration says off.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
     Disabled,
     /// It is in the configuration no more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
     Removed,
     /// How it is reached has changed, and the old connection must end before the new one begins.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
     Reconfigured,
     /// How it is reached has changed, and the new connection has taken the place of the old one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised once a reload applies a changed configuration"))]
     Replaced,
     /// The daemon stops.
     Stop,

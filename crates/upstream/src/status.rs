@@ -29,6 +29,8 @@ pub struct StateView {
     pub(crate) phase: Phase,
     /// From when on a call may bring the next attempt forward.
     pub(crate) demand_from: Option<Instant>,
+    /// The last connection has to end before the next one begins, and its calls may take their time.
+    pub(crate) changing: bool,
     /// The connection, while calls may use it.
     pub(crate) link: Option<Arc<Link>>,
 }
@@ -83,6 +85,7 @@ impl StateView {
             next_attempt: state.next_attempt(),
             phase,
             demand_from: state.demand_from(),
+            changing: false,
             link,
         }
     }

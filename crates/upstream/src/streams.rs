@@ -28,8 +28,7 @@ struct Over(Open);
 
 /// Starts a fleet over streams.
 pub fn start(servers: &[(ServerName, Server)], environment: &Environment, open: Open) -> Arc<Fleet> {
-    let dialer: Arc<dyn Dialer> = Arc::new(Over(open));
-    Fleet::start_with(servers, environment, &dialer)
+    Fleet::start_with(servers, environment.clone(), Arc::new(Over(open)))
 }
 
 impl Dialer for Over {

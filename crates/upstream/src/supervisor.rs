@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Start};
+use trunkline_config::{Connect, Server, Start};
 
 use crate::backoff::Luck;
 use crate::dial::Order;
@@ -19,7 +19,6 @@ use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
 use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY, WAKE_PROBE};
 use crate::link::Link;
-use crate::listening;
 use crate::lists::Lists;
 use crate::offer::{Kinds, Offer};
 use crate::refresh::Refresh;
@@ -28,6 +27,9 @@ use crate::state::{Action, Event, Failure, Phase, State, step};
 use crate::status::StateView;
 use crate::transport::{Broken, Dialed, FaultPoint};
 
+use change::{Replacement, Retiring, one_gone};
+
+mod change;
 mod probe;
 mod rest;
 mod tell;
@@ -44,6 +46,8 @@ type Slot<T> = Option<BoxFuture<'static, T>>;
 struct Supervisor {
     shared: Arc<Shared>,
     dialer: Arc<dyn Dialer>,
+    /// The configuration that was acted upon.
+    in_use: Arc<Server>,
     state: State,
     since: Instant,
     /// What was seen last that keeps the server from being ready.
@@ -62,6 +66,14 @@ struct Supervisor {
     closing: Slot<()>,
     /// What is being closed, as long as calls may still run on it.
     leaving: Option<Arc<Link>>,
+    /// A connection by the new configuration, while the old one serves.
+    replacing: Slot<Replacement>,
+    /// Connections whose place was taken, until their calls have ended.
+    retiring: Vec<Retiring>,
+    /// The old connection has to end before calls can be served again.
+    changing: bool,
+    /// The daemon stops.
+    stopping: bool,
     /// When the server was last seen at work although it might have slept.
     seen_at_work: Instant,
     /// Telling a connection what clients want.
@@ -80,6 +92,8 @@ enum Woken {
     Probed(Result<(), String>),
     Told,
     Changed(Kinds),
+    Replaced(Box<Replacement>),
+    Retired,
     Timer,
 }
 
@@ -90,6 +104,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
     let lists = Lists::of(&shared.offers.borrow());
     let mut supervisor = Supervisor {
         dial_wanted: state.phase == Phase::Starting,
+        in_use: shared.server(),
         shared,
         dialer,
         state,
@@ -105,12 +120,16 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         probing: None,
         closing: None,
         leaving: None,
+        replacing: None,
+        retiring: Vec::new(),
+        changing: false,
+        stopping: false,
         seen_at_work: now,
         telling: None,
         listening: None,
     };
     supervisor.publish(supervisor.state.phase, "start");
-    while supervisor.state.phase != Phase::Stopped {
+    while supervisor.state.phase != Phase::Stopped || !supervisor.retiring.is_empty() {
         supervisor.start_work();
         let woken = supervisor.wait(&stop).await;
         supervisor.handle(woken);
@@ -131,12 +150,11 @@ fn beginning(shared: &Shared, now: Instant) -> State {
 impl Supervisor {
     /// Waits for the next thing to happen. The end of the link comes before what else it may have caused.
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
-        let draining = matches!(self.state.phase, Phase::Draining { .. });
         let due = self.due();
         let link = self.link.as_deref();
         tokio::select! {
             biased;
-            () = stop.cancelled(), if !draining => Woken::Stop,
+            () = stop.cancelled(), if !self.stopping => Woken::Stop,
             () = finished(&mut self.closing) => Woken::Closed,
             broken = down(link) => Woken::Down(broken),
             marks = self.shared.marks.taken() => Woken::Marks(marks),
@@ -146,6 +164,8 @@ impl Supervisor {
             () = finished(&mut self.telling) => Woken::Told,
             () = finished(&mut self.listening) => Woken::Told,
             kinds = changed(link) => Woken::Changed(kinds),
+            replacement = finished(&mut self.replacing) => Woken::Replaced(Box::new(replacement)),
+            () = one_gone(&mut self.retiring) => Woken::Retired,
             () = at(due) => Woken::Timer,
         }
     }
@@ -153,7 +173,11 @@ impl Supervisor {
     fn handle(&mut self, woken: Woken) {
         let now = Instant::now();
         match woken {
-            Woken::Stop => self.apply(Event::Stop, "stop"),
+            Woken::Stop => {
+                self.stopping = true;
+                self.cut_retiring();
+                self.apply(Event::Stop, "stop");
+            }
             Woken::Marks(marks) => self.heed(marks, now),
             Woken::Closed => {
                 self.leaving = None;
@@ -162,13 +186,14 @@ impl Supervisor {
             Woken::Down(broken) => self.lost(&broken),
             Woken::Dialed(Ok(dialed)) => self.connected(dialed),
             Woken::Dialed(Err(error)) => self.not_connected(&error),
-            Woken::Fetched(lists) => self.fetched(*lists, now),
+            Woken::Fetched(lists) => self.fetched(*lists),
             Woken::Probed(Ok(())) => self.apply(Event::ProbeAnswered, "probe_answered"),
             Woken::Probed(Err(why)) => {
                 self.cause = Some(why.into());
                 self.apply(Event::ProbeMissed, "probe_missed");
             }
-            Woken::Told => {}
+            Woken::Told | Woken::Retired => {}
+            Woken::Replaced(replacement) => self.replaced(*replacement),
             Woken::Changed(kinds) => {
                 if self.refresh.changed(kinds, now) {
                     self.shared.environment.metrics.list_changed_coalesced(&self.shared.name);
@@ -186,6 +211,12 @@ impl Supervisor {
     fn heed(&mut self, marks: u8, now: Instant) {
         if marks & mark::LEVEL != 0 {
             self.level_due = Some(now + LEVEL_QUIET);
+        }
+        if marks & mark::REMOVED != 0 {
+            self.apply(Event::Removed, "removed");
+        }
+        if marks & mark::CONFIG != 0 {
+            self.reconfigured();
         }
         for (wanted, event, reason) in [
             (mark::RESTART, Event::Restart, "restart"),
@@ -222,15 +253,8 @@ impl Supervisor {
         if shared.ever_ready.load(Ordering::Relaxed) {
             shared.restarts.fetch_add(1, Ordering::Relaxed);
         }
-        self.link = Some(Link::open(&shared.name, shared.server().declared.clone(), dialed, &shared.environment));
-        // From the first: what changes while the lists are being read must not be missed.
-        self.listening = match &self.link {
-            Some(link) if link.modern().is_some() => {
-                Some(Box::pin(listening::listen(self.shared.clone(), link.clone())))
-            }
-            Some(_) | None => None,
-        };
-        self.refresh = Refresh::default();
+        let declared = shared.server().declared.clone();
+        self.attend(Link::open(&shared.name, declared, dialed, &shared.environment));
         self.apply(Event::Dialed, "dialed");
     }
 
@@ -249,7 +273,7 @@ impl Supervisor {
 
     /// The offer is published before the state, so that whoever waits for "ready" finds it. A server that answers
     /// the handshake and none of its lists is not ready: "ready, without tools" would tell nobody why.
-    fn fetched(&mut self, lists: Lists, now: Instant) {
+    fn fetched(&mut self, lists: Lists) {
         let Some(link) = &self.link else { return };
         if self.state.phase.is_opening()
             && let Some(why) = lists.unanswered(link.capabilities)
@@ -257,7 +281,24 @@ impl Supervisor {
             self.cause = Some(format!("its lists could not be had: {why}").into());
             return self.apply(Event::LinkDown(Failure::SILENT), "no_lists");
         }
-        let offer = lists.offer(link);
+        let first = self.state.phase.is_opening();
+        if first {
+            self.cause = None;
+            self.shared.timeouts.store(0, Ordering::Relaxed);
+            self.shared.ever_ready.store(true, Ordering::Relaxed);
+            self.shared.proven.store(true, Ordering::Relaxed);
+        }
+        self.offer(lists);
+        if first {
+            self.apply(Event::Fetched, "ready");
+            self.tell(true);
+        }
+    }
+
+    /// Publishes what the connection offers.
+    fn offer(&mut self, lists: Lists) {
+        let Some(link) = &self.link else { return };
+        let (now, offer) = (Instant::now(), lists.offer(link));
         let failed = lists.failed();
         if !failed.is_empty() {
             self.refresh.later(failed, now + REFRESH_RETRY);
@@ -270,13 +311,6 @@ impl Supervisor {
             }
             changed
         });
-        if self.state.phase.is_opening() {
-            self.cause = None;
-            self.shared.timeouts.store(0, Ordering::Relaxed);
-            self.shared.ever_ready.store(true, Ordering::Relaxed);
-            self.apply(Event::Fetched, "ready");
-            self.tell(true);
-        }
         self.shared.keep_offer();
         if changed {
             self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -288,6 +322,8 @@ impl Supervisor {
         let before = self.state.clone();
         let (after, actions) = step(before.clone(), event, Instant::now(), Luck(fastrand::f64()));
         self.state = after;
+        // Calls wait for the new connection, but not for as long as those that run on the old one may take.
+        self.changing |= matches!(event, Event::Reconfigured | Event::Enabled);
         for action in actions {
             match action {
                 Action::Close => self.close(),
@@ -321,7 +357,8 @@ impl Supervisor {
         }
         let link = self.link.clone();
         let cause = if matches!(self.state.phase, Phase::Ready { .. }) { None } else { self.cause.clone() };
-        let view = StateView::new(&self.state, self.since, cause, link);
+        let changing = self.changing && self.state.phase == Phase::Starting;
+        let view = StateView { changing, ..StateView::new(&self.state, self.since, cause, link) };
         if from != to {
             let sentence = view.sentence(&shared.name, self.since);
             let why = sentence.as_deref().unwrap_or(reason);
@@ -353,6 +390,7 @@ impl Supervisor {
     fn drop_work(&mut self) -> Option<Arc<Link>> {
         self.dial_wanted = false;
         self.dialing = None;
+        self.replacing = None;
         self.fetching = None;
         self.probing = None;
         self.telling = None;
@@ -367,6 +405,9 @@ impl Supervisor {
         self.rest(now);
         if self.dial_wanted && self.closing.is_none() {
             self.dial_wanted = false;
+            if std::mem::take(&mut self.changing) {
+                self.publish(self.state.phase, "closed");
+            }
             self.dialing = Some(dial(self.shared.clone(), self.dialer.clone()));
         }
         let ready = matches!(self.state.phase, Phase::Ready { .. });
@@ -433,7 +474,7 @@ fn dial(shared: Arc<Shared>, dialer: Arc<dyn Dialer>) -> BoxFuture<'static, Resu
         if let Some(problem) = &server.problem {
             return Err(DialError::new(DialErrorKind::Config, problem.clone()));
         }
-        let first_start = !shared.ever_ready.load(Ordering::Relaxed);
+        let first_start = !shared.proven.load(Ordering::Relaxed);
         // A child may be started twice, each time within its own limit.
         let (first, second) = match server.tuning.startup_timeout {
             Some(limit) => (limit, limit),

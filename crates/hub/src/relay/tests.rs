@@ -102,8 +102,8 @@ async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
     let outbox = Arc::new(Outbox::new(Id::from(7), session.purse().clone()));
     let listener = Some(Listener { caller: Caller::Legacy(session), outbox: Arc::clone(&outbox), streams: true });
     let progress = Some(Progress::new(Json::from("mine")));
-    let upstream = &world.hub.fleet().all()[0];
-    let mut relay = Relay::new(&world.hub, upstream, listener, progress);
+    let upstream = world.hub.fleet().all()[0].clone();
+    let mut relay = Relay::new(&world.hub, &upstream, listener, progress);
     let params = Object::parse(&Json::literal(r#"{"name":"echo"}"#)).expect("an object");
     let ask = Ask::new(Method::ToolsCall, params);
     let mut call = upstream.call(ask).await.expect("sent");

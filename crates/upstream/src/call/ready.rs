@@ -7,6 +7,7 @@ use trunkline_wire::Outcome;
 
 use crate::error::{CallError, CallErrorKind};
 use crate::handle::{Shared, mark};
+use crate::limits::CHANGE_WAIT;
 use crate::link::Link;
 use crate::state::Phase;
 use crate::status::StateView;
@@ -34,6 +35,8 @@ impl Shared {
                 self.metrics.ready_wait(waiting_since.elapsed().as_secs_f64());
                 return Ok(link);
             }
+            // Those that run on the old connection may take longer than others care to wait.
+            let until = if view.changing { until.min(waiting_since + CHANGE_WAIT) } else { until };
             let may_demand = view.since == first_seen;
             if view.next_chance(may_demand, Instant::now()).is_none_or(|chance| chance > until) {
                 return Err(self.away(&view));

@@ -51,7 +51,7 @@ impl Supervisor {
 }
 
 /// Waits until nothing runs on a connection that takes no new calls, or it is lost, but not for ever.
-async fn drained(link: &Arc<Link>) {
+pub(super) async fn drained(link: &Arc<Link>) {
     let quiet = async {
         sleep(DRAIN_LEAST).await;
         while link.is_busy() {

@@ -206,7 +206,7 @@ async fn r33_a_process_that_exits_at_once_is_started_twelve_times_in_ten_minutes
     let scripts = Scripts { environment: environment.clone(), next: Mutex::default(), servers: Mutex::default() };
     let dead = Arc::new(Dead { scripts, starts: std::sync::atomic::AtomicUsize::new(0) });
     let dialer: Arc<dyn crate::supervisor::Dialer> = dead.clone();
-    let fleet = crate::fleet::Fleet::start_with(&[(name(), config())], &environment, &dialer);
+    let fleet = crate::fleet::Fleet::start_with(&[(name(), config())], environment, dialer);
     tokio::time::sleep(Duration::from_mins(10)).await;
     let starts = dead.starts.load(std::sync::atomic::Ordering::Relaxed);
     assert!((8..=12).contains(&starts), "{starts} starts");

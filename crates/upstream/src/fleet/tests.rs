@@ -1,0 +1,254 @@
+//! A fleet whose configuration changes under its servers' feet.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use trunkline_config::{Connect, Http, Server, Stdio};
+use trunkline_testkit::{Fault, Script, tool};
+use trunkline_wire::Outcome;
+use url::Url;
+
+use crate::call::CallEvent;
+use crate::error::{CallError, CallErrorKind, DialError, DialErrorKind};
+use crate::fakes::{Plan, World, config, echo, name};
+
+fn remote(path: &str) -> Server {
+    Server::new(Connect::Http(Http::new(Url::parse(&format!("http://127.0.0.1:9/{path}")).expect("a URL"))))
+}
+
+fn child(command: &str) -> Server {
+    Server::new(Connect::Stdio(Stdio::new(command, [])))
+}
+
+/// A script whose calls take this long.
+fn slow(secs: u64) -> Script {
+    Script { faults: vec![Fault::slow("tools/call", Duration::from_secs(secs))], ..Script::default() }
+}
+
+fn refused() -> Plan {
+    Plan::Fail(DialError::new(DialErrorKind::Connect, "refused"))
+}
+
+impl World {
+    fn reload(&self, server: Server) {
+        self.fleet.apply(&[(name(), server)]);
+    }
+
+    /// Calls to the end, whenever this is awaited.
+    fn calling(&self) -> impl Future<Output = Result<(), CallError>> + use<> {
+        let upstream = self.upstream().clone();
+        async move {
+            let mut call = upstream.call(echo()).await?;
+            loop {
+                match call.next().await {
+                    CallEvent::Done(_) => return Ok(()),
+                    CallEvent::Failed(error) => return Err(error),
+                    CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Begins a call and lets it reach the server.
+    async fn running(&self) -> tokio::task::JoinHandle<Result<(), CallError>> {
+        let before = self.server().seen_of("tools/call").len();
+        #[expect(clippy::disallowed_methods, reason = "no task of the product")]
+        let call = tokio::spawn(self.calling());
+        self.server().saw("tools/call", before + 1).await;
+        call
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_an_equal_server_keeps_its_connection_and_other_limits_hold_from_the_next_call_on() {
+    let world = World::new(Script { faults: vec![Fault::silent("tools/call")], ..Script::default() });
+    world.ready().await;
+    world.reload(config());
+    let mut quick = config();
+    quick.tuning.tool_timeout = Duration::from_secs(7);
+    quick.expose.prefix = Some("other".to_owned());
+    world.reload(quick);
+    let begun = Instant::now();
+    let error = world.calling().await.expect_err("a timeout");
+    assert_eq!((error.kind, begun.elapsed().as_secs()), (CallErrorKind::Timeout, 7));
+    assert_eq!((world.pipes.dials(), world.upstream().status().restarts), (1, 0));
+    assert_eq!(world.upstream().config().expose.prefix.as_deref(), Some("other"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_changed_child_stops_first_and_its_calls_end_before_that() {
+    let world = World::planned(config(), [Plan::Serve(slow(12))], Script::default());
+    let old = world.ready().await;
+    let running = world.running().await;
+    world.reload(child("other"));
+    world.is("starting").await;
+    // New calls wait for five seconds, and are told what for.
+    let begun = Instant::now();
+    let error = world.calling().await.expect_err("the old one is still at work");
+    assert_eq!((error.outcome, begun.elapsed().as_secs()), (Outcome::NotSent, 5));
+    assert!(error.text.contains("its configuration was changed"), "{}", error.text);
+    assert!(!old.is_closed() && world.pipes.dials() == 1, "one process at a time");
+    running.await.expect("no panic").expect("its answer came");
+    assert_eq!(begun.elapsed().as_secs(), 12);
+    let server = world.ready().await;
+    assert!(old.is_closed());
+    world.calling().await.expect("served by the new one");
+    assert_eq!((server.seen_of("tools/call").len(), old.seen_of("tools/call").len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_call_to_a_changed_child_without_work_waits_for_the_new_one() {
+    let world = World::new(Script { tools: vec![tool("t")], ..Script::default() });
+    let old = world.ready().await;
+    world.reload(child("other"));
+    world.is("starting").await;
+    assert_eq!(world.upstream().offer().tools.len(), 1, "listed meanwhile");
+    world.calling().await.expect("served by the new one");
+    assert!(old.is_closed() && old.seen_of("tools/call").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_changed_server_behind_a_url_serves_on_until_the_new_one_is_ready() {
+    let world = World::planned(remote("a"), [Plan::Serve(slow(10)), refused()], Script::default());
+    let old = world.ready().await;
+    let running = world.running().await;
+    world.reload(remote("b"));
+    world.pipes.dialed(2).await;
+    let meanwhile = world.running().await;
+    world.pipes.dialed(3).await;
+    sleep(Duration::from_millis(500)).await;
+    world.calling().await.expect("answered at once by the new one");
+    assert!(!old.is_closed(), "two calls run there");
+    running.await.expect("no panic").expect("its answer came");
+    meanwhile.await.expect("no panic").expect("its answer came");
+    sleep(Duration::from_secs(1)).await;
+    assert!(old.is_closed());
+    assert_eq!(world.passed(), ["handshake", "ready"], "it was ready all the time");
+    assert_eq!(world.upstream().status().restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_new_address_that_never_answers_takes_over_in_the_end() {
+    let plan = std::iter::once(Plan::Serve(Script::default())).chain((0..100).map(|_| refused()));
+    let world = World::planned(remote("a"), plan, Script::default());
+    world.ready().await;
+    let begun = Instant::now();
+    world.reload(remote("b"));
+    sleep(Duration::from_secs(25)).await;
+    world.calling().await.expect("the old one serves");
+    world.is("backoff").await;
+    assert!((25..=31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(world.upstream().status().reason.expect("a reason").contains("refused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_credential_that_is_refused_is_shown_at_once() {
+    let denied = Plan::Fail(DialError::new(DialErrorKind::Auth, "401"));
+    let again = Plan::Fail(DialError::new(DialErrorKind::Auth, "401"));
+    let world = World::planned(remote("a"), [Plan::Serve(Script::default()), denied, again], Script::default());
+    world.ready().await;
+    let begun = Instant::now();
+    world.reload(remote("b"));
+    world.is("needs_auth").await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_server_that_is_taken_out_ends_its_calls_and_leaves_nothing_behind() {
+    let world = World::planned(config(), [Plan::Serve(slow(12))], Script::default());
+    let server = world.ready().await;
+    let running = world.running().await;
+    world.fleet.apply(&[]);
+    assert!(world.fleet.all().is_empty() && world.fleet.get("git").is_none());
+    running.await.expect("no panic").expect("its answer came");
+    sleep(Duration::from_secs(1)).await;
+    assert!(server.is_closed());
+    assert_eq!(world.upstream().status().state, "stopped");
+    assert!(world.passed().is_empty(), "the journal has forgotten it");
+    let metrics = world.environment.metrics.render();
+    assert!(!metrics.contains("server=\"git\""), "{metrics}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_call_that_outlives_the_drain_of_a_removed_server_is_told_so() {
+    let world = World::planned(config(), [Plan::Serve(slow(100))], Script::default());
+    world.ready().await;
+    let running = world.running().await;
+    let begun = Instant::now();
+    world.fleet.apply(&[]);
+    let error = running.await.expect("no panic").expect_err("cut");
+    assert_eq!((error.outcome, begun.elapsed().as_secs()), (Outcome::Unknown, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_server_that_comes_back_while_it_leaves_is_the_same_one() {
+    let world = World::planned(config(), [Plan::Serve(slow(10))], Script::default());
+    let old = world.ready().await;
+    let running = world.running().await;
+    world.fleet.apply(&[]);
+    world.is("draining").await;
+    world.reload(config());
+    running.await.expect("no panic").expect("its answer came");
+    world.is("ready").await;
+    assert!(old.is_closed());
+    assert!(world.fleet.all()[0].is(world.upstream()), "not two of one name");
+    assert_eq!(world.pipes.dials(), 2);
+    // And once more after it has gone for good.
+    world.fleet.apply(&[]);
+    world.is("stopped").await;
+    sleep(Duration::from_secs(1)).await;
+    world.reload(config());
+    world.pipes.dialed(3).await;
+    let back = world.fleet.get("git").expect("it is back");
+    back.states().wait_for(|view| view.state == "ready").await.expect("ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_server_is_switched_off_and_on() {
+    let world = World::new(Script::default());
+    let server = world.ready().await;
+    world.reload(Server { enabled: false, ..config() });
+    world.is("disabled").await;
+    assert!(server.is_closed());
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.pipes.dials(), 1);
+    world.reload(config());
+    world.is("ready").await;
+    world.fleet.stop().await;
+    assert_eq!(world.upstream().status().state, "stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_problem_that_was_mended_is_gone_at_once() {
+    let world = World::planned(Server { problem: Some("TOKEN is not set".into()), ..config() }, [], Script::default());
+    world.is("misconfigured").await;
+    let begun = Instant::now();
+    world.reload(config());
+    world.is("ready").await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_fleet_takes_no_servers() {
+    let world = World::new(Script::default());
+    world.ready().await;
+    world.fleet.stop().await;
+    world.reload(child("other"));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((world.pipes.dials(), world.upstream().status().state), (1, "stopped"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_f39_a_stop_during_a_change_does_not_wait_for_it() {
+    let world = World::planned(config(), [Plan::Serve(slow(1000))], Script::default());
+    let server = world.ready().await;
+    let running = world.running().await;
+    world.reload(child("other"));
+    world.is("starting").await;
+    let begun = Instant::now();
+    world.fleet.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    running.await.expect("no panic").expect_err("cut");
+    sleep(Duration::from_secs(1)).await;
+    assert!(server.is_closed() && world.pipes.dials() == 1);
+}
