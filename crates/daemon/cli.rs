@@ -47,9 +47,9 @@ Examples:
   trunkline tools linear --json              with descriptions and schemas";
 
 const RELOAD_EXAMPLES: &str = "\
-The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read from files of their own are
-not watched. What did not change keeps its connection or process. If anything is wrong with the configuration, nothing
-changes, and the command exits with 78.";
+The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read
+from files of their own are not watched. What did not change keeps its connection or process.
+If anything is wrong with the configuration, nothing changes, and the command exits with 78.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 A server and a client that speak different revisions of the protocol, or declare different things, cannot share
@@ -394,9 +394,9 @@ mod tests {
           -h, --help
                   Print help
 
-        The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read from
-        files of their own are not watched. What did not change keeps its connection or process. If anything
-        is wrong with the configuration, nothing changes, and the command exits with 78.
+        The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read
+        from files of their own are not watched. What did not change keeps its connection or process.
+        If anything is wrong with the configuration, nothing changes, and the command exits with 78.
         ");
     }
 
