@@ -23,6 +23,7 @@ mod legacy;
 mod matrix;
 mod memory;
 mod modern;
+mod once;
 mod orphans;
 mod outlive;
 mod pair;
