@@ -70,7 +70,8 @@ async fn r25_a_flood_of_sessions_is_told_to_come_back() {
     assert!(opened >= 100 && refused >= 400, "{opened} opened, {refused} refused");
 }
 
-/// By hand, for it moves gigabytes: `cargo test --test blackbox r25_ -- --ignored --nocapture`.
+/// By hand, for it moves gigabytes, and without optimisation too slowly for the patience of these tests:
+/// `cargo test --release --test blackbox r25_ -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "moves gigabytes"]
 async fn r25_three_hundred_answers_of_fifteen_mebibytes_at_once_stay_within_the_bound() {

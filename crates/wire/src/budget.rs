@@ -41,7 +41,7 @@ pub struct Charge {
 
 /// The budget has no room for what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no room for {wanted} more bytes in the buffer budget of {limit}")]
+#[error("no room for {wanted} more bytes in the buffers, which may hold {limit} together (`limits.buffer_bytes`)")]
 pub struct OutOfBudget {
     /// Bytes asked for.
     pub wanted: usize,
