@@ -19,12 +19,12 @@ pub(crate) fn server() -> Server {
 
 /// A fleet of these servers; the sender takes the place of their unasked notices.
 pub(crate) fn fleet(servers: &[(&str, Server)]) -> (Arc<Fleet>, mpsc::Receiver<trunkline_upstream::ServerNotice>) {
+    // What is only looked at needs no tasks that move, but a place for them.
+    static STILL: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     let (notices, received) = mpsc::channel(16);
     let environment = environment(notices);
     let named: Vec<_> =
         servers.iter().map(|(name, server)| (ServerName::new(name).expect("a name"), server.clone())).collect();
-    // What is only looked at needs no tasks that move, but a place for them.
-    static STILL: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     let still = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = tokio::runtime::Handle::try_current().is_err().then(|| STILL.get_or_init(still).enter());
     (Fleet::start(&named, environment), received)
