@@ -37,7 +37,9 @@ async fn g54_a_client_of_each_legacy_revision_lists_and_calls_over_the_pair() {
         client.send(&call("\"call\"", "progress", r#"{"steps":2,"ms":20}"#)).await;
         let answer = read(&client.answer("\"call\"").await);
         assert_eq!(text_of(&answer["result"]), "2 steps done");
-        let told: Vec<Value> = client.others.iter().map(|message| read(message)).collect();
+        let told = client.others.iter().map(|message| read(message));
+        // The list may have changed meanwhile: the server has only just started.
+        let told: Vec<Value> = told.filter(|message| message["method"] == "notifications/progress").collect();
         assert_eq!(told.len(), 2, "progress comes on the same stream: {told:?}");
         assert_eq!(told[0]["params"]["progressToken"], "call");
     }
