@@ -89,7 +89,7 @@ where
 {
     let (head, body) = request.into_parts();
     let Incoming { bytes, charge } =
-        match incoming::read(body, &head.headers, edge.config().limits.request_body_bytes, &edge.budget).await {
+        match incoming::read(body, &head.headers, &edge.config().limits, &edge.budget).await {
             Ok(read) => read,
             Err(unread) => return unread.response(),
         };

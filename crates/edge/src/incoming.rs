@@ -8,11 +8,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::time::timeout;
+use trunkline_config::Limits;
 use trunkline_hub::Wants;
 use trunkline_wire::{Budget, Charge};
 
 use crate::body::Body;
-use crate::limits::{BODY_TIMEOUT, DISCARD_TIMEOUT};
+use crate::limits::DISCARD_TIMEOUT;
 use crate::reply::{closing, plain, with_retry_after};
 
 /// A body, and what it takes of the budget while it is worked on.
@@ -62,16 +63,22 @@ fn is_zero_quality(parameter: &[u8]) -> bool {
     value.is_some_and(|value| value.first() == Some(&b'0') && value.iter().all(|byte| matches!(byte, b'0' | b'.')))
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn read<B>(mut body: B, headers: &HeaderMap, limit: usize, budget: &Budget) -> Result<Incoming, Unread>
+/// Reads a body within the limits of its size and time.
+pub(crate) async fn read<B>(
+    mut body: B,
+    headers: &HeaderMap,
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<Incoming, Unread>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
+    let (limit, time) = (limits.request_body_bytes, limits.body_read);
     let outcome = {
         let mut collected = pin!(collect(&mut body, limit, budget));
         match at_once(collected.as_mut()).await {
             Some(outcome) => outcome,
-            None => timeout(BODY_TIMEOUT, collected).await.unwrap_or(Err(Unread::TooSlow)),
+            None => timeout(time, collected).await.unwrap_or(Err(Unread::TooSlow)),
         }
     };
     // A client that is cut off in mid-body often never reads the answer. Unless it asked before sending,

@@ -79,6 +79,7 @@ use crate::guard::Guard;
 use crate::limits::TARGET_BYTES_MAX;
 use crate::peer::{Peer, Peers};
 use crate::reply::plain;
+use crate::socket::Patience;
 use crate::sse_pair::Pairs;
 
 /// What the door opens onto.
@@ -149,6 +150,12 @@ impl Edge {
     /// The configuration in force.
     fn config(&self) -> Arc<Config> {
         self.configuration.now()
+    }
+
+    /// How long a connection that comes now may take for what it owes.
+    fn patience(&self) -> Patience {
+        let limits = &self.config().limits;
+        Patience { head: limits.head_read, rest: limits.idle_connection }
     }
 
     /// Goes by these names and origins from now on.

@@ -17,18 +17,8 @@ pub(crate) const TARGET_BYTES_MAX: usize = 2 * 1024;
 /// fills them, so that idle connections stay small and 16 MiB bodies take few system calls.
 pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// From accept, or from the first byte of a later request, to the end of the head (S-23).
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// From the end of the head to the end of the body (S-23).
-pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long a refused body is still read, and thrown away, so that its sender gets to read the refusal.
 pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A connection between two requests (S-23). Longer than the pools of common HTTP clients keep theirs, so
-/// that it is the client who closes and no request meets a closing socket.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A reader that takes nothing for so long is cut.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);

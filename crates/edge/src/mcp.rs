@@ -69,7 +69,7 @@ where
         return plain(StatusCode::NOT_ACCEPTABLE, text);
     }
     let Incoming { bytes, charge } =
-        match incoming::read(body, &parts.headers, edge.config().limits.request_body_bytes, &edge.budget).await {
+        match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {
             Ok(read) => read,
             Err(unread) => {
                 edge.metrics.rejected(unread.reason());

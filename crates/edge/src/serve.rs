@@ -183,7 +183,7 @@ where
     F: Future<Output = Response<Body>>,
 {
     let phase = Arc::new(Phase::default());
-    let io = TokioIo::new(Watched::new(stream, phase.clone()));
+    let io = TokioIo::new(Watched::new(stream, phase.clone(), edge.patience()));
     let service = service_fn(|request| {
         phase.begin();
         let conflict = phase.is_conflict();

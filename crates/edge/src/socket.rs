@@ -1,9 +1,9 @@
 //! [`Watched`]: a connection's bytes, with the three clocks that the HTTP library does not have, or has for a price.
 //!
 //! *The head's clock.* The library's one timer bounds the silence before a head and the head itself alike.
-//! A kept-alive connection may rest for 75 s, but a head that has begun, and the first one on a fresh
-//! connection (S-23: silent sockets and halves of an HTTP/2 preface included), must be complete within 10 s.
-//! *The clock of rest.* It counts those 75 s. The library would allot and cancel a timer with each request; this one
+//! A kept-alive connection may rest for a minute and more, but a head that has begun, and the first one on a fresh
+//! connection (S-23: silent sockets and halves of an HTTP/2 preface included), must be complete within seconds.
+//! *The clock of rest.* It counts that minute. The library would allot and cancel a timer with each request; this one
 //! runs on through them, and only when it ends asks whether the connection has rested all the while.
 //! *The writer's clock.* A reader that takes no byte for 30 s is cut; while it stalls, nothing is
 //! pulled from the stream behind it, so what it costs is what lies in the socket.
@@ -22,12 +22,22 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::body::Phase;
 use crate::framing::Framing;
-use crate::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT, STALL_TIMEOUT};
+use crate::limits::STALL_TIMEOUT;
+
+/// What the clocks of a connection allow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For a head, from its first byte on.
+    pub(crate) head: Duration,
+    /// Between two requests.
+    pub(crate) rest: Duration,
+}
 
 /// A socket under watch.
 pub(crate) struct Watched<S> {
     inner: S,
     phase: Arc<Phase>,
+    patience: Patience,
     /// The number of complete heads when the head now open began; `None` between requests.
     head: Option<u32>,
     framing: Framing,
@@ -40,10 +50,11 @@ pub(crate) struct Watched<S> {
 
 impl<S> Watched<S> {
     /// Watches `inner`. The clock of the first head runs from the first poll.
-    pub(crate) fn new(inner: S, phase: Arc<Phase>) -> Self {
+    pub(crate) fn new(inner: S, phase: Arc<Phase>, patience: Patience) -> Self {
         Self {
             inner,
             phase,
+            patience,
             head: Some(0),
             framing: Framing::default(),
             head_clock: None,
@@ -71,7 +82,7 @@ impl<S> Watched<S> {
     /// The peer has sent nothing for now: fails if it owes us the rest of a head for too long, or has nothing to say.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.head == Some(self.phase.heads()) {
-            return poll_clock(&mut self.head_clock, HEAD_TIMEOUT, cx, "the request's head took too long");
+            return poll_clock(&mut self.head_clock, self.patience.head, cx, "the request's head took too long");
         }
         self.head = None;
         self.head_clock = None;
@@ -84,7 +95,8 @@ impl<S> Watched<S> {
             self.rest_end = None;
             return Poll::Pending;
         }
-        let end = *self.rest_end.get_or_insert_with(|| Instant::now() + IDLE_TIMEOUT);
+        let rest = self.patience.rest;
+        let end = *self.rest_end.get_or_insert_with(|| Instant::now() + rest);
         let clock = self.rest_clock.get_or_insert_with(|| Box::pin(sleep_until(end)));
         loop {
             ready!(clock.as_mut().poll(cx));

@@ -109,14 +109,14 @@ where
         return plain(StatusCode::BAD_REQUEST, text);
     };
     let Some(pair) = edge.pairs.lock().get(id).cloned() else { return unknown() };
-    let limit = edge.config().limits.request_body_bytes;
-    let Incoming { bytes, charge } = match incoming::read(body, &parts.headers, limit, &edge.budget).await {
-        Ok(read) => read,
-        Err(unread) => {
-            edge.metrics.rejected(unread.reason());
-            return unread.response();
-        }
-    };
+    let Incoming { bytes, charge } =
+        match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {
+            Ok(read) => read,
+            Err(unread) => {
+                edge.metrics.rejected(unread.reason());
+                return unread.response();
+            }
+        };
     match trunkline_wire::parse_batch(&bytes) {
         Some(Ok(members)) => batch(edge, &pair, members).await,
         Some(Err(malformed)) => bad_body(&malformed, None),

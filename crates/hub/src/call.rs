@@ -179,7 +179,8 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     let facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
     let Params { members, meta } = params;
     let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts };
-    let mut relay = Relay::new(hub, &upstream, listener, token.map(Progress::new));
+    let progress = token.map(|token| Progress::new(token, hub.rules().limits.progress_per_sec));
+    let mut relay = Relay::new(hub, &upstream, listener, progress);
     // One span a call, never its contents (reliability 10).
     let name = tool.as_ref().map(ExposedName::as_str);
     let span = tracing::debug_span!("call", server = %upstream.name(), method = method.label(), tool = name);

@@ -77,12 +77,6 @@ pub(crate) const REPLAY_AGE_MAX: Duration = Duration::from_mins(5);
 /// connection and resumes at once.
 pub(crate) const REPLAY_AGE_PRESSED: Duration = Duration::from_secs(10);
 
-/// Least time between two progress events of one call: ten per second (mcp-protocol 2.7).
-pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-
-/// How many of one call may go at once before that holds: a few quick steps are told one by one.
-pub(crate) const PROGRESS_BURST: u32 = 10;
-
 /// How long the form of an answer is left open. Then a stream is begun, for a connection on which nothing moves is
 /// soon taken for dead (mcp-protocol 3.6).
 pub(crate) const COMMIT_AFTER: Duration = Duration::from_secs(10);

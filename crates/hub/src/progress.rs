@@ -1,28 +1,31 @@
 //! Progress of one call on its way to the client (mcp-protocol 2.7).
 //!
-//! The client's own token comes back with it. A burst of ten leaves at once, then at most ten a second; the newest
-//! waits for its turn and goes out before the answer, values that do not grow never do.
+//! The client's own token comes back with it. A second's worth leaves at once (`limits.progress_per_sec`: a few quick
+//! steps are told one by one), then no more than that in a second; the newest waits for its turn and goes out before the
+//! answer, values that do not grow never do.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 use trunkline_wire::{Json, Method, Notification, Object, key};
-
-use crate::limits::{PROGRESS_BURST, PROGRESS_EVERY};
 
 /// Holds back what would come too often.
 #[derive(Debug)]
 pub(crate) struct Progress {
     token: Json,
     last: f64,
-    /// What was sent is paid for until then, at one per `PROGRESS_EVERY`; a burst's worth may be owed.
+    per_sec: u32,
+    /// What was sent is paid for until then, each with its part of a second; a second's worth may be owed.
     paid: Option<Instant>,
     held: Option<Object>,
 }
 
 impl Progress {
-    /// Progress for the client's token.
-    pub(crate) fn new(token: Json) -> Self {
-        Self { token, last: f64::NEG_INFINITY, paid: None, held: None }
+    /// Progress for the client's token, so many a second.
+    pub(crate) fn new(token: Json, per_sec: usize) -> Self {
+        let per_sec = u32::try_from(per_sec).unwrap_or(u32::MAX).max(1);
+        Self { token, last: f64::NEG_INFINITY, per_sec, paid: None, held: None }
     }
 
     /// Takes a notice of the server. Returns what is to be sent now.
@@ -54,11 +57,15 @@ impl Progress {
 
     /// When the next may go.
     fn next(&self) -> Option<Instant> {
-        self.paid.and_then(|paid| paid.checked_sub(PROGRESS_EVERY * (PROGRESS_BURST - 1)))
+        self.paid.and_then(|paid| paid.checked_sub(self.every() * (self.per_sec - 1)))
+    }
+
+    fn every(&self) -> Duration {
+        Duration::from_secs(1) / self.per_sec
     }
 
     fn send(&mut self, mut params: Object, now: Instant) -> Bytes {
-        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + PROGRESS_EVERY);
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + self.every());
         params.set(key::PROGRESS_TOKEN, self.token.clone());
         Notification { method: Method::Progress, params: Some(params.to_json()) }.encode()
     }
@@ -66,8 +73,6 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn notice(value: &str) -> Notification {
@@ -81,13 +86,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_goes_at_once_then_the_newest_waits_and_what_does_not_grow_never_goes() {
-        let mut progress = Progress::new(Json::from("mine"));
+        let mut progress = Progress::new(Json::from("mine"), 10);
         let start = Instant::now();
         assert_eq!(
             text(progress.take(&notice("1"), start)),
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":1,"total":10,"x":1}}"#
         );
-        for value in 2..=PROGRESS_BURST {
+        for value in 2..=10 {
             assert!(progress.take(&notice(&value.to_string()), start).is_some());
         }
         assert_eq!(progress.due(), None);
@@ -95,16 +100,16 @@ mod tests {
             assert_eq!(progress.take(&notice(value), start), None);
         }
         let due = progress.due().expect("one is held");
-        assert_eq!(due, start + PROGRESS_EVERY);
+        assert_eq!(due, start + Duration::from_millis(100));
         assert!(text(progress.flush(due)).contains(r#""progress":13.5"#));
         assert_eq!(progress.flush(due), None);
         assert_eq!(progress.take(&notice("14"), due), None, "the burst is spent");
-        assert!(progress.take(&notice("15"), due + PROGRESS_EVERY).is_some());
+        assert!(progress.take(&notice("15"), due + Duration::from_millis(100)).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_quiet_second_earns_the_burst_anew() {
-        let mut progress = Progress::new(Json::from(1));
+        let mut progress = Progress::new(Json::from(1), 10);
         let start = Instant::now();
         let sent = |progress: &mut Progress, from: u32, now| {
             (from..from + 20).filter(|value| progress.take(&notice(&value.to_string()), now).is_some()).count()

@@ -53,6 +53,24 @@ async fn s23_whoever_does_not_finish_a_head_within_ten_seconds_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s23_the_clocks_of_head_and_rest_go_by_the_configuration() {
+    let mut patient = config();
+    patient.limits.head_read = Duration::from_secs(40);
+    patient.limits.idle_connection = Duration::from_secs(5);
+    let edge = edge(patient);
+    let mut client = connect(&edge, 4096, fine);
+    let start = Instant::now();
+    rest(&mut client).await;
+    assert_eq!(start.elapsed().as_secs(), 40);
+    let mut client = connect(&edge, 4096, fine);
+    client.write_all(GET.as_bytes()).await.expect("open");
+    response(&mut client).await;
+    let idle = Instant::now();
+    rest(&mut client).await;
+    assert_eq!(idle.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn s23_a_head_that_drips_does_not_win_time() {
     let mut client = connect(&edge(config()), 4096, fine);
     let start = Instant::now();

@@ -101,7 +101,7 @@ async fn notices_come_back_in_the_clients_terms_and_before_the_answer() {
     let session = fakes::session(&world.hub, "2025-06-18");
     let outbox = Arc::new(Outbox::new(Id::from(7), session.purse().clone()));
     let listener = Some(Listener { caller: Caller::Legacy(session), outbox: Arc::clone(&outbox), streams: true });
-    let progress = Some(Progress::new(Json::from("mine")));
+    let progress = Some(Progress::new(Json::from("mine"), 10));
     let upstream = world.hub.fleet().all()[0].clone();
     let mut relay = Relay::new(&world.hub, &upstream, listener, progress);
     let params = Object::parse(&Json::literal(r#"{"name":"echo"}"#)).expect("an object");
