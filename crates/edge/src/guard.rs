@@ -5,8 +5,11 @@
 //! included, and before routing, so that a page cannot even learn which paths exist. The names are few, so
 //! they are compared one by one as text; there is no pattern, no suffix rule and no way to say "any".
 
+use std::net::IpAddr;
+
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Uri};
+use trunkline_config::Listen;
 
 /// The gateway's own names with its own port, and the origins that the configuration adds.
 #[derive(Debug)]
@@ -41,6 +44,15 @@ impl Guard {
             authorities.iter().map(|authority| format!("http://{}", without_default(authority))).collect();
         let listed_origins = origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
         Self { ports: ports.to_vec(), authorities, own_origins, listed_origins }
+    }
+
+    /// The names of a gateway that listens so: those that are configured, and its addresses.
+    pub(crate) fn names(listen: &Listen) -> Vec<String> {
+        let addresses = listen.hosts.iter().map(|host| match host {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        });
+        listen.names.iter().cloned().chain(addresses).collect()
     }
 
     /// The port in use, and the one before it.
@@ -212,5 +224,12 @@ mod tests {
         fn no_host_makes_it_panic(host in proptest::collection::vec(any::<u8>(), 0..40)) {
             let _ = guard().is_own(&host);
         }
+    }
+
+    #[test]
+    fn s2_an_address_that_is_listened_on_is_a_name_of_the_gateway() {
+        let listen = Listen { hosts: vec!["127.0.0.2".parse().expect("an address")], ..Listen::default() };
+        let guard = Guard::new(&[6270], &Guard::names(&listen), &[]);
+        assert!(guard.is_own(b"127.0.0.2:6270") && !guard.is_own(b"127.0.0.3:6270"));
     }
 }

@@ -126,7 +126,7 @@ impl Edge {
         let Door { hub, configuration, metrics, journal, budget, version, relocations: _, slots: _ } = door;
         let config = configuration.now();
         let port = addresses.first().map_or(config.listen.port, SocketAddr::port);
-        let guard = Guard::new(&[port], &config.listen.names, &config.listen.origins);
+        let guard = Guard::new(&[port], &Guard::names(&config.listen), &config.listen.origins);
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
         let peers = Peers::probe();
         let started = Instant::now();
@@ -164,7 +164,7 @@ impl Edge {
         // Connections that came by the last port keep it in their requests.
         let before = self.guard.borrow().ports().first().copied().filter(|before| *before != port);
         let ports: Vec<u16> = std::iter::once(port).chain(before).collect();
-        self.guard.send_replace(Arc::new(Guard::new(&ports, &listen.names, &listen.origins)));
+        self.guard.send_replace(Arc::new(Guard::new(&ports, &Guard::names(listen), &listen.origins)));
     }
 
     /// Whether the daemon has begun to stop.

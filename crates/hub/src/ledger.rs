@@ -95,14 +95,19 @@ impl Ledger {
 
     /// Changes the record of a session that lives. One that is over stays so; one that says nothing is not begun.
     pub(crate) fn change(&self, nonce: &str, change: impl FnOnce(&mut Record)) {
-        let before = self.get(nonce);
-        let mut record = before.clone().unwrap_or_default();
+        // All under one lock: a copy that was read before the end would undo it.
+        let mut records = self.lock();
+        let before = records.by_nonce.get(nonce);
+        let mut record = before.cloned().unwrap_or_default();
         change(&mut record);
         let nothing = Record { used: record.used, ..Record::default() };
         let needless = before.is_none() && record == nothing && record.used == 0;
-        if before.as_ref() != Some(&record) && !needless && !before.is_some_and(|before| before.over) {
-            self.put(nonce, record);
+        if before == Some(&record) || needless || before.is_some_and(|before| before.over) {
+            return;
         }
+        records.put(nonce, record);
+        drop(records);
+        self.changed();
     }
 
     /// Forgets what nobody can ask for any more: ids live for `lifetime` after their last use.
@@ -123,16 +128,11 @@ impl Ledger {
     }
 
     fn put(&self, nonce: &str, record: Record) {
-        {
-            let mut records = self.lock();
-            records.bytes += record.bytes();
-            if let Some(old) = records.by_nonce.insert(nonce.into(), record) {
-                records.bytes -= old.bytes();
-            }
-            while records.bytes > LEDGER_BYTES_MAX || records.by_nonce.len() > LEDGER_RECORDS_MAX {
-                records.drop_oldest(nonce);
-            }
-        }
+        self.lock().put(nonce, record);
+        self.changed();
+    }
+
+    fn changed(&self) {
         if let Some(saver) = &self.saver {
             saver.changed();
         }
@@ -144,6 +144,16 @@ impl Ledger {
 }
 
 impl Records {
+    fn put(&mut self, nonce: &str, record: Record) {
+        self.bytes += record.bytes();
+        if let Some(old) = self.by_nonce.insert(nonce.into(), record) {
+            self.bytes -= old.bytes();
+        }
+        while self.bytes > LEDGER_BYTES_MAX || self.by_nonce.len() > LEDGER_RECORDS_MAX {
+            self.drop_oldest(nonce);
+        }
+    }
+
     /// Drops what was used longest ago, if need be `newest` itself: a session that is over first, for its client does not
     /// come back.
     fn drop_oldest(&mut self, newest: &str) {
