@@ -74,6 +74,17 @@ pub enum Connect {
 }
 
 impl Connect {
+    /// Whether the same server is reached by both, perhaps with another key: then what it listed before is its own.
+    pub fn leads_to_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stdio(one), Self::Stdio(two)) => {
+                (&one.command, &one.args, &one.cwd) == (&two.command, &two.args, &two.cwd)
+            }
+            (Self::Http(one), Self::Http(two)) => (&one.url, one.transport) == (&two.url, two.transport),
+            (Self::Stdio(_), Self::Http(_)) | (Self::Http(_), Self::Stdio(_)) => false,
+        }
+    }
+
     /// All of it as one text, secrets included: equal for the same way to the same server, and for no other.
     pub fn signature(&self) -> Secret {
         let secrets = |secrets: &mut dyn Iterator<Item = &Secret>| -> Vec<String> {

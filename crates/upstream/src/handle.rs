@@ -384,8 +384,8 @@ impl Shared {
         self.places.wanted() || !self.wishes().subscriptions.is_empty()
     }
 
-    /// Keeps the offer for the next process, unless that was done.
-    pub(crate) fn keep_offer(&self) {
+    /// Keeps the offer, which came by `connect`, for the next process, unless that was done.
+    pub(crate) fn keep_offer(&self, connect: &Connect) {
         let offer = self.offers.borrow().clone();
         let era = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -395,7 +395,7 @@ impl Shared {
             }
             *kept = Some((offer.clone(), era));
         }
-        let signature = self.server().connect.signature();
+        let signature = connect.signature();
         self.environment.shelf.put(&self.name, Volume { signature, offer, era });
     }
 

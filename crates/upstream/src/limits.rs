@@ -25,6 +25,10 @@ pub(crate) const WAKE_LATE: Duration = Duration::from_secs(10);
 /// new connection after it the server is back within ten seconds.
 pub(crate) const WAKE_PROBE: Duration = Duration::from_secs(5);
 
+/// Least time between two probes that were missed. A server that restarts refuses for a moment: refusals that follow each
+/// other within it are one look, and must not cost the calls that still run.
+pub(crate) const PROBE_SPACING: Duration = Duration::from_secs(2);
+
 /// Missed probes in a row that end a connection.
 pub(crate) const PROBE_MISSES: u32 = 3;
 

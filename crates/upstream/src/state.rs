@@ -89,7 +89,7 @@ pub(crate) enum Event {
     Trip,
     /// The machine slept, or its network is another one now. `strict`: the connection crosses that network, so
     /// that one missed probe is enough to give it up.
-    Wake { strict: bool },
+    Wake { strict: bool, busy: bool },
     /// A call wants it now.
     Demand,
     /// A person wants it connected anew.
@@ -329,7 +329,7 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             (record.open(Fuse::Breaker, true, now), vec![])
         }
         (Phase::Open { .. } | Phase::Probing { .. }, _) => record.left_alone(phase, event, now, luck),
-        (_, Event::Wake { strict }) => woken(phase, strict, now, luck),
+        (_, Event::Wake { strict, busy }) => woken(phase, (strict, busy), now, luck),
 
         (
             Phase::Backoff { until, .. } | Phase::NeedsAuth { until } | Phase::Misconfigured { until },

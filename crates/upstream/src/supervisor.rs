@@ -48,12 +48,16 @@ struct Supervisor {
     dialer: Arc<dyn Dialer>,
     /// The configuration that was acted upon.
     in_use: Arc<Server>,
+    /// The one by which the connection was made: another while the next connection is not ready.
+    made_by: Arc<Server>,
     state: State,
     since: Instant,
     /// What was seen last that keeps the server from being ready.
     cause: Option<Arc<str>>,
     link: Option<Arc<Link>>,
     lists: Lists,
+    /// The one by which `lists` came.
+    listed: Arc<Server>,
     stale: Stale,
     refresh: Refresh,
     /// When a changed log level is to be sent.
@@ -105,6 +109,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
     let mut supervisor = Supervisor {
         dial_wanted: state.phase == Phase::Starting,
         in_use: shared.server(),
+        made_by: shared.server(),
+        listed: shared.server(),
         shared,
         dialer,
         state,
@@ -218,9 +224,10 @@ impl Supervisor {
         if marks & mark::CONFIG != 0 {
             self.reconfigured();
         }
+        let busy = self.link.as_ref().is_some_and(|link| link.is_busy());
         for (wanted, event, reason) in [
             (mark::RESTART, Event::Restart, "restart"),
-            (mark::WAKE, Event::Wake { strict: self.is_remote() }, "wake"),
+            (mark::WAKE, Event::Wake { strict: self.is_remote(), busy }, "wake"),
             (mark::TRIP, Event::Trip, "breaker"),
             (mark::DOUBT, Event::Doubt, "doubt"),
             (mark::DEMAND, Event::Demand, "demand"),
@@ -254,7 +261,8 @@ impl Supervisor {
             shared.restarts.fetch_add(1, Ordering::Relaxed);
         }
         let declared = shared.server().declared.clone();
-        self.attend(Link::open(&shared.name, declared, dialed, &shared.environment));
+        let link = Link::open(&shared.name, declared, dialed, &shared.environment);
+        self.attend(link);
         self.apply(Event::Dialed, "dialed");
     }
 
@@ -304,6 +312,7 @@ impl Supervisor {
             self.refresh.later(failed, now + REFRESH_RETRY);
         }
         self.lists = lists;
+        self.listed = self.made_by.clone();
         let changed = self.shared.offers.send_if_modified(|current| {
             let changed = **current != offer;
             if changed {
@@ -311,7 +320,7 @@ impl Supervisor {
             }
             changed
         });
-        self.shared.keep_offer();
+        self.shared.keep_offer(&self.made_by.connect);
         if changed {
             self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
         }
@@ -445,7 +454,7 @@ impl Supervisor {
 
     fn fetch(&mut self, kinds: Kinds) {
         let Some(link) = self.link.clone() else { return };
-        let (last, limit) = (self.lists.clone(), self.shared.server().tuning.list_timeout);
+        let (last, limit) = (self.last_lists(&self.made_by), self.shared.server().tuning.list_timeout);
         self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
     }
 

@@ -8,6 +8,7 @@ use trunkline_wire::{Message, Outcome, Revision, key};
 use super::*;
 use crate::error::CallErrorKind;
 use crate::fakes::{Plan, World, ask, config, echo};
+use crate::limits::PROBE_SPACING;
 
 const FORM: &str = r#"{"resultType":"input_required","requestState":"s\u0031","inputRequests":{
     "e":{"method":"elicitation/create","params":{"message":"m"}},"r":{"method":"roots/list"}}}"#;
@@ -198,7 +199,10 @@ async fn a_silent_modern_server_is_asked_who_it_is() {
 
     let changed = r#"{"code":-32601,"message":"Method not found"}"#;
     server.change(with(Fault::error("server/discover", changed))).await;
+    world.is("suspect").await;
+    let begun = tokio::time::Instant::now();
     world.pipes.dialed(2).await;
+    assert!(begun.elapsed() >= PROBE_SPACING * 2, "refusals in a row are no three looks: {:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use trunkline_config::{Connect, Http, Server, Stdio};
-use trunkline_testkit::{Fault, Script, tool};
+use trunkline_testkit::{Fault, Script, prompt, tool};
 use trunkline_wire::Outcome;
 use url::Url;
 
@@ -139,6 +139,49 @@ async fn r36_a_new_address_that_never_answers_takes_over_in_the_end() {
     world.is("backoff").await;
     assert!((25..=31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(world.upstream().status().reason.expect("a reason").contains("refused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_what_another_server_cannot_list_is_not_filled_from_the_one_before() {
+    let with_prompts = Script { tools: vec![tool("t")], prompts: vec![prompt("p")], ..Script::default() };
+    let refuses = || Script {
+        faults: vec![Fault::error("prompts/list", r#"{"code":-32603,"message":"boom"}"#)],
+        ..with_prompts.clone()
+    };
+    let mut same = child("a");
+    same.declared.sampling = true;
+    for (old, new, kept) in [(remote("a"), remote("b"), 0), (child("a"), child("b"), 0), (child("a"), same, 1)] {
+        let world = World::planned(old, [Plan::Serve(with_prompts.clone())], refuses());
+        world.ready().await;
+        world.reload(new);
+        world.pipes.dialed(2).await;
+        sleep(Duration::from_secs(1)).await;
+        let offer = world.upstream().offer();
+        assert_eq!((offer.tools.len(), offer.prompts.len()), (1, kept));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_what_the_old_server_still_lists_is_not_kept_as_the_new_ones() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shelf = || {
+        let state = trunkline_config::StateDir::open(dir.path().join("offers")).expect("our own");
+        crate::Shelf::at(state, trunkline_telemetry::Metrics::new())
+    };
+    let plan = std::iter::once(Plan::Serve(Script::default())).chain((0..100).map(|_| refused()));
+    let world = World::kept(shelf(), remote("a"), plan, Script::default());
+    let old = world.ready().await;
+    world.reload(remote("b"));
+    world.pipes.dialed(2).await;
+    old.change(Script { tools: vec![tool("late")], ..Script::default() }).await;
+    old.notify("notifications/tools/list_changed", "{}").await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.upstream().offer().tools.len(), 1, "it still serves");
+    world.environment.shelf.settled().await;
+    let next = World::kept(shelf(), remote("b"), [refused()], Script::default());
+    assert_eq!(next.upstream().offer().revision, None, "nobody has seen that one");
+    let back = World::kept(shelf(), remote("a"), [refused()], Script::default());
+    assert_eq!(back.upstream().offer().tools.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

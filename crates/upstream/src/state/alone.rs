@@ -58,7 +58,7 @@ impl Record {
             }
             (Phase::Probing { by: Trial::Start, .. }, Event::Fetched)
             | (Phase::Probing { by: Trial::Probe, .. }, Event::ProbeAnswered) => self.ready(now),
-            (_, Event::Wake { strict }) => woken(phase, strict, now, luck),
+            (_, Event::Wake { strict, busy }) => woken(phase, (strict, busy), now, luck),
             (_, _) => (phase, vec![]),
         }
     }
@@ -76,14 +76,16 @@ impl Record {
 }
 
 /// The step of a server when the machine woke up, or is in another network. `strict`: its connection crosses that, and
-/// one missed probe is enough to give it up.
-pub(super) fn woken(phase: Phase, strict: bool, now: Instant, luck: Luck) -> (Phase, Vec<Action>) {
+/// one missed probe is enough to give it up. Others are probed unless they are `busy`: as in `silence`, one that does one
+/// thing at a time answers no ping then, and neither sleep nor network come between it and us.
+pub(super) fn woken(phase: Phase, (strict, busy): (bool, bool), now: Instant, luck: Luck) -> (Phase, Vec<Action>) {
     // All at the same moment would be a storm.
     let soon = |until: Instant| until.min(now + backoff::stagger(luck));
     match phase {
         Phase::Ready { .. } | Phase::Suspect { .. } if strict => {
             (Phase::Suspect { misses: PROBE_MISSES - 1 }, vec![Action::Renew, Action::ProbeBriefly])
         }
+        Phase::Ready { .. } | Phase::Suspect { .. } if busy => (phase, vec![]),
         Phase::Ready { .. } | Phase::Suspect { .. } => {
             (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe])
         }

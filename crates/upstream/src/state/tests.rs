@@ -236,13 +236,15 @@ async fn r16_a_connection_lost_while_the_breaker_is_open_is_opened_anew_when_the
 #[tokio::test(start_paused = true)]
 async fn r20_after_a_sleep_all_are_looked_at_within_a_second_and_what_the_server_asked_for_still_holds() {
     let now = Instant::now();
-    let wake = |strict| Event::Wake { strict };
+    let wake = |strict| Event::Wake { strict, busy: false };
     let (state, actions) = after(ready(now), wake(true), now);
     assert_eq!((state.phase, actions), (Phase::Suspect { misses: 2 }, vec![Action::Renew, Action::ProbeBriefly]));
     let (state, _) = after(state, Event::ProbeMissed, now);
     assert!(matches!(state.phase, Phase::Backoff { .. }), "one miss is enough across a network");
     let (state, actions) = after(ready(now), wake(false), now);
     assert_eq!((state.phase, actions), (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe]));
+    let at_work = Event::Wake { strict: false, busy: true };
+    assert_eq!(after(ready(now), at_work, now), (ready(now), vec![]), "a child at its work answers no ping");
 
     let away = |disposition| {
         let mut state = State::starting(now);
@@ -280,7 +282,7 @@ fn events() -> impl Strategy<Value = Event> {
         2 => Just(Event::ProbeMissed),
         1 => Just(Event::Doubt),
         1 => Just(Event::Trip),
-        1 => any::<bool>().prop_map(|strict| Event::Wake { strict }),
+        1 => any::<(bool, bool)>().prop_map(|(strict, busy)| Event::Wake { strict, busy }),
         2 => Just(Event::Demand),
         1 => Just(Event::Restart),
         1 => Just(Event::Stop),

@@ -77,10 +77,16 @@ impl Supervisor {
         let serves = matches!(self.state.phase, Phase::Ready { .. } | Phase::Suspect { .. }) && self.link.is_some();
         if serves && matches!(new.connect, Connect::Http(_)) {
             tracing::info!(server = %self.shared.name, "connecting anew beside the old connection: it was configured anew");
-            self.replacing = Some(replacement(self.shared.clone(), self.dialer.clone(), self.lists.clone()));
+            self.replacing = Some(replacement(self.shared.clone(), self.dialer.clone(), self.last_lists(new)));
         } else {
             self.begin_anew("its configuration was changed, and calls that run end first".into());
         }
+    }
+
+    /// What stands for lists that the server of this configuration cannot give: what it gave before, but never another
+    /// server's.
+    pub(super) fn last_lists(&self, server: &Server) -> Lists {
+        if self.listed.connect.leads_to_same(&server.connect) { self.lists.clone() } else { Lists::default() }
     }
 
     fn begin_anew(&mut self, cause: Arc<str>) {
@@ -144,6 +150,7 @@ impl Supervisor {
             Box::pin(listening) as BoxFuture<'static, ()>
         });
         self.link = Some(link);
+        self.made_by = self.in_use.clone();
         self.refresh = Refresh::default();
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use trunkline_config::Connect;
 use trunkline_wire::{Method, Object};
 
 use super::Supervisor;
+use crate::limits::PROBE_SPACING;
 use crate::lists;
 use crate::transport::client::Address;
 
@@ -29,19 +30,21 @@ impl Supervisor {
 
     /// Pings; a modern server is asked who it is instead. Any answer is a sign of life, an error too, and so is anything
     /// else that comes meanwhile. But a modern server that does not know
-    /// the question is none any more.
+    /// the question is none any more. What is refused at once counts only after a while.
     pub(super) fn probe(&mut self, limit: Duration) {
         let Some(link) = self.link.clone().filter(|_| self.probing.is_none()) else { return };
         self.probing = Some(Box::pin(async move {
             let begun = Instant::now();
             let method = if link.modern().is_some() { Method::Discover } else { Method::Ping };
-            match link.request(method, &Object::new(), limit).await {
-                Err(broken) if link.heard() <= begun => Err(broken.text),
+            let missed = match link.request(method, &Object::new(), limit).await {
+                Err(broken) if link.heard() <= begun => broken.text,
                 Ok(Err(error)) if link.modern().is_some() && lists::is_method_not_found(&error) => {
-                    Err("does not know `server/discover` any more".to_owned())
+                    "does not know `server/discover` any more".to_owned()
                 }
-                Ok(_) | Err(_) => Ok(()),
-            }
+                Ok(_) | Err(_) => return Ok(()),
+            };
+            sleep_until(begun + PROBE_SPACING).await;
+            Err(missed)
         }));
     }
 }
