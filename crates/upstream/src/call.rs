@@ -30,7 +30,7 @@ use crate::tasks::Task;
 
 use errand::{Errand, Heard, Next, Sent};
 use modern::Reply;
-use place::Place;
+use place::{Asking, Place};
 
 /// A request for a server.
 #[derive(Debug, Clone)]
@@ -111,6 +111,7 @@ struct Round {
     since: Instant,
     /// The task that asks; else it is the request, which has ended.
     task: Option<Task>,
+    _asking: Asking,
 }
 
 impl Call {
@@ -141,8 +142,9 @@ impl Call {
                             let asked = Asked { questions: questions.clone(), state: None, held: true, raw: None };
                             let reply = Reply { responses: Object::new(), state: None };
                             let since = Instant::now();
-                            self.stage =
-                                Stage::Asked(errand, Round { open: questions, reply, since, task: Some(task) });
+                            let _asking = Asking::begin(&errand.shared);
+                            let round = Round { open: questions, reply, since, task: Some(task), _asking };
+                            self.stage = Stage::Asked(errand, round);
                             return CallEvent::Asked(asked);
                         }
                         Err(error) => Heard::Event(CallEvent::Failed(errand.fail(error))),
@@ -177,7 +179,8 @@ impl Call {
                 Heard::Asked(asked) => {
                     let reply = Reply { responses: Object::new(), state: asked.state.clone() };
                     let since = Instant::now();
-                    let round = Round { open: asked.questions.clone(), reply, since, task: None };
+                    let _asking = Asking::begin(&errand.shared);
+                    let round = Round { open: asked.questions.clone(), reply, since, task: None, _asking };
                     self.stage = Stage::Asked(errand, round);
                     return CallEvent::Asked(asked);
                 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     health: Mutex<Health>,
     /// When a place was given back last, in milliseconds since `born`.
     used_ms: AtomicU64,
+    /// Calls of it that wait for a person.
+    asking: AtomicUsize,
     born: Instant,
     /// The daemon stops: nothing waits here any more for a place or for the server to be ready.
     pub(crate) draining: CancellationToken,
@@ -137,6 +139,7 @@ impl Upstream {
             places: Places::new(server.tuning.in_flight_max),
             health: Mutex::new(Health::new(now)),
             used_ms: AtomicU64::new(0),
+            asking: AtomicUsize::new(0),
             born: now,
             draining: CancellationToken::new(),
             timeouts: AtomicU32::new(0),
@@ -379,9 +382,19 @@ impl Shared {
         self.born + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
     }
 
-    /// Whether anybody wants anything of it right now: a request that runs or waits, or a subscription.
+    /// Notes that a call of it begins to wait for a person, or ends to.
+    pub(crate) fn asks(&self, begins: bool) {
+        if begins {
+            self.asking.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.asking.fetch_sub(1, Ordering::Relaxed);
+            self.used();
+        }
+    }
+
+    /// Whether anybody wants anything of it right now: a request that runs or waits, for a person too, or a subscription.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.places.wanted() || !self.wishes().subscriptions.is_empty()
+        self.places.wanted() || self.asking.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
     }
 
     /// Keeps the offer, which came by `connect`, for the next process, unless that was done.

@@ -344,9 +344,14 @@ impl Errand {
         if let Some(deadline) = &mut self.deadline {
             deadline.forgive(since, Instant::now());
         }
-        self.reply = Some(reply);
+        self.next_round(reply);
         let sent = self.send().await;
         (self, sent)
+    }
+
+    /// What went wrong before the answer that asked is over with that answer.
+    fn next_round(&mut self, reply: Reply) {
+        (self.reply, self.lost, self.resends) = (Some(reply), None, 0);
     }
 
     /// Closes the bill with the answer that a task brought.
@@ -358,7 +363,7 @@ impl Errand {
     /// Sends the request again to a server that asked for nothing but its state back.
     pub(super) async fn after_a_pause(mut self: Box<Self>, reply: Reply) -> (Box<Self>, Sent) {
         tokio::time::sleep(STATE_PAUSE).await;
-        self.reply = Some(reply);
+        self.next_round(reply);
         let sent = self.send().await;
         (self, sent)
     }

@@ -89,6 +89,23 @@ async fn g71_questions_are_gathered_and_the_request_sent_again_with_the_exact_st
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_does_not_sleep_while_a_person_thinks_about_its_question() {
+    let mut sleepy = config();
+    sleepy.tuning.idle_stop = Some(Duration::from_mins(1));
+    let script = with(Fault::result("tools/call", FORM).times(1));
+    let world = World::planned(sleepy, [], script);
+    let mut call = world.upstream().call(capable()).await.expect("sent");
+    let CallEvent::Asked(_) = call.next().await else { panic!("asked") };
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(world.upstream().status().state, "ready");
+    assert!(call.answer("e", Ok(Json::literal(r#"{"action":"accept"}"#))));
+    assert!(call.answer("r", Ok(Json::literal(r#"{"roots":[]}"#))));
+    let CallEvent::Done(Ok(_)) = call.next().await else { panic!("answered") };
+    world.is("idle").await;
+    assert_eq!(world.pipes.dials(), 1, "the process that asked was told");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_in_place_of_an_answer_is_a_person_who_cancels() {
     let world = World::new(with(Fault::result("tools/call", FORM).times(1)));
     let mut call = world.upstream().call(capable()).await.expect("sent");

@@ -71,6 +71,23 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// A call that waits for a person. What its server remembers of it, be it a task, must not end meanwhile.
+pub(super) struct Asking(Arc<Shared>);
+
+impl Asking {
+    /// From now until it is dropped.
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        shared.asks(true);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.asks(false);
+    }
+}
+
 /// Counts a request once, when it is over in whatever way.
 pub(super) struct Bill {
     shared: Arc<Shared>,

@@ -281,7 +281,10 @@ impl Client {
                 *request.body_mut() = Some(body.into());
                 let via = self.via.as_ref();
                 let response = client.execute(request).await.map_err(|error| failure(&error, to, via))?;
-                if let Some(via) = via.filter(|_| response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+                // Through a tunnel no proxy answers any more: what comes there is the server's word, and it has the request.
+                let from_proxy =
+                    to.url.scheme() == "http" && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+                if let Some(via) = via.filter(|_| from_proxy) {
                     return Err(via.wants_credential());
                 }
                 let (head, body) = http::Response::from(response).into_parts();

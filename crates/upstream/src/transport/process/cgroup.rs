@@ -5,9 +5,11 @@
 //! delegation, which only the service manager gives, everything works as it does elsewhere.
 //!
 //! A group that holds processes cannot hand controllers down, so the daemon moves itself into a leaf of its own first.
-//! Only a group marked as delegated is touched: the daemon may well be able to write to another, of a terminal or of
-//! the whole machine as root, but then it is somebody else's to divide.
+//! Only a group marked as delegated is touched, and only if the daemon is alone in it: it may well be able to write to
+//! another, of a terminal, of a session or of the whole machine as root, but then it is somebody else's to divide. And of
+//! what it finds there, it ends what bears the name of a tree.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ impl Groups {
     /// left there. `None` without one.
     pub(crate) fn take() -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let groups = Self::find(&MOUNTS.map(Path::new), &own, is_delegated)?;
+        let groups = Self::find(&MOUNTS.map(Path::new), &own, std::process::id(), is_delegated)?;
         match groups.prepare() {
             Ok(()) => Some(groups),
             Err(error) => {
@@ -52,13 +54,19 @@ impl Groups {
         }
     }
 
-    /// `own` is what `/proc/self/cgroup` says.
-    fn find(mounts: &[&Path], own: &str, is_delegated: impl Fn(&Path) -> bool) -> Option<Self> {
+    /// `own` is what `/proc/self/cgroup` says of the process `pid`.
+    fn find(mounts: &[&Path], own: &str, pid: u32, is_delegated: impl Fn(&Path) -> bool) -> Option<Self> {
         let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
         let mount = mounts.iter().find(|mount| mount.join("cgroup.controllers").exists())?;
         let group = mount.join(path);
-        // Once moved, or moved by the service manager itself, the process is in a leaf of the delegated group.
-        let candidates = [Some(group.as_path()), group.parent()].into_iter().flatten();
+        // Who else is here, a shell or another unit's process, was there first.
+        let procs = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+        if procs.split_whitespace().any(|other| other != pid.to_string()) {
+            return None;
+        }
+        // Once moved, the process is in a leaf of the delegated group.
+        let parent = group.parent().filter(|_| group.ends_with(OWN_LEAF));
+        let candidates = [parent, Some(group.as_path())].into_iter().flatten();
         candidates.filter(|it| it != mount).find(|it| is_delegated(it)).map(|it| Self(it.to_owned()))
     }
 
@@ -75,7 +83,7 @@ impl Groups {
             }
         }
         for entry in fs::read_dir(&self.0)?.flatten() {
-            if entry.file_name() != OWN_LEAF && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if is_a_trees(&entry.file_name()) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 Group(entry.path()).end();
             }
         }
@@ -127,6 +135,12 @@ impl Group {
         }
         found
     }
+}
+
+/// Whether a group has the name of a tree: its server's and its generation.
+fn is_a_trees(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.rsplit_once('.'));
+    parts.is_some_and(|(server, number)| !server.is_empty() && number.parse::<u64>().is_ok())
 }
 
 fn is_delegated(group: &Path) -> bool {
@@ -182,9 +196,10 @@ mod tests {
         let root = mount.path();
         group(root);
         let unit = root.join("user.slice/trunkline.service");
+        group(&unit);
         group(&unit.join(OWN_LEAF));
         let find = |own: &str, marked: &[&Path]| {
-            let found = Groups::find(&[Path::new("/nowhere"), root], own, |path| marked.contains(&path));
+            let found = Groups::find(&[Path::new("/nowhere"), root], own, 42, |path| marked.contains(&path));
             found.map(|groups| groups.0)
         };
         let own = "4:memory:/x\n0::/user.slice/trunkline.service\n";
@@ -193,6 +208,12 @@ mod tests {
         assert_eq!(find(own, &[]), None, "writable is not delegated");
         assert_eq!(find("0::/\n", &[root]), None, "the root of all is nobody's to divide");
         assert_eq!(find("4:memory:/x\n", &[&unit]), None, "v1 alone");
+        group(&unit.join("shell"));
+        assert_eq!(find("0::/user.slice/trunkline.service/shell\n", &[&unit]), None, "a leaf that others made");
+        fs::write(unit.join("cgroup.procs"), "42\n").expect("written");
+        assert_eq!(find(own, &[&unit]), Some(unit.clone()));
+        fs::write(unit.join("cgroup.procs"), "41\n42\n").expect("written");
+        assert_eq!(find(own, &[&unit]), None, "somebody else is in it");
     }
 
     #[test]
@@ -201,7 +222,11 @@ mod tests {
         group(unit.path());
         group(&unit.path().join(OWN_LEAF));
         fs::write(unit.path().join("cgroup.procs"), "42\n").expect("written");
+        group(&unit.path().join("app.slice"));
+        group(&unit.path().join("git.7"));
         Groups(unit.path().to_owned()).prepare().expect("prepared");
+        assert_eq!(text(&unit.path().join("git.7"), "cgroup.kill"), "1", "a predecessor's tree");
+        assert_eq!(text(&unit.path().join("app.slice"), "cgroup.kill"), "", "not one of ours");
         assert_eq!(text(&unit.path().join(OWN_LEAF), "cgroup.procs"), "42");
         assert!(text(unit.path(), "cgroup.subtree_control").contains("+pids"));
     }

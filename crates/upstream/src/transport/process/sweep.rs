@@ -105,8 +105,10 @@ mod system {
             fs::metadata(&directory).is_ok_and(|data| data.uid() == own)
                 && fs::read(format!("{directory}/environ")).is_ok_and(|environ| carries(&environ, mark))
         };
+        // A daemon that is started out of another's child carries that one's mark.
+        let myself = rustix::process::getpid();
         let running = table::Process::all().iter().filter_map(Process::running).collect::<Vec<_>>();
-        running.into_iter().filter(|process| is_marked(process.pid)).collect()
+        running.into_iter().filter(|process| process.pid != myself && is_marked(process.pid)).collect()
     }
 
     pub(super) fn signal(process: &Process, signal: Signal) -> bool {
