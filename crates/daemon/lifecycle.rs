@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
-use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, Stdio};
+use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, StateDirError, Stdio};
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_telemetry::{Journal, Metrics, logs};
@@ -23,7 +23,7 @@ use trunkline_wire::{Budget, ServerName};
 
 use crate::activation::Handed;
 use crate::exit::{self, Failure};
-use crate::limits::{CLOSE_AT_MOST, NOTICES_WAITING_MAX};
+use crate::limits::{CLOSE_AT_MOST, LEFT_BEHIND, NOTICES_WAITING_MAX};
 use crate::lock::{self, Lock};
 use crate::reload::{Adapt, Began, Reloader};
 use crate::stop::{self, Signals, Wanted};
@@ -75,7 +75,12 @@ struct Held {
 pub(crate) fn serve(serve: Serve) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(serve)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(serve));
+            // What hangs in the system by now, a look-up or a disk, must not hold up whoever comes next.
+            runtime.shutdown_timeout(LEFT_BEHIND);
+            outcome
+        }
         Err(error) => Err(Failure::failed(format!("no runtime: {error}"))),
     };
     exit::report(outcome)
@@ -96,7 +101,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         held = hold(&state_dir, &config, handed) => held?,
     };
     let Held { mut lock, listeners, owner } = held;
-    let state = StateDir::open(&state_dir).map_err(|error| Failure::config(exit::chain(&error)))?;
+    let state = StateDir::open(&state_dir).map_err(|error| state_failure(&error))?;
     let addresses = listeners.addresses();
     let read = config.clone();
     as_served(&mut config.listen, &addresses);
@@ -107,7 +112,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let journal = Arc::new(Journal::new());
     let budget = Budget::new(config.limits.buffer_bytes);
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
-    let offers = state.below(OFFERS).map_err(|error| Failure::config(exit::chain(&error)))?;
+    let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
@@ -268,6 +273,15 @@ fn demo_config(mut config: Config) -> Result<Config, Failure> {
     let name = ServerName::new("demo").expect("`demo` is a name");
     config.servers = vec![(name, Server::new(connect))];
     Ok(config)
+}
+
+/// That others may write there is for a person to mend; a full disk passes, and a restart may find it so.
+fn state_failure(error: &StateDirError) -> Failure {
+    let text = exit::chain(error);
+    match error {
+        StateDirError::Open(..) => Failure::config(text),
+        StateDirError::Io(..) => Failure::failed(text),
+    }
 }
 
 /// One line about a socket that cannot be had, and if a trunkline has it, which.

@@ -13,6 +13,9 @@ pub(crate) const FAST_STOP: Duration = Duration::from_secs(8);
 /// connections by then (reliability 8, the row of 0.0-0.1 s).
 pub(crate) const DOORS: Duration = Duration::from_millis(100);
 
+/// How long work that is left in the system's hands may take once all else has ended.
+pub(crate) const LEFT_BEHIND: Duration = Duration::from_millis(200);
+
 /// Notices of servers that wait for the hub. A burst beyond is dropped and counted: each is either repeated
 /// by the server or found again by a fresh list.
 pub(crate) const NOTICES_WAITING_MAX: usize = 1024;

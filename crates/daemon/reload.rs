@@ -136,7 +136,7 @@ impl Reloader {
 
     async fn apply(&mut self, hub: &Hub, loaded: Loaded, config: Config) -> Reloaded {
         let diff = Diff::between(&self.in_force, &config);
-        if !self.handed_over && diff.listen.iter().any(|key| is_address(key)) {
+        if self.relocates(&diff) {
             match trunkline_edge::bind(&config.listen).await {
                 Ok(listeners) => {
                     self.address.send_replace(listeners.addresses().first().copied());
@@ -160,14 +160,20 @@ impl Reloader {
         self.current.send_replace(Arc::new(config.clone()));
         self.origin.send_replace(origin_of(&loaded));
         let servers = config.servers.clone();
+        let relocated = self.relocates(&diff);
         self.in_force = config;
         let enabled = |name: &str| servers.iter().any(|(known, server)| known.as_str() == name && server.enabled);
         Reloaded {
-            changed: changed(&diff, &enabled, self.handed_over),
-            after_restart: after_restart(&diff, self.handed_over),
+            changed: changed(&diff, &enabled, relocated),
+            after_restart: after_restart(&diff, relocated),
             warnings: loaded.warnings,
             ..Reloaded::default()
         }
+    }
+
+    /// Whether new listeners are needed that can be had beside those in use: on another port.
+    fn relocates(&self, diff: &Diff) -> bool {
+        !self.handed_over && diff.listen.iter().any(|key| key == "port")
     }
 
     /// Says in the log, the metric and `/health` what came of it.
@@ -206,7 +212,7 @@ fn retry_misconfigured(hub: &Hub, diff: &Diff) {
 }
 
 /// One sentence for each change.
-fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, handed_over: bool) -> Vec<String> {
+fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, relocated: bool) -> Vec<String> {
     let mut out = Vec::new();
     for (name, change) in &diff.servers {
         let what = match change {
@@ -221,7 +227,7 @@ fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, handed_over: bool) -> Ve
     }
     let sections = [("listen", &diff.listen), ("limits", &diff.limits), ("log", &diff.log)];
     for (section, keys) in sections {
-        let keys = keys.iter().filter(|key| !is_at_start(section, key, handed_over));
+        let keys = keys.iter().filter(|key| !is_at_start(section, key, relocated));
         out.extend(keys.map(|key| format!("{section}.{key}")));
     }
     if diff.errors {
@@ -245,16 +251,17 @@ fn of_parts(parts: Parts, enabled: bool) -> String {
 }
 
 /// The keys that differ and hold from the next start on.
-fn after_restart(diff: &Diff, handed_over: bool) -> Vec<String> {
+fn after_restart(diff: &Diff, relocated: bool) -> Vec<String> {
     let of = |section: &'static str, keys: &[String]| -> Vec<String> {
-        keys.iter().filter(|key| is_at_start(section, key, handed_over)).map(|key| format!("{section}.{key}")).collect()
+        keys.iter().filter(|key| is_at_start(section, key, relocated)).map(|key| format!("{section}.{key}")).collect()
     };
     [of("listen", &diff.listen), of("limits", &diff.limits), of("log", &diff.log)].concat()
 }
 
-/// Whether a key is read at the start alone. Addresses are, where the service manager holds the listeners.
-fn is_at_start(section: &str, key: &str, handed_over: bool) -> bool {
-    if section == "listen" { handed_over && is_address(key) } else { AT_START.contains(&key) }
+/// Whether a key is read at the start alone. Addresses are, where the service manager holds the listeners; and so are
+/// others with the same port, which the daemon itself holds on those that it has.
+fn is_at_start(section: &str, key: &str, relocated: bool) -> bool {
+    if section == "listen" { !relocated && is_address(key) } else { AT_START.contains(&key) }
 }
 
 fn is_address(key: &str) -> bool {
@@ -317,7 +324,7 @@ mod tests {
             log: vec!["format".into(), "level".into()],
         };
         assert_eq!(
-            changed(&diff, &|name| name != "off", false),
+            changed(&diff, &|name| name != "off", true),
             [
                 "new: added",
                 "moved: is connected anew, has other limits",
@@ -330,7 +337,7 @@ mod tests {
                 "errors",
             ]
         );
-        assert_eq!(after_restart(&diff, false), ["limits.buffer_bytes", "log.format"]);
-        assert_eq!(after_restart(&diff, true), ["listen.port", "limits.buffer_bytes", "log.format"]);
+        assert_eq!(after_restart(&diff, true), ["limits.buffer_bytes", "log.format"]);
+        assert_eq!(after_restart(&diff, false), ["listen.port", "limits.buffer_bytes", "log.format"]);
     }
 }

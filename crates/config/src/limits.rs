@@ -109,7 +109,8 @@ impl Limits {
         counted("buffer_bytes", self.buffer_bytes, 64 * MIB, 16 * 1024 * MIB);
         counted("memory_bytes", self.memory_bytes, 64 * MIB, 1024 * 1024 * MIB);
         counted("progress_per_sec", self.progress_per_sec, 1, 100);
-        counted("connections", self.connections, 1, 65_536);
+        // Each address that is listened on holds one for the next that comes.
+        counted("connections", self.connections, 8, 65_536);
         counted("in_flight", self.in_flight, 1, 65_536);
         counted("sessions", self.sessions, 1, 65_536);
         counted("sessions_burst", self.sessions_burst, 1, 65_536);

@@ -87,25 +87,59 @@ impl Configuration {
 /// Has places and names follow the configuration for as long as the daemon serves.
 pub(crate) async fn follow(edge: &Edge, slots: &Semaphore) {
     let mut current = edge.configuration.current.clone();
-    let mut limits = current.borrow_and_update().limits.clone();
-    while current.changed().await.is_ok() {
+    let limits = current.borrow_and_update().limits.clone();
+    let mut in_flight = Sized::new(&edge.in_flight, limits.in_flight);
+    let mut connections = Sized::new(slots, limits.connections);
+    loop {
+        // A place that is not free yet is no reason not to hear of the next configuration, which may want it back.
+        let changed = tokio::select! {
+            biased;
+            changed = current.changed() => changed.is_ok(),
+            () = in_flight.settled() => true,
+            () = connections.settled() => true,
+        };
+        if !changed {
+            return std::future::pending().await;
+        }
         let config = current.borrow_and_update().clone();
         edge.rename(&config.listen);
-        resize(&edge.in_flight, limits.in_flight, config.limits.in_flight).await;
-        resize(slots, limits.connections, config.limits.connections).await;
-        limits = config.limits.clone();
+        in_flight.resize(config.limits.in_flight);
+        connections.resize(config.limits.connections);
     }
-    std::future::pending::<()>().await;
 }
 
-/// Adds places, or takes some away as they come free.
-async fn resize(places: &Semaphore, old: usize, new: usize) {
-    places.add_permits(new.saturating_sub(old));
-    let less = u32::try_from(old.saturating_sub(new)).unwrap_or(u32::MAX);
-    if less > 0
-        && let Ok(taken) = places.acquire_many(less).await
-    {
-        taken.forget();
+/// Places whose number changes: added at once, and taken away as they come free.
+struct Sized<'a> {
+    places: &'a Semaphore,
+    wanted: usize,
+    /// To be taken away.
+    surplus: usize,
+}
+
+impl<'a> Sized<'a> {
+    fn new(places: &'a Semaphore, wanted: usize) -> Self {
+        Self { places, wanted, surplus: 0 }
+    }
+
+    fn resize(&mut self, wanted: usize) {
+        let more = wanted.saturating_sub(self.wanted);
+        let kept = more.min(self.surplus);
+        self.surplus += self.wanted.saturating_sub(wanted);
+        self.surplus -= kept;
+        self.places.add_permits(more - kept);
+        self.wanted = wanted;
+    }
+
+    /// Takes the surplus away, whenever it is free; never ends where there is none. Safe to drop.
+    async fn settled(&mut self) {
+        let surplus = u32::try_from(self.surplus).unwrap_or(u32::MAX);
+        match self.places.acquire_many(surplus).await {
+            Ok(taken) if surplus > 0 => {
+                taken.forget();
+                self.surplus = 0;
+            }
+            Ok(_) | Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -116,14 +150,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r36_places_are_added_at_once_and_taken_away_as_they_come_free() {
         let places = Semaphore::new(2);
-        resize(&places, 2, 4).await;
+        let mut sized = Sized::new(&places, 2);
+        sized.resize(4);
         assert_eq!(places.available_permits(), 4);
         let busy = places.acquire_many(3).await.expect("open");
-        let shrinking = resize(&places, 4, 2);
-        tokio::pin!(shrinking);
-        assert!(futures_util::poll!(&mut shrinking).is_pending(), "one is free, two have to go");
+        sized.resize(2);
+        assert!(futures_util::poll!(Box::pin(sized.settled())).is_pending(), "one is free, two have to go");
         drop(busy);
-        shrinking.await;
+        sized.settled().await;
         assert_eq!(places.available_permits(), 2);
+        assert!(futures_util::poll!(Box::pin(sized.settled())).is_pending(), "there is nothing left to do");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r36_places_that_were_not_taken_away_yet_can_be_given_back() {
+        let places = Semaphore::new(4);
+        let mut sized = Sized::new(&places, 4);
+        let busy = places.acquire_many(4).await.expect("open");
+        sized.resize(1);
+        assert!(futures_util::poll!(Box::pin(sized.settled())).is_pending());
+        sized.resize(5);
+        assert_eq!(places.available_permits(), 1);
+        drop(busy);
+        assert_eq!(places.available_permits(), 5);
     }
 }

@@ -171,7 +171,7 @@ impl Unread {
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than `limits.request_body_bytes` allows")
             }
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 30 s"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive within `limits.body_read_sec`"),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body ended before its end"),
             Self::NoRoom => {
                 let text = "the gateway's buffers are full (`limits.buffer_bytes`); try again in a second";

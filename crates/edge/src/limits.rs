@@ -26,6 +26,9 @@ pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence on an event stream before a comment keeps it alive (mcp-protocol 3.10).
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Open connections of the owner's socket. Commands are asked one by one.
+pub(crate) const OWNER_CONNECTIONS_MAX: usize = 64;
+
 /// How long the accept loop rests when the process or the system has no file left: long enough not to
 /// spin, short enough that nobody notices.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use trunkline_telemetry::Rounds;
 
 use crate::body::{Body, Phase};
-use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, LAST_WORDS, READ_BYTES_MAX};
+use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, LAST_WORDS, OWNER_CONNECTIONS_MAX, READ_BYTES_MAX};
 use crate::listen::{Listeners, OwnerSocket};
 use crate::peer::Peer;
 use crate::reply::{closing, plain};
@@ -74,6 +74,8 @@ pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, mut door: D
     };
     let unix = async {
         if let Some(socket) = &owner {
+            // Not one of the clients': the owner must get in when they have taken all there is.
+            let slots = Arc::new(Semaphore::new(OWNER_CONNECTIONS_MAX));
             accept_unix(socket, &edge, &slots, &connections).await;
         }
     };

@@ -111,7 +111,8 @@ struct Round {
     since: Instant,
     /// The task that asks; else it is the request, which has ended.
     task: Option<Task>,
-    _asking: Asking,
+    #[expect(dead_code, reason = "held for its drop")]
+    asking: Asking,
 }
 
 impl Call {
@@ -142,8 +143,8 @@ impl Call {
                             let asked = Asked { questions: questions.clone(), state: None, held: true, raw: None };
                             let reply = Reply { responses: Object::new(), state: None };
                             let since = Instant::now();
-                            let _asking = Asking::begin(&errand.shared);
-                            let round = Round { open: questions, reply, since, task: Some(task), _asking };
+                            let asking = Asking::begin(&errand.shared);
+                            let round = Round { open: questions, reply, since, task: Some(task), asking };
                             self.stage = Stage::Asked(errand, round);
                             return CallEvent::Asked(asked);
                         }
@@ -179,8 +180,8 @@ impl Call {
                 Heard::Asked(asked) => {
                     let reply = Reply { responses: Object::new(), state: asked.state.clone() };
                     let since = Instant::now();
-                    let _asking = Asking::begin(&errand.shared);
-                    let round = Round { open: asked.questions.clone(), reply, since, task: None, _asking };
+                    let asking = Asking::begin(&errand.shared);
+                    let round = Round { open: asked.questions.clone(), reply, since, task: None, asking };
                     self.stage = Stage::Asked(errand, round);
                     return CallEvent::Asked(asked);
                 }

@@ -166,7 +166,8 @@ impl Link {
     /// Gives the connection up: later requests are refused, pending ones fail with what `broken` says.
     ///
     /// Where answers have streams of their own, a lost session or a refused credential leaves those that run
-    /// alone: they end by themselves. Only the first reason counts.
+    /// alone: they end by themselves. Only the first reason counts, for them too: the shared stream, which ends when
+    /// the connection is closed behind it, says nothing new.
     pub(crate) fn give_up(&self, broken: &Broken) {
         let spare = self.answers_apart && matches!(broken.fault, FaultPoint::SessionGone | FaultPoint::NeedsAuth);
         let first = self.down.send_if_modified(|down| {
@@ -176,9 +177,10 @@ impl Link {
             }
             first
         });
-        if first {
-            tracing::debug!(server = %self.server, reason = %broken.text, "connection given up");
+        if !first {
+            return;
         }
+        tracing::debug!(server = %self.server, reason = %broken.text, "connection given up");
         let orphans = {
             let mut pending = self.pending();
             pending.close();
@@ -194,14 +196,11 @@ impl Link {
 
     /// Gives the connection up and ends its tasks, without taking leave of the server.
     pub(crate) fn abandon(&self) {
-        // A connection that was already given up for a reason that spares running calls keeps sparing them.
-        if !self.is_down() {
-            self.give_up(&Broken {
-                fault: FaultPoint::LostUnanswered,
-                text: "the connection was closed by the gateway".to_owned(),
-                request: None,
-            });
-        }
+        self.give_up(&Broken {
+            fault: FaultPoint::LostUnanswered,
+            text: "the connection was closed by the gateway".to_owned(),
+            request: None,
+        });
         self.tasks.cancel();
     }
 

@@ -199,12 +199,28 @@ impl Transport for Withheld {
     }
 }
 
+/// A link to such a server, and what keeps it up.
+async fn withheld() -> (Arc<Link>, impl Sized) {
+    let (environment, notices) = crate::fakes::environment();
+    let (mut dialed, server) = crate::fakes::connect(Script::default(), &environment).await;
+    let kept = std::mem::replace(&mut dialed.transport, Arc::new(Withheld));
+    (Link::open(&crate::fakes::name(), Declared::default(), dialed, &environment), (notices, server, kept))
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_requests_that_outlive_their_session_outlive_the_end_of_the_shared_stream_too() {
+    let (link, _kept) = withheld().await;
+    let (_id, waiting) = link.register(None).expect("a link");
+    let broken = |fault| Broken { fault, text: String::new(), request: None };
+    link.give_up(&broken(FaultPoint::SessionGone));
+    link.give_up(&broken(FaultPoint::LostUnanswered));
+    assert!(!waiting.is_ended(), "its own answer, or its own 404, is still to come");
+    assert_eq!(link.down().await.fault, FaultPoint::SessionGone, "the first reason counts");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_question_is_heard_although_the_answer_has_not_begun() {
-    let (environment, _notices) = crate::fakes::environment();
-    let (mut dialed, _server) = crate::fakes::connect(Script::default(), &environment).await;
-    let _kept = std::mem::replace(&mut dialed.transport, Arc::new(Withheld));
-    let link = Link::open(&crate::fakes::name(), Declared::default(), dialed, &environment);
+    let (link, _kept) = withheld().await;
     let declared = Object::parse(&Json::literal(r#"{"elicitation":{}}"#)).expect("an object");
     let abilities = Arc::new(trunkline_wire::Abilities::read(&declared, Revision::V2025_11_25));
     let asker = crate::questions::Asker { id: crate::questions::CallerId(1), abilities, logs: false };

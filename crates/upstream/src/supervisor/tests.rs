@@ -285,7 +285,8 @@ async fn r22_a_failing_server_stays_listed_unless_told_for_how_long_and_is_liste
         let mut server = config();
         server.tuning.stale_keep = keep;
         let down = || Plan::Fail(DialError::new(DialErrorKind::Connect, "down".to_owned()));
-        let plan = [Plan::Serve(Script::default())].into_iter().chain((0..20).map(|_| down()));
+        // Half a minute each on the average: chance must not bring it back before its time.
+        let plan = [Plan::Serve(Script::default())].into_iter().chain((0..60).map(|_| down()));
         let world = World::planned(server, plan, Script::default());
         world.ready().await.exit().await;
         let tools = || world.upstream().offer().tools.len();
