@@ -7,7 +7,7 @@ use super::OK;
 
 /// The series that a call touches, resolved for one server.
 ///
-/// What is counted here after [`Metrics::forget`] is not shown.
+/// What is counted here after [`Metrics::forget`](super::Metrics::forget) is not shown.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
     pub(super) server: ServerName,
@@ -21,7 +21,7 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// As [`Metrics::request`].
+    /// As [`Metrics::request`](super::Metrics::request).
     pub fn request(&self, method: &Method, outcome: &'static str, seconds: f64) {
         if *method == Method::ToolsCall && outcome == OK {
             self.calls_ok.inc();
@@ -31,22 +31,22 @@ impl ServerMetrics {
         self.request_seconds.observe(seconds);
     }
 
-    /// As [`Metrics::inflight`].
+    /// As [`Metrics::inflight`](super::Metrics::inflight).
     pub fn inflight(&self, delta: i64) {
         self.inflight.add(delta);
     }
 
-    /// As [`Metrics::queue_depth`].
+    /// As [`Metrics::queue_depth`](super::Metrics::queue_depth).
     pub fn queue_depth(&self, delta: i64) {
         self.queue_depth.add(delta);
     }
 
-    /// As [`Metrics::ready_wait`].
+    /// As [`Metrics::ready_wait`](super::Metrics::ready_wait).
     pub fn ready_wait(&self, seconds: f64) {
         self.ready_wait.observe(seconds);
     }
 
-    /// As [`Metrics::notice_dropped`].
+    /// As [`Metrics::notice_dropped`](super::Metrics::notice_dropped).
     pub fn notice_dropped(&self) {
         self.notices_dropped.inc();
     }
