@@ -2,7 +2,10 @@
 //!
 //! Whoever changed something says so and goes on; the write happens on a thread where waiting for a disk delays nobody.
 //! The first change is written at once, those that come meanwhile together and a while later. A write that fails is
-//! logged, counted and made again with the next change: what the daemon does never depends on a disk.
+//! logged, counted and made again, after a pause that grows to a minute, or sooner if somebody waits for it: a disk that
+//! was full for a while has cost nothing in the end, and what the daemon does never depends on one.
+//!
+//! What `write` is to write it finds itself, so a failed write must leave it there.
 
 use std::fmt;
 use std::io;
@@ -10,10 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 use crate::{Metrics, spawn};
+
+/// The pause after the first failed write. It doubles with each that follows.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such pause: a disk that has room again is noticed within it.
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Writes one kind of state whenever it changed. Cloning shares it.
 #[derive(Clone)]
@@ -26,9 +36,17 @@ struct Shared {
     write: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
     /// Changes that were told.
     wanted: AtomicU64,
-    /// How many of them are on disk, or would be if the disk had taken them.
-    done: watch::Sender<u64>,
+    reached: watch::Sender<Reached>,
+    /// Somebody waits: the pause after a failure is cut short.
+    hurry: Notify,
     at_work: Mutex<bool>,
+}
+
+/// How many of the changes a write has met.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    tried: u64,
+    written: u64,
 }
 
 impl Saver {
@@ -45,7 +63,8 @@ impl Saver {
             metrics,
             write: Arc::new(write),
             wanted: AtomicU64::new(0),
-            done: watch::Sender::new(0),
+            reached: watch::Sender::default(),
+            hurry: Notify::new(),
             at_work: Mutex::new(false),
         }))
     }
@@ -60,11 +79,22 @@ impl Saver {
         }
     }
 
-    /// Waits until what changed so far is written, or was tried to be.
-    pub async fn settled(&self) {
-        let wanted = self.0.wanted.load(Ordering::SeqCst);
+    /// Waits until what changed so far is written, or was tried to be once more. Says whether it is written.
+    pub async fn settled(&self) -> bool {
+        let mut reached = self.0.reached.subscribe();
+        let mut wanted = self.0.wanted.load(Ordering::SeqCst);
+        let Reached { tried, written } = *reached.borrow_and_update();
+        if written >= wanted {
+            return true;
+        }
+        if tried >= wanted {
+            // Nothing is under way but a pause.
+            wanted = self.0.wanted.fetch_add(1, Ordering::SeqCst) + 1;
+            self.0.hurry.notify_one();
+        }
         // The sender lives as long as this.
-        let _ = self.0.done.subscribe().wait_for(|done| *done >= wanted).await;
+        let reached = reached.wait_for(|reached| reached.tried >= wanted).await;
+        reached.is_ok_and(|reached| reached.written >= wanted)
     }
 }
 
@@ -75,15 +105,25 @@ impl fmt::Debug for Saver {
 }
 
 async fn work(shared: Arc<Shared>) {
+    let mut pause = PAUSE_MIN;
     loop {
         let wanted = shared.wanted.load(Ordering::SeqCst);
         let write = shared.write.clone();
         let written = spawn_blocking(move || write()).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         shared.metrics.state_write(shared.name, written.is_ok());
+        shared.reached.send_modify(|reached| {
+            reached.tried = wanted;
+            reached.written = if written.is_ok() { wanted } else { reached.written };
+        });
         if let Err(error) = written {
-            tracing::warn!(state = shared.name, %error, "state cannot be written; a restart would not know of it");
+            let again_in = pause.as_secs();
+            tracing::warn!(state = shared.name, %error, again_in, "state cannot be written; a restart now would not know of it");
+            sleep(shared.quiet).await;
+            let _ = timeout(pause, shared.hurry.notified()).await;
+            pause = PAUSE_MAX.min(2 * pause);
+            continue;
         }
-        shared.done.send_replace(wanted);
+        pause = PAUSE_MIN;
         {
             let mut at_work = shared.at_work.lock().unwrap_or_else(PoisonError::into_inner);
             if shared.wanted.load(Ordering::SeqCst) == wanted {
@@ -91,12 +131,16 @@ async fn work(shared: Arc<Shared>) {
                 return;
             }
         }
-        tokio::time::sleep(shared.quiet).await;
+        sleep(shared.quiet).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -116,13 +160,51 @@ mod tests {
         assert!(writes.len() <= 2 && writes.last() == Some(&1000), "{writes:?}");
     }
 
+    /// A saver whose disk takes nothing while the flag stands, and how many writes were tried.
+    fn failing(quiet: Duration, metrics: Metrics) -> (Saver, Arc<AtomicBool>, Arc<AtomicU64>) {
+        let (full, tries): (Arc<AtomicBool>, Arc<AtomicU64>) = (Arc::new(true.into()), Arc::default());
+        let (refuse, tried) = (full.clone(), tries.clone());
+        let saver = Saver::new("test", quiet, metrics, move || {
+            tried.fetch_add(1, Ordering::SeqCst);
+            if refuse.load(Ordering::SeqCst) { Err(io::Error::other("full")) } else { Ok(()) }
+        });
+        (saver, full, tries)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_takes_nothing_is_counted_and_keeps_nobody_waiting() {
         let metrics = Metrics::new();
-        let refuse = || Err(io::Error::other("full"));
-        let saver = Saver::new("test", Duration::from_secs(1), metrics.clone(), refuse);
+        let (saver, ..) = failing(Duration::from_secs(1), metrics.clone());
         saver.changed();
-        saver.settled().await;
+        assert!(!saver.settled().await);
         assert!(metrics.render().contains(r#"trunkline_state_writes_total{outcome="failed",state="test"} 1"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r37_a_write_that_failed_is_made_again_without_another_change_ever_more_seldom() {
+        let (saver, full, tries) = failing(Duration::from_millis(100), Metrics::new());
+        saver.changed();
+        assert!(!saver.settled().await);
+        // Two waits of a minute at the least are in it: 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + ...
+        sleep(Duration::from_mins(10)).await;
+        let tried = tries.load(Ordering::SeqCst);
+        assert!((10..20).contains(&tried), "{tried}");
+        full.store(false, Ordering::SeqCst);
+        sleep(PAUSE_MAX + Duration::from_secs(1)).await;
+        assert_eq!(tries.load(Ordering::SeqCst), tried + 1, "written, and that is the end of it");
+        let before = Instant::now();
+        assert!(saver.settled().await);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_write_that_failed_has_it_tried_at_once() {
+        let (saver, full, _) = failing(Duration::from_millis(100), Metrics::new());
+        saver.changed();
+        sleep(Duration::from_mins(5)).await;
+        full.store(false, Ordering::SeqCst);
+        let before = Instant::now();
+        assert!(saver.settled().await);
+        assert!(before.elapsed() <= Duration::from_millis(100), "{:?}", before.elapsed());
     }
 }

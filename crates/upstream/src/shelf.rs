@@ -65,7 +65,7 @@ impl Shelf {
         let waiting: Arc<Mutex<Waiting>> = Arc::default();
         let write = {
             let (dir, waiting) = (dir.clone(), Arc::clone(&waiting));
-            move || write(&dir, mem::take(&mut *lock(&waiting)))
+            move || write(&dir, &waiting)
         };
         let saver = Saver::new("catalogue", SHELF_QUIET, metrics, write);
         Self(Some(Arc::new(Board { dir, waiting, saver })))
@@ -96,7 +96,7 @@ impl Shelf {
     /// Waits until everything is on disk, if the disk takes it.
     pub async fn settled(&self) {
         if let Some(board) = &self.0 {
-            board.saver.settled().await;
+            let _ = board.saver.settled().await;
         }
     }
 }
@@ -107,18 +107,27 @@ impl fmt::Debug for Shelf {
     }
 }
 
-fn write(dir: &StateDir, waiting: Waiting) -> io::Result<()> {
+/// Writes what waits. What the disk does not take goes on waiting, unless something newer does.
+fn write(dir: &StateDir, waiting: &Mutex<Waiting>) -> io::Result<()> {
     let mut failed = None;
-    for (name, volume) in waiting {
-        let text = saved::write(&name, &volume, wall_clock());
-        let written = match text {
-            Ok(text) if text.len() > SHELF_FILE_BYTES_MAX => {
-                Err(io::Error::other(format!("what server `{name}` offers is too large to be kept")))
+    let volumes = mem::take(&mut *lock(waiting));
+    for (name, volume) in volumes {
+        let text = match saved::write(&name, &volume, wall_clock()) {
+            Ok(text) if text.len() <= SHELF_FILE_BYTES_MAX => text,
+            // It will not get smaller by waiting.
+            Ok(_) => {
+                tracing::warn!(server = %name, "what the server offers is too large to be kept for the next start");
+                continue;
             }
-            Ok(text) => dir.write(&file_of(&name), &text),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => {
+                tracing::warn!(server = %name, %error, "what the server offers cannot be kept for the next start");
+                continue;
+            }
         };
-        failed = written.err().or(failed);
+        if let Err(error) = dir.write(&file_of(&name), &text) {
+            failed = Some(error);
+            lock(waiting).entry(name).or_insert(volume);
+        }
     }
     failed.map_or(Ok(()), Err)
 }
