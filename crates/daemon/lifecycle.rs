@@ -23,7 +23,7 @@ use trunkline_wire::{Budget, ServerName};
 
 use crate::activation::Handed;
 use crate::exit::{self, Failure};
-use crate::limits::{CLOSE_AT_MOST, LEFT_BEHIND, NOTICES_WAITING_MAX};
+use crate::limits::{CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX};
 use crate::lock::{self, Lock};
 use crate::reload::{Adapt, Began, Reloader};
 use crate::stop::{self, Signals, Wanted};
@@ -130,7 +130,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     vitals::watch(metrics.clone(), budget.clone(), config.limits.memory_bytes);
     let fleet = Fleet::start(&config.servers, environment);
     fleet.watch_for_wakes();
-    let keep = Keep::in_directory(state);
+    let keep = keep(&state).await;
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
 
     let steps = Steps::default();
@@ -187,6 +187,25 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     tracing::info!("stopped");
     drop(lock);
     Ok(())
+}
+
+/// What outlives the process. A key that cannot be read is waited for a moment, since clients lose their sessions without
+/// it; then sessions live as long as this process, and the next start finds what is there as it was.
+async fn keep(state: &StateDir) -> Keep {
+    for _ in 1..KEY_READINGS {
+        match Keep::in_directory(state.clone()) {
+            Ok(keep) => return keep,
+            Err(error) => tracing::warn!("{error}; it is read again"),
+        }
+        tokio::time::sleep(KEY_PAUSE).await;
+    }
+    Keep::in_directory(state.clone()).unwrap_or_else(|error| {
+        tracing::error!(
+            "{error}; earlier sessions get 404, and those from now on end with this process: mend the disk, then \
+             restart"
+        );
+        Keep::nowhere()
+    })
 }
 
 /// Ends what daemons before this one left behind, while clients are served already. Children start from when the gate

@@ -41,3 +41,9 @@ pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// The pulse is looked for once in this time; patience is counted in such ticks, not read from a clock.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
+
+/// How often the key of the sessions is read if the system does not give it at once, and the pause between two readings:
+/// together less than a second, within which clients wait in the kernel's queue.
+pub(crate) const KEY_READINGS: usize = 5;
+/// See [`KEY_READINGS`].
+pub(crate) const KEY_PAUSE: Duration = Duration::from_millis(200);

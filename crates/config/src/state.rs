@@ -4,7 +4,8 @@
 //! on the disk. What is read is bounded, and is what was written: each file begins with a line that holds a
 //! digest of the rest. A file that is cut off, empty or garbage is moved aside under the name `*.bad`, the caller gets
 //! a sentence to log, and the start goes on. So is one that somebody else may have had a hand in: a link, a foreign
-//! owner, a mode that lets others in (S-35).
+//! owner, a mode that lets others in (S-35). One that the system does not let be read at this moment, for want of
+//! descriptors or because a disk fails, says nothing about what it holds: it stays where it is.
 //!
 //! What is in the files, and when they are written, is the business of those who keep them. One process at a time has
 //! the directory: the daemon holds its lock.
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 /// Begins every file: who wrote it, and in which form.
@@ -48,13 +50,43 @@ pub enum StateDirError {
     Io(PathBuf, #[source] io::Error),
 }
 
-/// A file that cannot be used, and what was done about it. The text is a sentence for the log.
+/// Why a file is not used. The text is a sentence for the log.
 #[derive(Debug, thiserror::Error)]
-#[error("state file {} {why}; {}", path.display(), match moved { Ok(to) => format!("it is set aside as {}", to.display()), Err(error) => format!("and it cannot be set aside: {error}") })]
-pub struct Unusable {
-    path: PathBuf,
-    why: String,
-    moved: Result<PathBuf, io::Error>,
+pub enum LoadError {
+    /// It does not hold what was written, or somebody else may have written it. It is out of the way now, if it could be
+    /// moved.
+    #[error("state file {} {why}; {}", path.display(), match moved { Ok(to) => format!("it is set aside as {}", to.display()), Err(error) => format!("and it cannot be set aside: {error}") })]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+        /// Where it is now.
+        moved: Result<PathBuf, io::Error>,
+    },
+    /// The system said no. The file may be sound, and a later reading may have it.
+    #[error("state file {} cannot be read and is left as it is: {error}", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl LoadError {
+    /// Whether reading it again may help; until then it is not to be written over.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unread { .. })
+    }
+}
+
+/// Why [`read`] has no bytes.
+enum Unreadable {
+    /// The file is none of ours.
+    Wrong(&'static str),
+    /// The system said no.
+    System(io::Error),
 }
 
 impl StateDir {
@@ -105,24 +137,26 @@ impl StateDir {
     /// Reads a file of at most `bytes_max` bytes and takes it apart; `None` if there is none.
     ///
     /// # Errors
-    /// It is not what was written, or `parse` cannot use it. It is moved aside then.
+    /// It is not what was written, or `parse` cannot use it: it is moved aside then. Or the system does not let it be read.
     pub fn load<T>(
         &self,
         name: &str,
         bytes_max: usize,
         parse: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<Option<T>, Unusable> {
+    ) -> Result<Option<T>, LoadError> {
         let path = self.0.join(name);
-        let read = match read(&path, bytes_max) {
+        let why = match read(&path, bytes_max) {
             Ok(None) => return Ok(None),
-            Ok(Some(bytes)) => body(&bytes).and_then(parse).ok_or_else(|| "does not hold what was written".to_owned()),
-            Err(why) => Err(why),
+            Ok(Some(bytes)) => match body(&bytes).and_then(parse) {
+                Some(parsed) => return Ok(Some(parsed)),
+                None => "does not hold what was written",
+            },
+            Err(Unreadable::Wrong(why)) => why,
+            Err(Unreadable::System(error)) => return Err(LoadError::Unread { path, error }),
         };
-        read.map(Some).map_err(|why| {
-            let aside = self.0.join(format!("{name}.bad"));
-            let moved = fs::rename(&path, &aside).map(|()| aside);
-            Unusable { path, why, moved }
-        })
+        let aside = self.0.join(format!("{name}.bad"));
+        let moved = fs::rename(&path, &aside).map(|()| aside);
+        Err(LoadError::Unusable { path, why, moved })
     }
 
     /// Writes a file: whoever reads it finds the old text or the new one, whenever the process ends.
@@ -161,20 +195,24 @@ fn is_set_aside(name: &str) -> bool {
 }
 
 /// The whole file, if it is one that only this user can have written.
-fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, String> {
-    let unread = |error: io::Error| format!("cannot be read ({error})");
+fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Unreadable> {
     // Not through a link, and never waiting for the writer of a pipe.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let flags = i32::try_from(flags).expect("the flags of a system call are an int");
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            return Err("is a link".to_owned());
+        Err(error) => {
+            return Err(match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::LOOP) => Unreadable::Wrong("is a link"),
+                Some(Errno::ACCESS) => Unreadable::Wrong("is closed to its user"),
+                // A socket.
+                Some(Errno::NXIO) => Unreadable::Wrong("is no regular file"),
+                _ => Unreadable::System(error),
+            });
         }
-        Err(error) => return Err(unread(error)),
     };
-    let metadata = file.metadata().map_err(unread)?;
+    let metadata = file.metadata().map_err(Unreadable::System)?;
     let limit = bytes_max.saturating_add(HEAD.len() + DIGEST_CHARS + 1) as u64;
     let why = if !metadata.is_file() {
         "is no regular file"
@@ -188,10 +226,10 @@ fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, String> {
         "is larger than it can have been written"
     } else {
         let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(unread)?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(Unreadable::System)?;
         return Ok(Some(bytes));
     };
-    Err(why.to_owned())
+    Err(Unreadable::Wrong(why))
 }
 
 /// What follows the first line, if that line speaks of it.
@@ -225,7 +263,7 @@ mod tests {
         (made, state)
     }
 
-    fn load(state: &StateDir) -> Result<Option<Vec<u8>>, Unusable> {
+    fn load(state: &StateDir) -> Result<Option<Vec<u8>>, LoadError> {
         state.load("file", 1000, |body| Some(body.to_vec()))
     }
 
@@ -283,6 +321,19 @@ mod tests {
             state.write("file", b"two").expect("written anew");
             assert!(load(&state).expect("sound").is_some());
         }
+    }
+
+    #[test]
+    fn r37_a_file_that_the_system_does_not_let_be_read_stays_where_it_is() {
+        let (keep, state) = dir();
+        state.write("file", b"one").expect("written");
+        let away = keep.path().join("away");
+        fs::rename(&state.0, &away).expect("moved");
+        fs::write(&state.0, "no directory").expect("written");
+        let told = load(&state).expect_err("no directory is there");
+        assert!(told.may_pass() && told.to_string().contains("left as it is"), "{told}");
+        fs::remove_file(&state.0).and_then(|()| fs::rename(&away, &state.0)).expect("back");
+        assert_eq!(load(&state).expect("sound").as_deref(), Some(&b"one"[..]));
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl Hub {
         let first = build::build(1, &fleet.all(), shape(&rules.limits));
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
+        keep.save_key(&metrics);
         let ledger = Ledger::new(keep.dir.clone(), metrics.clone());
         let hub = Arc::new(Self {
             fleet,

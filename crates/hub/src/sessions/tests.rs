@@ -16,7 +16,7 @@ use crate::{Keep, Reply, Wants};
 const BOTH: Wants = Wants { json: true, sse: true };
 
 fn keep(dir: &Path) -> Keep {
-    Keep::in_directory(StateDir::open(dir).expect("our own"))
+    Keep::in_directory(StateDir::open(dir).expect("our own")).expect("readable")
 }
 
 /// A hub without servers, as the next process on this state directory makes it.

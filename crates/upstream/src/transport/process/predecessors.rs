@@ -15,7 +15,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trunkline_config::StateDir;
+use trunkline_config::{LoadError, StateDir};
 use trunkline_telemetry::Metrics;
 
 use super::{instance, sweep};
@@ -60,11 +60,11 @@ pub struct Predecessors {
 impl Predecessors {
     /// Enters this daemon into the list in `state`, whose lock it holds, and returns those before it.
     ///
-    /// Fails if the list cannot be written. Then the next start will not know of this daemon's children, which is no
-    /// reason not to serve.
+    /// Fails if the list cannot be read at this moment, since it is not to be written over then, or not be written. The
+    /// next start will not know of this daemon's children then, which is no reason not to serve.
     pub fn enter(state: &StateDir) -> io::Result<Self> {
         let own = Run::own();
-        let mut runs = read(state);
+        let mut runs = read(state)?;
         runs.retain(|run| Some(run) != own.as_ref());
         let excess = runs.len().saturating_sub(REMEMBERED_MAX - 1);
         runs.drain(..excess);
@@ -131,13 +131,14 @@ impl Run {
     }
 }
 
-fn read(state: &StateDir) -> Vec<Run> {
+fn read(state: &StateDir) -> io::Result<Vec<Run>> {
     let parse = |text: &[u8]| Some(String::from_utf8_lossy(text).lines().filter_map(Run::parse).collect());
     match state.load(FILE, FILE_BYTES_MAX, parse) {
-        Ok(runs) => runs.unwrap_or_default(),
+        Ok(runs) => Ok(runs.unwrap_or_default()),
+        Err(LoadError::Unread { error, .. }) => Err(error),
         Err(unusable) => {
             tracing::warn!("{unusable}");
-            Vec::new()
+            Ok(Vec::new())
         }
     }
 }
@@ -198,7 +199,7 @@ mod tests {
         foreign.kill().expect("our child");
         foreign.wait().expect("reaped");
         let own = Run::own().expect("Linux");
-        assert_eq!(read(&state), [own], "the dead one is struck out, this one stays");
+        assert_eq!(read(&state).expect("readable"), [own], "the dead one is struck out, this one stays");
     }
 
     #[tokio::test]
@@ -236,6 +237,6 @@ mod tests {
         let entered = entered(&state, &lines);
         assert_eq!(entered.dead.len(), REMEMBERED_MAX - 1);
         assert_eq!(entered.dead.last().map(|run| run.started), Some(199), "the newest are kept");
-        assert_eq!(read(&state).len(), REMEMBERED_MAX);
+        assert_eq!(read(&state).expect("readable").len(), REMEMBERED_MAX);
     }
 }
