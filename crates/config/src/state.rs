@@ -122,8 +122,10 @@ impl StateDir {
 
     /// The names of the files in it, without those that were set aside or are being written, and when each was written,
     /// in seconds of the Unix age.
-    pub fn files(&self) -> Vec<(String, u64)> {
-        let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// The system said no.
+    pub fn files(&self) -> io::Result<Vec<(String, u64)>> {
         let file = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.ok()?;
             let name = entry.file_name().into_string().ok()?;
@@ -131,7 +133,7 @@ impl StateDir {
             let listed = metadata.is_file() && !name.starts_with('.') && !is_set_aside(&name);
             listed.then(|| (name, u64::try_from(metadata.mtime()).unwrap_or_default()))
         };
-        entries.filter_map(file).collect()
+        Ok(fs::read_dir(&self.0)?.filter_map(file).collect())
     }
 
     /// Reads a file of at most `bytes_max` bytes and takes it apart; `None` if there is none.
@@ -276,7 +278,7 @@ mod tests {
         assert_eq!(load(&state).expect("sound").as_deref(), Some(&b"two"[..]));
         let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!((mode(&state.0), mode(&state.0.join("file"))), (0o700, 0o600));
-        let names: Vec<String> = state.files().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = state.files().expect("readable").into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["file"], "nothing partial is left");
     }
 

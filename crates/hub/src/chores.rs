@@ -56,13 +56,13 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
             } else if let Some(used) = session.use_to_note(every, now, wall)
                 && let Some(nonce) = session.nonce()
             {
-                hub.ledger().change(nonce, |record| record.used = used);
+                hub.records().change(nonce, |record| record.used = used);
             }
         }
         for session in expired {
             hub.end(&session);
         }
-        hub.ledger().prune(wall, hub.id_lifetime());
+        hub.records().prune(wall, hub.id_lifetime());
         logging::settle(&hub, now);
         hub.metrics.replay_bytes(hub.replay.used());
     }

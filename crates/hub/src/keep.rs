@@ -67,7 +67,7 @@ impl Keep {
 
 impl std::fmt::Debug for Keep {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Keep").field("key", &"***").field("dir", &self.dir).finish()
+        out.debug_struct("Keep").field("key", &"***").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 

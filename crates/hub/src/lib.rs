@@ -27,7 +27,6 @@ mod explain;
 mod input;
 mod instructions;
 mod keep;
-mod ledger;
 mod limits;
 mod listen;
 mod logging;
@@ -35,6 +34,7 @@ mod meta;
 mod modern;
 mod parked;
 mod progress;
+mod records;
 mod refusal;
 mod relay;
 mod replay;
@@ -78,10 +78,10 @@ pub use session::Session;
 use births::Births;
 use catalog::build::{self, Shape};
 use explain::Acquaintances;
-use ledger::Ledger;
 use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
+use records::Records;
 use replay::{EventId, Purse};
 use resources::{Place, Seen};
 use seal::{Sealer, Until};
@@ -173,7 +173,7 @@ pub struct Hub {
     parks: Parks,
     sealer: Sealer,
     /// What is known of sessions beyond their ids.
-    ledger: Ledger,
+    records: Records,
     /// Tells this process from others in what clients carry.
     process: Box<str>,
     began: Instant,
@@ -210,7 +210,7 @@ impl Hub {
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
-        let ledger = Ledger::new(keep.dir.clone(), metrics.clone());
+        let records = Records::new(keep.dir.clone(), metrics.clone());
         let hub = Arc::new(Self {
             fleet,
             metrics,
@@ -229,7 +229,7 @@ impl Hub {
             acquaintances: Acquaintances::default(),
             parks,
             sealer: Sealer::new(&keep.key),
-            ledger,
+            records,
             process: sessions::random_nonce(),
             began: Instant::now(),
             draining: AtomicBool::new(false),
@@ -384,8 +384,8 @@ impl Hub {
         if own { until.age < self.began.elapsed().as_secs() } else { until.wall < wall::now() }
     }
 
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
     }
 
     /// Notes that a modern client was seen. Calls are too many to note, and whoever calls has listed before.

@@ -41,7 +41,7 @@ pub(crate) struct Identity {
     pub id: Box<str>,
     /// What it is known by beyond this process; `None` if it ends with its stream.
     pub nonce: Option<Box<str>>,
-    /// Its last use that will be known after this process: its birth, or one in the ledger.
+    /// Its last use that will be known after this process: its birth, or one in its record.
     pub noted: u64,
     /// Its streams of another life are numbered already.
     pub revived: bool,
@@ -58,7 +58,7 @@ impl Identity {
 pub struct Session {
     id: Box<str>,
     nonce: Option<Box<str>>,
-    /// The last use that the ledger, or the id, knows of.
+    /// The last use that its record, or the id, knows of.
     noted: AtomicU64,
     label: Arc<str>,
     caller: CallerId,

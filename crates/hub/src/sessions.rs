@@ -2,7 +2,7 @@
 //!
 //! A session's id says all that its birth decided, under the hub's seal. So whoever presents one is served, whether or not
 //! this process has ever seen it: after a restart, a crash, or when the session had given way to newer ones, it is made
-//! again from its id and its record in the ledger. A client never has to initialize twice; many cannot. Not restored
+//! again from its id and its record (`records.rs`). A client never has to initialize twice; many cannot. Not restored
 //! are streams and calls: those ended with what held them.
 //!
 //! An id is refused that was not made here, whose session was ended, or that nobody has used for longer than
@@ -22,9 +22,9 @@ use trunkline_upstream::{Renewed, Upstream};
 use trunkline_wire::{Request, Response};
 
 use crate::client::Facts;
-use crate::ledger::Record;
-use crate::limits::{LEDGER_SHARE_BYTES_MAX, LEDGER_WAIT, SESSION_ID_BYTES_MAX};
+use crate::limits::{RECORD_BYTES_MAX, RECORDS_WAIT, SESSION_ID_BYTES_MAX};
 use crate::logging::LogLevel;
+use crate::records::Record;
 use crate::refusal::Refusal;
 use crate::seal::State;
 use crate::session::Identity;
@@ -73,7 +73,7 @@ impl Hub {
     pub fn end(self: &Arc<Self>, session: &Arc<Session>) {
         if let Some(nonce) = session.nonce() {
             // Before it leaves the map: whoever comes with its id in between finds it over.
-            self.ledger.over(nonce, wall::now());
+            self.records.over(nonce, wall::now());
         }
         let removed = self.sessions.remove(session.id());
         for session in removed.as_ref().map(|(_, removed)| removed).into_iter().chain([session]) {
@@ -84,7 +84,7 @@ impl Hub {
 
     /// Waits until the ends of sessions are on disk, so that a restart cannot undo them; not for long where a disk fails.
     pub async fn remembered(&self) {
-        if timeout(LEDGER_WAIT, self.ledger.settled()).await.is_err() {
+        if timeout(RECORDS_WAIT, self.records.settled()).await.is_err() {
             tracing::warn!("the state directory takes its time; a restart now may bring an ended session back");
         }
     }
@@ -92,8 +92,8 @@ impl Hub {
     /// Keeps what the client of a session has set, for when the session is made again.
     pub(crate) fn note_settings(&self, session: &Session) {
         let Some(nonce) = session.nonce() else { return };
-        let (level, subscriptions) = session.settings(LEDGER_SHARE_BYTES_MAX);
-        self.ledger.change(nonce, |record| {
+        let (level, subscriptions) = session.settings(RECORD_BYTES_MAX);
+        self.records.change(nonce, |record| {
             record.level = level.map(|level| level.as_str().into());
             record.subscriptions = subscriptions;
             record.used = wall::now();
@@ -121,9 +121,9 @@ impl Hub {
             // Others came with the same id.
             Entry::Occupied(entry) => return Some(Arc::clone(entry.get())),
             Entry::Vacant(entry) => {
-                let record = self.ledger.get(&nonce).unwrap_or_default();
+                let record = self.records.of(&nonce)?;
                 let last = born.max(record.used);
-                if record.over || wall::now().saturating_sub(last) > self.id_lifetime().as_secs() {
+                if wall::now().saturating_sub(last) > self.id_lifetime().as_secs() {
                     return None;
                 }
                 let facts = Facts::carried(facts.as_ref().or(record.carried.as_ref())?)?;
@@ -176,8 +176,8 @@ impl Hub {
         let mut id = seal(Some(carried.clone()));
         if id.len() > SESSION_ID_BYTES_MAX {
             id = seal(None);
-            if carried.bytes() <= LEDGER_SHARE_BYTES_MAX {
-                self.ledger.change(&nonce, |record| {
+            if carried.bytes() <= RECORD_BYTES_MAX {
+                self.records.change(&nonce, |record| {
                     record.used = born;
                     record.carried = Some(carried);
                 });

@@ -163,9 +163,9 @@ mod tests {
     /// A saver whose disk takes nothing while the flag stands, and how many writes were tried.
     fn failing(quiet: Duration, metrics: Metrics) -> (Saver, Arc<AtomicBool>, Arc<AtomicU64>) {
         let (full, tries): (Arc<AtomicBool>, Arc<AtomicU64>) = (Arc::new(true.into()), Arc::default());
-        let (refuse, tried) = (full.clone(), tries.clone());
+        let (refuse, count) = (full.clone(), tries.clone());
         let saver = Saver::new("test", quiet, metrics, move || {
-            tried.fetch_add(1, Ordering::SeqCst);
+            count.fetch_add(1, Ordering::SeqCst);
             if refuse.load(Ordering::SeqCst) { Err(io::Error::other("full")) } else { Ok(()) }
         });
         (saver, full, tries)
@@ -187,14 +187,14 @@ mod tests {
         assert!(!saver.settled().await);
         // Two waits of a minute at the least are in it: 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + ...
         sleep(Duration::from_mins(10)).await;
-        let tried = tries.load(Ordering::SeqCst);
-        assert!((10..20).contains(&tried), "{tried}");
+        let before = tries.load(Ordering::SeqCst);
+        assert!((10..20).contains(&before), "{before}");
         full.store(false, Ordering::SeqCst);
         sleep(PAUSE_MAX + Duration::from_secs(1)).await;
-        assert_eq!(tries.load(Ordering::SeqCst), tried + 1, "written, and that is the end of it");
-        let before = Instant::now();
+        assert_eq!(tries.load(Ordering::SeqCst), before + 1, "written, and that is the end of it");
+        let asked = Instant::now();
         assert!(saver.settled().await);
-        assert_eq!(before.elapsed(), Duration::ZERO);
+        assert_eq!(asked.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,7 +55,7 @@ impl Shelf {
 
     /// Keeps in `dir`. Files of servers that were heard of longest ago go, if there are very many.
     pub fn at(dir: StateDir, metrics: Metrics) -> Self {
-        let mut files = dir.files();
+        let mut files = dir.files().unwrap_or_default();
         files.sort_unstable_by_key(|(_, written)| std::cmp::Reverse(*written));
         for (name, _) in files.iter().skip(SHELF_FILES_MAX) {
             if let Err(error) = dir.remove(name) {

@@ -123,8 +123,8 @@ async fn r5_a_session_that_nobody_used_for_longer_than_it_may_rest_is_not_taken_
     let (old, young) = (seal(wall::now() - 12 * day), seal(wall::now() - 7 * day));
     assert!(first.session(&old).is_none());
     assert!(first.session(&young).is_some());
-    // Used since, as the ledger knows: the week begins anew. So does one whose clock went ahead by a day.
-    first.ledger.change("n", |record| record.used = wall::now() + day);
+    // Used since, as its record knows: the week begins anew. So does one whose clock went ahead by a day.
+    first.records.change("n", |record| record.used = wall::now() + day);
     assert!(first.session(&old).is_some());
 }
 
@@ -147,7 +147,7 @@ async fn r45_the_use_of_a_session_is_noted_after_days_and_not_before() {
     tokio::time::sleep(Duration::from_hours(1)).await;
     session.touch();
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert_eq!(first.ledger.get(nonce), None);
+    assert_eq!(first.records.of(nonce), Some(Record::default()));
     // The wall clock of the test stands still; the same comes of a note that is as old as that.
     let due = session.use_to_note(Duration::from_hours(1), Instant::now(), wall::now() + 7200).expect("due");
     assert!(due.abs_diff(wall::now() + 7200 - 60) <= 2, "not now, but when it was used");
