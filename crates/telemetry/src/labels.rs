@@ -28,15 +28,25 @@ impl BoundedTools {
         Self { limit, known: Mutex::default() }
     }
 
-    /// Counts a success of `tool`; `resolve` finds the counter for a label.
-    pub(crate) fn succeeded(&self, server: &ServerName, tool: &str, resolve: impl Fn(&str) -> IntCounter) {
-        let mut known = self.known();
-        let counter = known.get_mut(server).and_then(|tools| tools.get_mut(tool));
+    /// Counts a success of `tool` if it had one before: on the path of every call. Says whether it did.
+    pub(crate) fn succeeded_again(&self, server: &ServerName, tool: &str) -> bool {
+        let known = self.known();
+        let counter = known.get(server).and_then(|tools| tools.get(tool)).and_then(Option::as_ref);
         if let Some(counter) = counter {
-            counter.get_or_insert_with(|| resolve(tool)).inc();
-        } else {
-            drop(known);
-            resolve(self.label(server, tool)).inc();
+            counter.inc();
+        }
+        counter.is_some()
+    }
+
+    /// Counts the first success of `tool`, or one of a tool without a place; `resolve` finds the counter for a label.
+    pub(crate) fn succeeded(&self, server: &ServerName, tool: &str, resolve: impl Fn(&str) -> IntCounter) {
+        let label = self.label(server, tool);
+        let counter = resolve(label);
+        counter.inc();
+        if label == tool
+            && let Some(place) = self.known().get_mut(server).and_then(|tools| tools.get_mut(tool))
+        {
+            *place = Some(counter);
         }
     }
 

@@ -18,7 +18,7 @@ impl Metrics {
     pub fn tree(&self, server: &ServerName, guard: u32) -> TreeAccount {
         let (account, before) = self.0.ledger.open(server, guard);
         if let Some(reason) = before {
-            self.0.series.child_restarts.with_label_values(&[server.as_str(), reason]).inc();
+            self.of(server, |series, name| series.child_restarts.with_label_values(&[name, reason]).inc());
         }
         account
     }
@@ -55,17 +55,18 @@ impl Metrics {
 
     /// Puts the figures of the ledger into the series.
     pub(super) fn show_processes(&self) {
-        let s = &self.0.series;
-        s.children.set(whole(self.0.ledger.trees()));
+        self.0.series.children.set(whole(self.0.ledger.trees()));
         for server in self.0.ledger.seen() {
-            let Some(usage) = self.0.ledger.usage(&server) else { continue };
-            let name = [server.as_str()];
-            let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-            s.resident_bytes.with_label_values(&name).set(signed(usage.resident_bytes));
-            s.open_fds.with_label_values(&name).set(signed(usage.open_fds));
-            s.processes.with_label_values(&name).set(signed(usage.processes));
-            let cpu = s.cpu_seconds.with_label_values(&name);
-            cpu.inc_by((usage.cpu_seconds - cpu.get()).max(0.0));
+            self.of(&server, |series, name| {
+                let Some(usage) = self.0.ledger.usage(&server) else { return };
+                let name = [name];
+                let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+                series.resident_bytes.with_label_values(&name).set(signed(usage.resident_bytes));
+                series.open_fds.with_label_values(&name).set(signed(usage.open_fds));
+                series.processes.with_label_values(&name).set(signed(usage.processes));
+                let cpu = series.cpu_seconds.with_label_values(&name);
+                cpu.inc_by((usage.cpu_seconds - cpu.get()).max(0.0));
+            });
         }
     }
 }

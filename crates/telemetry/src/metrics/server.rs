@@ -1,9 +1,9 @@
 //! [`ServerMetrics`]: what the path of a call counts.
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Histogram, IntCounter, IntGauge};
 use trunkline_wire::{Method, ServerName};
 
-use super::OK;
+use super::{Metrics, OK};
 
 /// The series that a call touches, resolved for one server.
 ///
@@ -12,12 +12,12 @@ use super::OK;
 pub struct ServerMetrics {
     pub(super) server: ServerName,
     pub(super) calls_ok: IntCounter,
-    pub(super) requests: IntCounterVec,
     pub(super) request_seconds: Histogram,
     pub(super) inflight: IntGauge,
     pub(super) queue_depth: IntGauge,
     pub(super) ready_wait: Histogram,
     pub(super) notices_dropped: IntCounter,
+    pub(super) all: Metrics,
 }
 
 impl ServerMetrics {
@@ -26,7 +26,9 @@ impl ServerMetrics {
         if *method == Method::ToolsCall && outcome == OK {
             self.calls_ok.inc();
         } else {
-            self.requests.with_label_values(&[self.server.as_str(), method.label(), outcome]).inc();
+            self.all.of(&self.server, |series, name| {
+                series.requests.with_label_values(&[name, method.label(), outcome]).inc();
+            });
         }
         self.request_seconds.observe(seconds);
     }

@@ -6,6 +6,11 @@ fn server(name: &str) -> ServerName {
 
 /// Every method, so that a name or label that prometheus refuses shows here and not in the field.
 fn touch_everything(metrics: &Metrics, server: &ServerName) {
+    drop(metrics.server(server));
+    touch_what_is_there(metrics, server);
+}
+
+fn touch_what_is_there(metrics: &Metrics, server: &ServerName) {
     metrics.transition(server, "idle", "starting", "config");
     metrics.dial(server, "ok");
     drop(metrics.tree(server, 1));
@@ -35,12 +40,20 @@ fn touch_everything(metrics: &Metrics, server: &ServerName) {
 }
 
 #[test]
-fn a_server_takes_its_series_with_it() {
+fn a_server_takes_its_series_with_it_for_good() {
     let metrics = Metrics::new();
     touch_everything(&metrics, &server("git"));
+    let handle = metrics.server(&server("git"));
     touch_everything(&metrics, &server("web"));
     assert!(metrics.render().contains("server=\"git\""));
     metrics.forget(&server("git"));
+    assert!(!metrics.render().contains("server=\"git\""));
+    // What was begun before it left ends now: a call, a connection, a process.
+    touch_what_is_there(&metrics, &server("git"));
+    handle.request(&Method::Ping, "ok", 0.1);
+    handle.request(&Method::ToolsCall, "timeout", 0.1);
+    handle.request(&Method::ToolsCall, "ok", 0.1);
+    metrics.measure();
     let text = metrics.render();
     assert!(!text.contains("server=\"git\""), "{text}");
     assert!(text.contains("trunkline_tool_calls_total{outcome=\"ok\",server=\"web\",tool=\"commit\"} 1"));
@@ -49,6 +62,7 @@ fn a_server_takes_its_series_with_it() {
 #[test]
 fn states_of_a_server_sum_to_one() {
     let metrics = Metrics::new();
+    drop(metrics.server(&server("git")));
     metrics.state(&server("git"), "idle");
     metrics.transition(&server("git"), "idle", "starting", "demand");
     metrics.transition(&server("git"), "starting", "ready", "handshake");
@@ -81,6 +95,7 @@ fn the_handle_counts_into_the_same_series() {
 fn calls_are_counted_by_their_outcome_whether_resolved_before_or_not() {
     let metrics = Metrics::new();
     let git = server("git");
+    drop(metrics.server(&git));
     for outcome in ["ok", "error", "ok", "ok"] {
         metrics.tool_call(&git, "commit", outcome);
         metrics.client_request(Era::Legacy, Some(&Method::ToolsCall), 200);
@@ -98,6 +113,7 @@ fn calls_are_counted_by_their_outcome_whether_resolved_before_or_not() {
         assert!(text.contains(line), "{line} in {text}");
     }
     metrics.forget(&git);
+    drop(metrics.server(&git));
     metrics.tool_call(&git, "commit", "ok");
     assert!(metrics.render().contains(r#"trunkline_tool_calls_total{outcome="ok",server="git",tool="commit"} 1"#));
 }
