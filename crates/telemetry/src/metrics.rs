@@ -34,6 +34,8 @@ struct Shared {
     series: Series,
     tools: BoundedTools,
     ledger: Ledger,
+    /// Held while the ledger is read for somebody who asked.
+    reading: Arc<tokio::sync::Mutex<()>>,
     /// Tool calls that clients of an era had answered, of `client_requests`: resolved once, at the first.
     legacy_calls: OnceLock<IntCounter>,
     modern_calls: OnceLock<IntCounter>,
@@ -61,6 +63,7 @@ impl Metrics {
             series,
             tools: BoundedTools::new(TOOLS_MAX),
             ledger: Ledger::default(),
+            reading: Arc::default(),
             legacy_calls: OnceLock::new(),
             modern_calls: OnceLock::new(),
             servers: Mutex::default(),

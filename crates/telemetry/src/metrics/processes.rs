@@ -1,5 +1,6 @@
 //! The part of [`Metrics`] that speaks of processes, servers' and the own one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -34,13 +35,22 @@ impl Metrics {
         self.0.ledger.measure();
     }
 
-    /// Reads anew what the processes of all servers cost, unless that is known well enough, and waits for it a moment.
+    /// Reads anew what the processes of all servers cost, unless that is known well enough, and waits for it a moment. All
+    /// who ask at the same time wait for one reading: on a machine where it takes long they would add up.
     pub async fn measured(&self) {
         if self.0.ledger.is_fresh() {
             return;
         }
+        let Ok(turn) = Arc::clone(&self.0.reading).try_lock_owned() else {
+            let _ = timeout(PATIENCE, self.0.reading.lock()).await;
+            return;
+        };
         let metrics = self.clone();
-        let _ = timeout(PATIENCE, tokio::task::spawn_blocking(move || metrics.measure())).await;
+        let reading = tokio::task::spawn_blocking(move || {
+            metrics.measure();
+            drop(turn);
+        });
+        let _ = timeout(PATIENCE, reading).await;
     }
 
     /// What the processes of a server cost; `None` for one without processes, or where the system does not tell.

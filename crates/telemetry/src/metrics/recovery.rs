@@ -20,7 +20,7 @@ impl Metrics {
     /// The server was left alone by its breaker for so long.
     pub fn breaker_open(&self, server: &ServerName, time: Duration) {
         self.of(server, |series, name| {
-            series.breaker_open_seconds.with_label_values(&[name]).inc_by(time.as_secs_f64())
+            series.breaker_open_seconds.with_label_values(&[name]).inc_by(time.as_secs_f64());
         });
     }
 

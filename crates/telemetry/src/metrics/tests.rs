@@ -124,3 +124,16 @@ fn what_a_peer_named_is_no_label() {
     metrics.client_request(Era::Legacy, Some(&Method::from("evil\nname")), 404);
     assert!(!metrics.render().contains("evil"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn r39_who_asks_while_processes_are_read_starts_no_second_reading() {
+    let metrics = Metrics::new();
+    let (_tree, _) = metrics.0.ledger.open(&server("git"), 1);
+    let under_way = std::sync::Arc::clone(&metrics.0.reading).lock_owned().await;
+    metrics.measured().await;
+    assert!(!metrics.0.ledger.is_fresh(), "nobody read, and nobody waited for long");
+    drop(under_way);
+    while !metrics.0.ledger.is_fresh() {
+        metrics.measured().await;
+    }
+}
