@@ -4,6 +4,9 @@
 //! across origins arrives with its origin in `Origin`. Both are refused on every path, health and metrics
 //! included, and before routing, so that a page cannot even learn which paths exist. The names are few, so
 //! they are compared one by one as text; there is no pattern, no suffix rule and no way to say "any".
+//!
+//! The own port is the one that the connection came by. So one that outlives a change of the port is served on, and no
+//! page of whoever takes the old port is taken for our own.
 
 use std::net::IpAddr;
 
@@ -11,15 +14,11 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Uri};
 use trunkline_config::Listen;
 
-/// The gateway's own names with its own port, and the origins that the configuration adds.
+/// The gateway's own names, and the origins that the configuration adds.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// The port in use, and the one before it if there was another.
-    ports: Vec<u16>,
-    /// `name:port` in lower case.
-    authorities: Vec<String>,
-    /// `http://name:port` of the above, then what the configuration lists.
-    own_origins: Vec<String>,
+    /// In lower case, with a port where it is not the gateway's.
+    names: Vec<String>,
     listed_origins: Vec<String>,
 }
 
@@ -34,16 +33,15 @@ const BAD_HOST: NotOurs = NotOurs(
 const BAD_ORIGIN: NotOurs =
     NotOurs("this Origin may not use the gateway; if it is meant to, add it to `listen.origins` in the configuration");
 
+/// How an own origin begins. Browsers leave the port out where it is 80, as in `Host`.
+const SCHEME: &[u8] = b"http://";
+
 impl Guard {
-    /// Names are `127.0.0.1`, `[::1]`, `localhost` and `names`, each with any of `ports` unless it states another.
-    pub(crate) fn new(ports: &[u16], names: &[String], origins: &[String]) -> Self {
+    /// Names are `127.0.0.1`, `[::1]`, `localhost` and `names`, each with the gateway's port unless it states another.
+    pub(crate) fn new(names: &[String], origins: &[String]) -> Self {
         let own = ["127.0.0.1", "[::1]", "localhost"].into_iter().chain(names.iter().map(String::as_str));
-        let authorities: Vec<String> =
-            own.flat_map(|name| ports.iter().map(|port| with_port(&name.to_ascii_lowercase(), *port))).collect();
-        let own_origins =
-            authorities.iter().map(|authority| format!("http://{}", without_default(authority))).collect();
         let listed_origins = origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { ports: ports.to_vec(), authorities, own_origins, listed_origins }
+        Self { names: own.map(str::to_ascii_lowercase).collect(), listed_origins }
     }
 
     /// The names of a gateway that listens so: those that are configured, and its addresses.
@@ -55,24 +53,19 @@ impl Guard {
         listen.names.iter().cloned().chain(addresses).collect()
     }
 
-    /// The port in use, and the one before it.
-    pub(crate) fn ports(&self) -> &[u16] {
-        &self.ports
-    }
-
-    /// Refuses a request whose `Host` is missing, doubled or foreign, or whose `Origin` is foreign.
-    pub(crate) fn check(&self, target: &Uri, headers: &HeaderMap) -> Result<(), NotOurs> {
+    /// Refuses a request whose `Host` is missing, doubled or foreign, or whose `Origin` is foreign. It came by `port`.
+    pub(crate) fn check(&self, port: u16, target: &Uri, headers: &HeaderMap) -> Result<(), NotOurs> {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(BAD_HOST) };
         // A target in absolute form overrides Host for some readers, so both must be ours.
-        let named = target.authority().is_none_or(|authority| self.is_own(authority.as_str().as_bytes()));
-        if !named || !self.is_own(host.as_bytes()) {
+        let named = target.authority().is_none_or(|authority| self.is_own(port, authority.as_str().as_bytes()));
+        if !named || !self.is_own(port, host.as_bytes()) {
             return Err(BAD_HOST);
         }
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => Ok(()),
-            (Some(origin), None) if self.admits(origin) => Ok(()),
+            (Some(origin), None) if self.admits(port, origin) => Ok(()),
             (Some(_), _) => Err(BAD_ORIGIN),
         }
     }
@@ -83,18 +76,21 @@ impl Guard {
         headers.get(ORIGIN).filter(|origin| contains(&self.listed_origins, origin.as_bytes()))
     }
 
-    fn is_own(&self, authority: &[u8]) -> bool {
+    fn is_own(&self, port: u16, authority: &[u8]) -> bool {
+        let (name, told) = split_port(authority);
+        let told = told.unwrap_or(b"80");
         // One dot at the end makes a name absolute; it is the same name.
-        let (name, port) = split_port(authority);
         let name = name.strip_suffix(b".").unwrap_or(name);
-        self.authorities.iter().any(|own| {
+        self.names.iter().any(|own| {
             let (own_name, own_port) = split_port(own.as_bytes());
-            own_name.eq_ignore_ascii_case(name) && own_port.unwrap_or(b"80") == port.unwrap_or(b"80")
+            own_name.eq_ignore_ascii_case(name) && own_port.map_or_else(|| is_port(told, port), |own| own == told)
         })
     }
 
-    fn admits(&self, origin: &HeaderValue) -> bool {
-        contains(&self.own_origins, origin.as_bytes()) || contains(&self.listed_origins, origin.as_bytes())
+    fn admits(&self, port: u16, origin: &HeaderValue) -> bool {
+        let origin = origin.as_bytes();
+        let own = origin.split_at_checked(SCHEME.len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+        own.is_some_and(|(_, authority)| self.is_own(port, authority)) || contains(&self.listed_origins, origin)
     }
 }
 
@@ -108,13 +104,10 @@ fn contains(list: &[String], text: &[u8]) -> bool {
     list.iter().any(|entry| entry.as_bytes().eq_ignore_ascii_case(text))
 }
 
-fn with_port(name: &str, port: u16) -> String {
-    if split_port(name.as_bytes()).1.is_some() { name.to_owned() } else { format!("{name}:{port}") }
-}
-
-/// Browsers leave the scheme's default port out of an origin.
-fn without_default(authority: &str) -> &str {
-    authority.strip_suffix(":80").unwrap_or(authority)
+/// Whether the digits, as every client writes them, are this port.
+fn is_port(digits: &[u8], port: u16) -> bool {
+    let plain = digits.first().is_some_and(|first| *first != b'0') && digits.iter().all(u8::is_ascii_digit);
+    plain && std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()) == Some(port)
 }
 
 /// Splits `name:port`; the colons within `[…]` belong to the name.
@@ -133,7 +126,7 @@ mod tests {
     use super::*;
 
     fn guard() -> Guard {
-        Guard::new(&[6270], &["Box.local".into(), "proxy.example:8443".into()], &["https://inspector.example/".into()])
+        Guard::new(&["Box.local".into(), "proxy.example:8443".into()], &["https://inspector.example/".into()])
     }
 
     fn ask(target: &str, headers: &[(http::HeaderName, &str)]) -> Result<(), NotOurs> {
@@ -142,7 +135,7 @@ mod tests {
         map.for_each(|(name, value)| {
             headers.append(name, value);
         });
-        guard().check(&target.parse().expect("a target"), &headers)
+        guard().check(6270, &target.parse().expect("a target"), &headers)
     }
 
     #[test]
@@ -164,6 +157,9 @@ mod tests {
             "127.0.0.1",
             "localhost:80",
             "localhost:6270:6270",
+            "localhost:06270",
+            "localhost:+6270",
+            "localhost:71806",
             "localhost:",
             "localhost..:6270",
             "",
@@ -211,25 +207,42 @@ mod tests {
 
     #[test]
     fn port_80_may_be_left_out() {
-        let guard = Guard::new(&[80], &[], &[]);
+        let guard = Guard::new(&[], &[]);
         let headers = HeaderMap::from_iter([
             (HOST, HeaderValue::from_static("localhost")),
             (ORIGIN, HeaderValue::from_static("http://localhost")),
         ]);
-        assert_eq!(guard.check(&Uri::from_static("/"), &headers), Ok(()));
+        assert_eq!(guard.check(80, &Uri::from_static("/"), &headers), Ok(()));
     }
 
     proptest! {
         #[test]
         fn no_host_makes_it_panic(host in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = guard().is_own(&host);
+            let _ = guard().is_own(6270, &host);
         }
     }
 
     #[test]
     fn s2_an_address_that_is_listened_on_is_a_name_of_the_gateway() {
         let listen = Listen { hosts: vec!["127.0.0.2".parse().expect("an address")], ..Listen::default() };
-        let guard = Guard::new(&[6270], &Guard::names(&listen), &[]);
-        assert!(guard.is_own(b"127.0.0.2:6270") && !guard.is_own(b"127.0.0.3:6270"));
+        let guard = Guard::new(&Guard::names(&listen), &[]);
+        assert!(guard.is_own(6270, b"127.0.0.2:6270") && !guard.is_own(6270, b"127.0.0.3:6270"));
+    }
+
+    #[test]
+    fn g2_the_own_port_is_the_one_that_the_connection_came_by() {
+        let guard = guard();
+        let is_own = |port, host: &str, origin: &str| {
+            let headers = HeaderMap::from_iter([
+                (HOST, HeaderValue::from_str(host).expect("a value")),
+                (ORIGIN, HeaderValue::from_str(origin).expect("a value")),
+            ]);
+            guard.check(port, &Uri::from_static("/mcp"), &headers).is_ok()
+        };
+        for port in [6270, 6271, 80] {
+            assert!(is_own(port, &format!("localhost:{port}"), &format!("http://localhost:{port}")));
+            assert!(!is_own(port, &format!("localhost:{port}"), "http://localhost:6279"));
+            assert!(!is_own(port, "localhost:6279", &format!("http://localhost:{port}")));
+        }
     }
 }

@@ -77,7 +77,7 @@ pub use stop::Steps;
 use crate::body::Body;
 use crate::guard::Guard;
 use crate::limits::TARGET_BYTES_MAX;
-use crate::peer::{Peer, Peers};
+use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
 use crate::sse_pair::Pairs;
@@ -125,8 +125,7 @@ impl Edge {
     fn new(door: Door, addresses: Vec<SocketAddr>, stop: Steps) -> Arc<Self> {
         let Door { hub, configuration, metrics, journal, budget, version, relocations: _, slots: _ } = door;
         let config = configuration.now();
-        let port = addresses.first().map_or(config.listen.port, SocketAddr::port);
-        let guard = Guard::new(&[port], &Guard::names(&config.listen), &config.listen.origins);
+        let guard = Guard::new(&Guard::names(&config.listen), &config.listen.origins);
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
         let peers = Peers::probe();
         let started = Instant::now();
@@ -160,11 +159,7 @@ impl Edge {
 
     /// Goes by these names and origins from now on.
     fn rename(&self, listen: &Listen) {
-        let port = self.addresses.borrow().first().map_or(listen.port, SocketAddr::port);
-        // Connections that came by the last port keep it in their requests.
-        let before = self.guard.borrow().ports().first().copied().filter(|before| *before != port);
-        let ports: Vec<u16> = std::iter::once(port).chain(before).collect();
-        self.guard.send_replace(Arc::new(Guard::new(&ports, &Guard::names(listen), &listen.origins)));
+        self.guard.send_replace(Arc::new(Guard::new(&Guard::names(listen), &listen.origins)));
     }
 
     /// Whether the daemon has begun to stop.
@@ -180,23 +175,24 @@ impl Edge {
 
 /// Answers one request that came over TCP. A bug that panics costs this request, not its connection; where the
 /// request's id is known, `mcp` has caught it before.
-pub(crate) async fn answer<B>(edge: &Arc<Edge>, peer: Peer, request: Request<B>) -> Response<Body>
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, arrival: Arrival, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    AssertUnwindSafe(ladder(edge, peer, request)).catch_unwind().await.unwrap_or_else(|_| {
+    AssertUnwindSafe(ladder(edge, arrival, request)).catch_unwind().await.unwrap_or_else(|_| {
         edge.metrics.rejected("panic");
         plain(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed at this request; its log says more")
     })
 }
 
-async fn ladder<B>(edge: &Arc<Edge>, peer: Peer, request: Request<B>) -> Response<Body>
+async fn ladder<B>(edge: &Arc<Edge>, arrival: Arrival, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
+    let Arrival { peer, port } = arrival;
     // Before the route, against the ladder's letter: S-2 wants it so, and a rebound page learns nothing.
     let guard = edge.guard.borrow().clone();
-    if let Err(refusal) = guard.check(request.uri(), request.headers()) {
+    if let Err(refusal) = guard.check(port, request.uri(), request.headers()) {
         return reject(edge, StatusCode::FORBIDDEN, "host_or_origin", refusal.0);
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {

@@ -18,6 +18,15 @@ pub(crate) enum Peer {
     Stranger,
 }
 
+/// How a connection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// The gateway's port that it came by; another one may be in use since.
+    pub(crate) port: u16,
+}
+
 /// The kernel's word, or the knowledge that there is none to be had.
 #[derive(Debug)]
 pub(crate) enum Peers {

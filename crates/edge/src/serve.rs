@@ -32,7 +32,7 @@ use trunkline_telemetry::Rounds;
 use crate::body::{Body, Phase};
 use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, LAST_WORDS, OWNER_CONNECTIONS_MAX, READ_BYTES_MAX};
 use crate::listen::{Listeners, OwnerSocket};
-use crate::peer::Peer;
+use crate::peer::Arrival;
 use crate::reply::{closing, plain};
 use crate::socket::Watched;
 use crate::{Door, Edge, Steps, api, configuration};
@@ -59,7 +59,6 @@ pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, mut door: D
                 Some(next) = relocations.recv() => {
                     // The new ones listen already. Connections that came by the old ones stay until they end.
                     edge.addresses.send_replace(next.addresses());
-                    edge.rename(&edge.config().listen);
                     listeners = next;
                 }
             }
@@ -93,7 +92,10 @@ async fn accept_tcp(listener: &TcpListener, edge: &Arc<Edge>, slots: &Arc<Semaph
             // Answers are small and awaited: nothing is gained by holding them back.
             let _ = stream.set_nodelay(true);
             match stream.local_addr() {
-                Ok(local) => tcp_connection(stream, edge.peers.judge(remote, local), edge).await,
+                Ok(local) => {
+                    let arrival = Arrival { peer: edge.peers.judge(remote, local), port: local.port() };
+                    tcp_connection(stream, arrival, edge).await;
+                }
                 Err(error) => tracing::debug!(%error, "a connection ended before it was looked at"),
             }
         });
@@ -155,10 +157,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn tcp_connection(stream: TcpStream, peer: Peer, edge: Arc<Edge>) {
+async fn tcp_connection(stream: TcpStream, arrival: Arrival, edge: Arc<Edge>) {
     connection(stream, &edge.clone(), move |request| {
         let edge = edge.clone();
-        async move { crate::answer(&edge, peer, request).await }
+        async move { crate::answer(&edge, arrival, request).await }
     })
     .await;
 }

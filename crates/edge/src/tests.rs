@@ -41,6 +41,11 @@ pub(crate) fn edge(config: Config) -> Arc<Edge> {
     Edge::new(door(config), Vec::new(), Steps::default())
 }
 
+/// A connection of the daemon's own user.
+pub(crate) const OWN: Arrival = Arrival { peer: Peer::Permitted, port: 6270 };
+/// A connection of another user of the machine.
+pub(crate) const STRANGE: Arrival = Arrival { peer: Peer::Stranger, ..OWN };
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -68,16 +73,16 @@ mod modern;
 /// A client of one daemon; what it sends by default is what clients send.
 struct Client {
     edge: Arc<Edge>,
-    peer: Peer,
+    arrival: Arrival,
 }
 
 impl Client {
     fn new() -> Self {
-        Self { edge: edge(config()), peer: Peer::Permitted }
+        Self { edge: edge(config()), arrival: OWN }
     }
 
     fn with(config: Config) -> Self {
-        Self { edge: edge(config), peer: Peer::Permitted }
+        Self { edge: edge(config), arrival: OWN }
     }
 
     /// Sends a request. `headers` come on top of the usual ones; an empty value takes a header away.
@@ -95,7 +100,7 @@ impl Client {
                 request.headers_mut().insert(name, value.parse().expect("a value"));
             }
         }
-        let (parts, body) = answer(&self.edge, self.peer, request).await.into_parts();
+        let (parts, body) = answer(&self.edge, self.arrival, request).await.into_parts();
         let body = body.collect().await.expect("no body fails").to_bytes();
         Answer {
             status: parts.status.as_u16(),
@@ -179,7 +184,7 @@ async fn g4_g10_verbs_and_paths_that_are_not_offered() {
 
 #[tokio::test]
 async fn g10_another_user_gets_only_the_short_health_and_the_metrics() {
-    let client = Client { peer: Peer::Stranger, ..Client::new() };
+    let client = Client { arrival: STRANGE, ..Client::new() };
     assert_eq!(client.post("", &initialize(0, "2025-06-18")).await.status, 403);
     assert_eq!(client.send("GET", "/mcp", &[], "").await.status, 403);
     for path in ["/health/live", "/health/ready", "/metrics"] {

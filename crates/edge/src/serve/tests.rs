@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
 use super::*;
-use crate::tests::{config, door, edge};
+use crate::tests::{OWN, config, door, edge};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -247,6 +247,41 @@ async fn both_loopbacks_and_the_owners_socket_answer_and_stop() {
     assert!(!path.exists(), "the socket's file is gone");
 }
 
+#[tokio::test]
+async fn r36_a_connection_goes_on_however_often_the_port_changes_since() {
+    let mut settings = config();
+    settings.listen.port = 0;
+    let listen = settings.listen.clone();
+    let bound = async || crate::bind(&listen).await.expect("a free port");
+    let (relocate, relocations) = mpsc::channel(1);
+    let door = Door { relocations, ..door(settings) };
+    let (listeners, stop) = (bound().await, Steps::default());
+    let first = listeners.addresses()[0];
+    let serving = tokio::join!(serve(listeners, None, door, stop.clone()), async {
+        let request = |host, rest| format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n");
+        let mut early = TcpStream::connect(first).await.expect("listening");
+        for _ in 0..3 {
+            early.write_all(request(first, "").as_bytes()).await.expect("open");
+            let mut head = [0; 12];
+            early.read_exact(&mut head).await.expect("an answer");
+            assert_eq!(&head, b"HTTP/1.1 200");
+            let rest = early.read(&mut [0; 1024]).await.expect("the rest");
+            assert!(rest > 0);
+            let next = bound().await;
+            let address = next.addresses()[0];
+            relocate.send(next).await.expect("the door is there");
+            for (host, status) in [(address, "200"), (first, "403")] {
+                let mut late = TcpStream::connect(address).await.expect("listening");
+                let answer = ask(&mut late, &request(host, "Connection: close\r\n")).await;
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            }
+        }
+        stop.doors.cancel();
+        stop.soft.cancel();
+    });
+    let ((), ()) = serving;
+}
+
 async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
     client.write_all(request.as_bytes()).await.expect("open");
     let mut text = String::new();
@@ -259,7 +294,7 @@ fn connect_door(edge: &Arc<Edge>) -> DuplexStream {
     let behind = edge.clone();
     connect(edge, 16 * 1024, move |request| {
         let edge = behind.clone();
-        async move { crate::answer(&edge, Peer::Permitted, request).await }
+        async move { crate::answer(&edge, OWN, request).await }
     })
 }
 

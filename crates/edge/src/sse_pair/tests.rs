@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use trunkline_config::Config;
 
 use super::*;
-use crate::peer::Peer;
-use crate::tests::{config, edge};
+use crate::tests::{OWN, STRANGE, config, edge};
 
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
@@ -36,7 +35,7 @@ async fn send(edge: &Arc<Edge>, method: &str, path: &str, headers: &[(&str, &str
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-    crate::answer(edge, Peer::Permitted, request).await
+    crate::answer(edge, OWN, request).await
 }
 
 async fn text(response: Response<Body>) -> (u16, String) {
@@ -178,7 +177,7 @@ async fn g1_g2_each_half_has_its_verb_its_names_and_its_switch() {
     }
     assert_eq!(send(&here, "GET", "/sse", &[("accept", "application/json")], "").await.status(), 406);
     let stranger = Request::builder().uri("/sse").header("host", "127.0.0.1:6270").body(Full::new(Bytes::new()));
-    assert_eq!(crate::answer(&here, Peer::Stranger, stranger.expect("a request")).await.status(), 403);
+    assert_eq!(crate::answer(&here, STRANGE, stranger.expect("a request")).await.status(), 403);
 
     let mut without: Config = config();
     without.listen.legacy_sse = false;

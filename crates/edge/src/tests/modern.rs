@@ -322,7 +322,7 @@ async fn a_listen_takes_no_place_among_the_calls() {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
-    let open = answer(&edge, Peer::Permitted, request).await;
+    let open = answer(&edge, OWN, request).await;
     assert_eq!((open.status().as_u16(), edge.hub.listening()), (200, 1));
     assert_eq!(client.modern(&call(json!(1), "tools/list", json!({}))).await.status, 200);
     let health = client.send("GET", "/health", &[], "").await.json();
