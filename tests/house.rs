@@ -7,15 +7,16 @@ mod promises;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Which of our crates each crate may use: "daemon → edge → hub → upstream → telemetry → wire, levels may be
+/// Which of our crates each crate may use: "daemon → edge → hub → upstream → signin → telemetry → wire, levels may be
 /// skipped downward", and everyone above telemetry may use config.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("config", &["wire"]),
     ("telemetry", &["wire"]),
-    ("upstream", &["telemetry", "config", "wire"]),
+    ("signin", &["telemetry", "config", "wire"]),
+    ("upstream", &["signin", "telemetry", "config", "wire"]),
     ("hub", &["upstream", "telemetry", "config", "wire"]),
-    ("edge", &["hub", "upstream", "telemetry", "config", "wire"]),
+    ("edge", &["hub", "upstream", "signin", "telemetry", "config", "wire"]),
     ("testkit", &["wire"]),
 ];
 

@@ -13,6 +13,7 @@ use crate::clients::{EnvVar, EraFile, ServerFile, TransportFile};
 use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
+use crate::oauth::OAuth;
 use crate::secret::{Expanded, Resolver, Secret, variable_shown};
 use crate::server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 use crate::tuning::Tuning;
@@ -144,6 +145,7 @@ impl Block<'_, '_> {
             ("http_headers", file.http_headers.is_some()),
             ("env_http_headers", file.env_http_headers.is_some()),
             ("ca_file", file.ca_file.is_some()),
+            ("oauth", file.oauth.is_some()),
         ];
         self.refuse(&of_http, "belongs to a server with `url`; a child process gets its secrets by `env`");
         if command.trim().is_empty() || command.contains('\0') {
@@ -215,8 +217,44 @@ impl Block<'_, '_> {
         {
             self.warn("url", "is not encrypted: its token or headers can be read on the way; use https");
         }
-        let http = url.map(|url| Http { url, transport, bearer, bearer_source, headers, ca_file });
+        let oauth = self.oauth();
+        let http = url.map(|url| Http { url, transport, bearer, bearer_source, headers, ca_file, oauth });
         http.filter(|_| self.sound())
+    }
+
+    /// As whom to sign in, if the server wants that.
+    fn oauth(&mut self) -> OAuth {
+        let file = self.file.oauth.clone().unwrap_or_default();
+        let scopes = self.file.scopes.clone().unwrap_or_default();
+        if scopes.iter().any(|scope| scope.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic())) {
+            self.error("scopes", "holds one that is empty, or has a space or another character that no scope has");
+        }
+        if file.client_id.as_ref().is_some_and(|id| id.is_empty() || id.contains(char::is_control)) {
+            self.error("oauth.client_id", "is empty, or holds a control character");
+        }
+        if file.client_secret.is_some() && file.client_id.is_none() {
+            self.error("oauth.client_secret", "needs the `client_id` that it belongs to");
+        }
+        let client_secret = file.client_secret.as_deref().and_then(|text| {
+            let value = self.expand("oauth.client_secret", text);
+            let referred = value.referred();
+            if !referred {
+                self.warn(
+                    "oauth.client_secret",
+                    "stands in the file in plain text; safer is `${env:NAME}` or `${file:PATH}`",
+                );
+            }
+            let secret = self.text("oauth.client_secret", value);
+            self.header_value("oauth.client_secret", secret, referred)
+        });
+        let client_metadata_url = file.client_metadata_url.as_deref().and_then(|text| {
+            let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.path() != "/");
+            if url.is_none() {
+                self.error("oauth.client_metadata_url", "is no https address with a path");
+            }
+            url
+        });
+        OAuth { client_id: file.client_id, client_secret, client_metadata_url, assume_pkce: file.assume_pkce, scopes }
     }
 
     fn url(&mut self, text: &str, listen: &Listen) -> Option<Url> {

@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 use trunkline_wire::Era;
 
 use crate::findings::Findings;
+use crate::oauth::OAuthFile;
 use crate::tuning::{ServerLimits, Start};
 
 /// One `[mcp_servers.NAME]` as written.
@@ -97,10 +98,10 @@ pub(crate) struct ServerFile {
     /// What happens when a tool's definition changes. This version has `off` only.
     pub(crate) pin: Option<String>,
 
-    /// OAuth scopes to ask for. Accepted; this version does not sign in.
-    pub(crate) scopes: Option<Ignored>,
-    /// OAuth client settings. Accepted; this version does not sign in.
-    pub(crate) oauth: Option<Ignored>,
+    /// What to ask for when signing in. Default: what the server says.
+    pub(crate) scopes: Option<Vec<String>>,
+    /// As whom to sign in. Nothing of it is needed where the server's authorization server registers clients.
+    pub(crate) oauth: Option<OAuthFile>,
 
     /// Codex's own; without effect here.
     pub(crate) required: Option<Ignored>,
@@ -224,13 +225,8 @@ impl ServerFile {
         for (key, _) in ignored.into_iter().filter(|(_, given)| *given) {
             findings.ignored.entry(key).or_default().push(name.to_owned());
         }
-        for (key, given) in [("scopes", self.scopes.is_some()), ("oauth", self.oauth.is_some())] {
-            if given {
-                findings.warnings.push(format!(
-                    "mcp_servers.{name}.{key}: this version does not sign in to servers by itself; if this one wants \
-                     a token, name the variable that holds it in bearer_token_env_var"
-                ));
-            }
+        for key in self.oauth.iter().flat_map(OAuthFile::without_effect) {
+            findings.ignored.entry(key).or_default().push(name.to_owned());
         }
 
         let mut only = |key: &str, value: Option<&str>, has: &[&str]| {

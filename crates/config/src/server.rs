@@ -11,6 +11,7 @@ use trunkline_wire::Era;
 use url::Url;
 
 use crate::expose::Expose;
+use crate::oauth::OAuth;
 use crate::secret::Secret;
 use crate::tuning::Tuning;
 
@@ -97,7 +98,7 @@ impl Connect {
                 let cwd = cwd.as_ref().map(|cwd| cwd.to_string_lossy());
                 serde_json::to_string(&(command, secrets(&mut args.iter()), env, env_vars, cwd))
             }
-            Self::Http(Http { url, transport, bearer, bearer_source: _, headers, ca_file }) => {
+            Self::Http(Http { url, transport, bearer, bearer_source: _, headers, ca_file, oauth: _ }) => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| (name, value.expose())).collect();
                 let ca_file = ca_file.as_ref().map(|file| file.to_string_lossy());
                 let transport = format!("{transport:?}");
@@ -164,6 +165,8 @@ pub struct Http {
     pub headers: Vec<(String, Secret)>,
     /// Further certificate authorities to trust for this server: a PEM file.
     pub ca_file: Option<PathBuf>,
+    /// How the gateway signs in to it, if it has no token and the server wants one.
+    pub oauth: OAuth,
 }
 
 impl Http {
@@ -176,6 +179,7 @@ impl Http {
             bearer_source: None,
             headers: Vec::new(),
             ca_file: None,
+            oauth: OAuth::default(),
         }
     }
 }
@@ -190,6 +194,7 @@ impl fmt::Debug for Http {
             .field("bearer_source", &self.bearer_source)
             .field("headers", &self.headers)
             .field("ca_file", &self.ca_file)
+            .field("oauth", &self.oauth)
             .finish()
     }
 }

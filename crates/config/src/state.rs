@@ -183,6 +183,18 @@ impl StateDir {
         File::open(&self.0)?.sync_all()
     }
 
+    /// Opens the file `name`, made if it is not there, to be locked in the kernel: for what several processes change. It
+    /// is never removed, since then two could hold locks of the same name.
+    ///
+    /// # Errors
+    /// The system said no, or it is a link.
+    pub fn lockable(&self, name: &str) -> io::Result<File> {
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("the flags of a system call are an int");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        options.open(self.0.join(name))
+    }
+
     /// Removes a file that is no longer of use.
     ///
     /// # Errors

@@ -119,7 +119,6 @@ fn codex_blocks_work_as_they_were_pasted() {
     let names: Vec<_> = loaded.config.servers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["docs", "figma", "linear", "snyk", "github"], "the order of the file");
     assert_snapshot!(loaded.warnings.join("\n"), @r"
-    mcp_servers.linear.scopes: this version does not sign in to servers by itself; if this one wants a token, name the variable that holds it in bearer_token_env_var
     keys of Codex's own, without effect here: default_tools_approval_mode (of docs); required (of linear); supports_parallel_tool_calls (of github); tools (of linear)
     ");
 
@@ -589,5 +588,25 @@ fn r34_the_own_program_is_no_server_but_for_its_demo() {
         let text = format!("[mcp_servers.loop]\n{block}\n");
         let found = loaded(&text, &[], None).err().map(|errors| errors.to_string()).unwrap_or_default();
         assert_eq!(found.contains("is this program itself"), refused, "{block}: {found}");
+    }
+}
+
+#[test]
+fn how_to_sign_in_is_read_and_its_secret_prints_nowhere() {
+    let block = "[mcp_servers.a]\nurl = \"https://a.example/mcp\"\nscopes = [\"read\"]\n[mcp_servers.a.oauth]\n";
+    let text = format!("{block}client_id = \"me\"\nclient_secret = \"${{env:KEY}}\"\ncallback_port = 5000\n");
+    let loaded = loaded(&text, &[("KEY", "canary")], None).expect("sound");
+    let oauth = &http(server(&loaded, "a")).oauth;
+    assert_eq!((oauth.client_id.as_deref(), oauth.scopes.as_slice()), (Some("me"), &["read".to_owned()][..]));
+    assert_eq!(oauth.client_secret.as_ref().map(Secret::expose), Some("canary"));
+    assert!(!format!("{loaded:?}").contains("canary"));
+    assert!(loaded.warnings.join("\n").contains("oauth.callback_port (of a)"), "{:?}", loaded.warnings);
+    for (more, expected) in [
+        ("client_secret = \"x\"", "needs the `client_id`"),
+        ("client_metadata_url = \"http://a.example/me\"", "no https address"),
+        ("client_idd = \"x\"", "client_id"),
+    ] {
+        let refused = self::loaded(&format!("{block}{more}\n"), &[], None).expect_err(more).to_string();
+        assert!(refused.contains(expected), "{refused}");
     }
 }

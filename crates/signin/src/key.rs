@@ -1,0 +1,362 @@
+//! [`Key`]: what a request to a server carries, and how it stays fit for use.
+//!
+//! The token is read from the store when it is first wanted, and refreshed ahead of its end by a task of its own. Whoever
+//! meets a refusal asks for a newer one ([`Key::refused`]) and waits for the one refresh that is under way; if it goes
+//! away, the refresh goes on, for a rotated token that nobody took would be lost (S-30).
+//!
+//! A key begins no login and shows nobody anything: without tokens a request goes as it is, and is refused.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{HeaderMap, WWW_AUTHENTICATE};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use trunkline_config::{OAuth, wall_clock};
+use trunkline_telemetry::spawn;
+use trunkline_wire::ServerName;
+use url::Url;
+
+use crate::client::{self, Unsigned};
+use crate::fetch::Fetcher;
+use crate::limits::{EXPIRY_MARGIN, REFRESH_PAUSE, SHORT_LIFE};
+use crate::record::{Record, Tokens};
+use crate::store::{Renewal, Store};
+
+/// The way in to one server. Cloning shares it.
+#[derive(Clone)]
+pub struct Key(Arc<Shared>);
+
+struct Shared {
+    server: ServerName,
+    endpoint: Url,
+    oauth: OAuth,
+    ca_file: Option<PathBuf>,
+    store: Store,
+    now: Mutex<Now>,
+    /// The refresh that is under way; it says when it is done.
+    flight: Mutex<Option<watch::Receiver<bool>>>,
+}
+
+/// What the key holds.
+#[derive(Default)]
+struct Now {
+    /// The store was read.
+    read: bool,
+    record: Option<Arc<Record>>,
+    header: Option<HeaderValue>,
+    /// What the server said when it last refused.
+    challenge: Option<String>,
+    /// No refresh before this: the last one failed.
+    pause_until: Option<Instant>,
+    /// Refreshes ahead of the end.
+    timer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Now {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+    }
+}
+
+/// What one request carries.
+#[derive(Clone)]
+pub struct Carried {
+    generation: u64,
+    /// `Authorization`, marked as a secret.
+    pub header: HeaderValue,
+}
+
+impl Key {
+    pub(crate) fn new(
+        server: &ServerName,
+        endpoint: &Url,
+        oauth: &OAuth,
+        ca_file: Option<PathBuf>,
+        store: Store,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            server: server.clone(),
+            endpoint: endpoint.clone(),
+            oauth: oauth.clone(),
+            ca_file,
+            store,
+            now: Mutex::default(),
+            flight: Mutex::default(),
+        }))
+    }
+
+    /// Whether it is for this server, reached and signed in to like this.
+    pub(crate) fn fits(&self, endpoint: &Url, oauth: &OAuth, ca_file: Option<&PathBuf>) -> bool {
+        self.0.endpoint == *endpoint && self.0.oauth == *oauth && self.0.ca_file.as_ref() == ca_file
+    }
+
+    /// What the next request is to carry; `None` if nobody signed in.
+    ///
+    /// Waits for the disk once, and for a refresh only if the token has ended.
+    pub async fn carried(&self) -> Option<Carried> {
+        if !self.now().read {
+            self.look().await;
+        }
+        let (carried, ended) = self.held()?;
+        if !ended {
+            return Some(carried);
+        }
+        self.renew(carried.generation).await;
+        self.held().map(|(carried, _)| carried)
+    }
+
+    /// The server refused a request with 401. Says whether there is something newer for it to carry.
+    pub async fn refused(&self, carried: Option<&Carried>, headers: &HeaderMap) -> bool {
+        let stale = carried.map_or(0, |carried| carried.generation);
+        self.now().challenge = challenge(headers);
+        if self.generation() <= stale {
+            // Another process may have signed in, or refreshed.
+            self.look().await;
+        }
+        if self.generation() <= stale && stale > 0 {
+            self.renew(stale).await;
+        }
+        self.generation() > stale && self.held().is_some()
+    }
+
+    /// Whether anybody but the desk has it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether a token is there, whatever it is worth.
+    pub fn is_signed_in(&self) -> bool {
+        self.now().header.is_some()
+    }
+
+    /// `WWW-Authenticate` of the last refusal.
+    pub(crate) fn challenge(&self) -> Option<String> {
+        self.now().challenge.clone()
+    }
+
+    /// Goes by this record from now on, unless it has a newer one.
+    pub(crate) fn adopt(&self, record: Option<Record>) {
+        let record = record.filter(|record| record.endpoint == self.0.endpoint.as_str());
+        let timer = record.as_ref().and_then(|record| self.plan(record));
+        let mut now = self.now();
+        now.read = true;
+        let newer = |there: &Arc<Record>| record.as_ref().is_none_or(|record| record.generation <= there.generation);
+        if now.record.as_ref().is_some_and(newer) {
+            if let Some(timer) = timer {
+                timer.abort();
+            }
+            return;
+        }
+        now.header = record.as_ref().and_then(|record| header(record.tokens.as_ref()?));
+        now.record = record.map(Arc::new);
+        now.pause_until = None;
+        if let Some(before) = std::mem::replace(&mut now.timer, timer) {
+            before.abort();
+        }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> u64 {
+        self.now().record.as_ref().map_or(0, |record| record.generation)
+    }
+
+    /// What is carried now, and whether it has ended and can be refreshed.
+    fn held(&self) -> Option<(Carried, bool)> {
+        let now = self.now();
+        let record = now.record.as_ref()?;
+        let tokens = record.tokens.as_ref()?;
+        let margin = EXPIRY_MARGIN.as_secs();
+        let ended = tokens.expires.is_some_and(|end| wall_clock().saturating_add(margin) >= end);
+        let carried = Carried { generation: record.generation, header: now.header.clone()? };
+        Some((carried, ended && tokens.refresh.is_some()))
+    }
+
+    /// Reads the store.
+    async fn look(&self) {
+        let record = self.0.store.read(&self.0.server).await;
+        self.adopt(record);
+    }
+
+    /// A task that refreshes `record` ahead of its end.
+    fn plan(&self, record: &Record) -> Option<JoinHandle<()>> {
+        let due = due(record.tokens.as_ref()?, wall_clock(), fastrand::f64())?;
+        let (key, generation) = (Arc::downgrade(&self.0), record.generation);
+        Some(spawn("signin-ahead", async move {
+            sleep(due).await;
+            if let Some(shared) = key.upgrade() {
+                // In a task of its own: this one is aborted by what it brings about.
+                Key(shared).take_off(generation);
+            }
+        }))
+    }
+
+    /// Waits until a refresh of this generation is done, or has failed; it may be one that others wait for.
+    async fn renew(&self, stale: u64) {
+        let mut done = self.take_off(stale);
+        // The sender is gone only if the task panicked.
+        let _ = done.wait_for(|done| *done).await;
+    }
+
+    /// Starts a refresh, unless one is under way.
+    fn take_off(&self, stale: u64) -> watch::Receiver<bool> {
+        let mut flight = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = flight.as_ref().filter(|done| done.has_changed().is_ok() && !*done.borrow()) {
+            return under_way.clone();
+        }
+        let (tell, done) = watch::channel(false);
+        *flight = Some(done.clone());
+        let key = self.clone();
+        spawn("signin-refresh", async move {
+            key.refresh(stale).await;
+            tell.send_replace(true);
+        });
+        done
+    }
+
+    async fn refresh(&self, stale: u64) {
+        let server = &self.0.server;
+        let pausing = self.now().pause_until.is_some_and(|until| Instant::now() < until);
+        if pausing || self.generation() > stale {
+            return;
+        }
+        let held = match self.0.store.hold(server).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%server, error = &error as &dyn std::error::Error, "the token is not refreshed");
+                return self.pause();
+            }
+        };
+        let exchange = async |record: &Record| {
+            // A record under this name may be of another server.
+            if record.endpoint != self.0.endpoint.as_str() {
+                return Err(Unsigned::Rejected);
+            }
+            let fetcher = Fetcher::new(&self.0.endpoint, self.0.ca_file.as_deref()).await;
+            client::refresh(record, fetcher.map_err(|error| Unsigned::Failed(error.to_string()))?).await
+        };
+        match held.renew(stale, exchange).await {
+            Renewal::New(record) => {
+                tracing::info!(%server, generation = record.generation, "the token was refreshed");
+                self.adopt(Some(record));
+            }
+            Renewal::Unkept(record, error) => {
+                tracing::warn!(
+                    %server,
+                    error = &error as &dyn std::error::Error,
+                    "the refreshed token cannot be written; a restart would want a new login"
+                );
+                self.adopt(Some(record));
+            }
+            Renewal::SignedOut => self.look().await,
+            Renewal::Rejected => {
+                tracing::warn!(%server, "the authorization server takes the refresh token no more; sign in again with `trunkline login {server}`");
+                self.look().await;
+            }
+            Renewal::Failed(reason) => {
+                tracing::warn!(%server, reason, "the token is not refreshed");
+                self.pause();
+            }
+        }
+    }
+
+    fn pause(&self) {
+        self.now().pause_until = Some(Instant::now() + REFRESH_PAUSE);
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Key").field("server", &self.0.server).field("signed_in", &self.is_signed_in()).finish()
+    }
+}
+
+fn header(tokens: &Tokens) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", tokens.access.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The Bearer challenge among those of a refusal.
+fn challenge(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let is_bearer = |text: &&str| text.to_ascii_lowercase().contains("bearer");
+    all.filter(is_bearer).map(str::to_owned).next()
+}
+
+/// In how long a token is to be refreshed: at four fifths of its life, or five minutes before its end if that is later,
+/// give or take a tenth of what is left then (reliability 10). `None`: when it is wanted.
+fn due(tokens: &Tokens, now: u64, luck: f64) -> Option<Duration> {
+    let end = tokens.expires.filter(|_| tokens.refresh.is_some())?;
+    let life = end.saturating_sub(tokens.issued);
+    if Duration::from_secs(life) < SHORT_LIFE {
+        return None;
+    }
+    let at = (tokens.issued + life / 5 * 4).max(end.saturating_sub(300));
+    let left = Duration::from_secs(end.saturating_sub(at));
+    let spread = left.mul_f64(0.2 * luck.clamp(0.0, 1.0));
+    let begin = Duration::from_secs(at.saturating_sub(now)).saturating_sub(left.mul_f64(0.1));
+    Some(begin + spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_config::{Secret, StateDir};
+
+    use super::*;
+    use crate::record::sample;
+
+    fn lasting(life: u64) -> Tokens {
+        let refresh = Some(Secret::new("r"));
+        Tokens { access: Secret::new("a"), refresh, issued: 1000, expires: Some(1000 + life) }
+    }
+
+    #[test]
+    fn a_token_is_refreshed_ahead_of_its_end_and_not_by_all_at_once() {
+        let at = |life, luck| due(&lasting(life), 1000, luck).map(|due| due.as_secs());
+        // An hour: five minutes before the end are later than four fifths.
+        assert_eq!(at(3600, 0.5), Some(3300));
+        assert_eq!((at(3600, 0.0), at(3600, 1.0)), (Some(3270), Some(3330)));
+        assert_eq!(at(600, 0.5), Some(480));
+        assert_eq!(at(60, 0.5), None, "a short life");
+        let endless = Tokens { expires: None, ..lasting(0) };
+        assert_eq!(due(&endless, 1000, 0.5), None);
+        assert_eq!(due(&lasting(3600), 9000, 0.0), Some(Duration::ZERO), "it is over already");
+    }
+
+    #[tokio::test]
+    async fn s27_a_record_of_another_address_is_not_used() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::at(StateDir::open(dir.path().join("signin")).expect("our own"));
+        let server = ServerName::new("linear").expect("a name");
+        store.hold(&server).await.expect("free").write(&sample()).await.expect("written");
+        let key_of =
+            |url: &str| Key::new(&server, &url.parse().expect("a URL"), &OAuth::default(), None, store.clone());
+        assert!(key_of("https://evil.example/mcp").carried().await.is_none());
+        let carried = key_of("https://mcp.example/mcp").carried().await;
+        // It has ended, and its authorization server is not there: it is carried all the same, for the server to judge.
+        assert_eq!(carried.expect("signed in").header, "Bearer access-canary");
+    }
+
+    #[tokio::test]
+    async fn a_login_of_another_process_is_found_when_the_server_refuses() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::at(StateDir::open(dir.path().join("signin")).expect("our own"));
+        let server = ServerName::new("linear").expect("a name");
+        let endpoint = "https://mcp.example/mcp".parse().expect("a URL");
+        let key = Key::new(&server, &endpoint, &OAuth::default(), None, store.clone());
+        assert!(key.carried().await.is_none());
+        assert!(!key.refused(None, &HeaderMap::new()).await);
+        store.hold(&server).await.expect("free").write(&sample()).await.expect("written");
+        assert!(key.refused(None, &HeaderMap::new()).await);
+        assert!(key.is_signed_in());
+    }
+}

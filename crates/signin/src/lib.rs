@@ -1,0 +1,28 @@
+//! Signing in to servers by OAuth 2.1: one owner of every token.
+//!
+//! Invariants, as absences: no token, code or client secret is logged or part of an error's text; no token goes to another
+//! origin than that of the server it was issued for; no caller's cancellation ends a refresh; no login begins but by a
+//! person's word; no older generation of a token takes the place of a newer one.
+//!
+//! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `fetch` (how
+//! authorization servers are reached), `client` (the one file that knows the library), `key` (what a request to a server
+//! carries), `desk` (logins).
+
+mod record;
+
+mod store;
+
+mod fetch;
+
+mod client;
+
+mod key;
+
+mod desk;
+
+mod limits;
+
+pub use desk::{NotSignedIn, Returned, SignIn, SignedOut, has_credential};
+pub use key::{Carried, Key};
+pub use record::Record;
+pub use store::{Held, Store, StoreError};

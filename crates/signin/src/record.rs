@@ -1,0 +1,183 @@
+//! [`Record`]: what is kept of the sign-in to one server.
+//!
+//! A record is bound to the server's URL and to the issuer: one under the same name with another URL is none (S-27). Each
+//! change of the tokens is a *generation*; signing out is one too, with no tokens in it, so that a refresh that was under
+//! way meanwhile cannot bring them back.
+
+use serde::{Deserialize, Serialize};
+use trunkline_config::Secret;
+
+/// The form of the files. Another number is read as no record.
+const FORM: u32 = 1;
+
+/// The sign-in to one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Counts the changes of the tokens, from 1 on.
+    pub generation: u64,
+    /// The server's URL, as configured.
+    pub endpoint: String,
+    /// The authorization server, as its metadata names it. Empty where a server has none (mcp-protocol 7.2, step 4).
+    pub issuer: String,
+    /// What the tokens are for, word for word as it was asked for (RFC 8707).
+    pub resource: String,
+    /// As whom we signed in.
+    pub client: Client,
+    /// What was granted.
+    pub scopes: Vec<String>,
+    /// `None` after signing out, and after the refresh token was refused.
+    pub tokens: Option<Tokens>,
+    /// The authorization server's metadata, so that a refresh needs no discovery.
+    pub metadata: String,
+}
+
+/// The gateway as a client of an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its identifier there.
+    pub id: String,
+    /// Its secret, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "hidden_option")]
+    pub secret: Option<Secret>,
+    /// The address that a person comes back by. It stays the same for a registration.
+    pub redirect: String,
+    /// It was registered by ourselves, and may be again.
+    pub registered: bool,
+}
+
+/// What was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Goes with each request.
+    #[serde(with = "hidden")]
+    pub access: Secret,
+    /// Gets the next ones, if the authorization server gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "hidden_option")]
+    pub refresh: Option<Secret>,
+    /// When they were issued, in seconds of the Unix age.
+    pub issued: u64,
+    /// When the access token ends, if that was told.
+    pub expires: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    form: u32,
+    generation: u64,
+    server: String,
+    endpoint: String,
+    issuer: String,
+    resource: String,
+    client: Client,
+    scopes: Vec<String>,
+    tokens: Option<Tokens>,
+    metadata: String,
+}
+
+impl Record {
+    /// The text of its file.
+    pub(crate) fn write(&self, server: &str) -> serde_json::Result<Vec<u8>> {
+        let Self { generation, endpoint, issuer, resource, client, scopes, tokens, metadata } = self.clone();
+        let server = server.to_owned();
+        let file =
+            File { form: FORM, generation, server, endpoint, issuer, resource, client, scopes, tokens, metadata };
+        serde_json::to_vec(&file)
+    }
+
+    /// Reads a file; `None` if it is none of this form, or another server's.
+    pub(crate) fn read(text: &[u8], server: &str) -> Option<Self> {
+        let file: File = serde_json::from_slice(text).ok()?;
+        if file.form != FORM || file.server != server {
+            return None;
+        }
+        let File { form: _, generation, server: _, endpoint, issuer, resource, client, scopes, tokens, metadata } =
+            file;
+        Some(Self { generation, endpoint, issuer, resource, client, scopes, tokens, metadata })
+    }
+
+    /// The generation after this one, with these tokens.
+    #[must_use]
+    pub(crate) fn next(&self, tokens: Option<Tokens>) -> Self {
+        Self { generation: self.generation + 1, tokens, ..self.clone() }
+    }
+}
+
+/// A secret on its way to its own file and back, the one place where it is written.
+mod hidden {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use trunkline_config::Secret;
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        String::deserialize(from).map(Secret::new)
+    }
+}
+
+/// The same for one that may be missing.
+mod hidden_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use trunkline_config::Secret;
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(super) fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => to.serialize_some(secret.expose()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn sample() -> Record {
+    let tokens = Tokens {
+        access: Secret::new("access-canary"),
+        refresh: Some(Secret::new("refresh-canary")),
+        issued: 1000,
+        expires: Some(4600),
+    };
+    Record {
+        generation: 1,
+        endpoint: "https://mcp.example/mcp".to_owned(),
+        issuer: "https://as.example".to_owned(),
+        resource: "https://mcp.example/mcp".to_owned(),
+        client: Client {
+            id: "client".to_owned(),
+            secret: None,
+            redirect: "http://127.0.0.1:6270/oauth/callback".to_owned(),
+            registered: true,
+        },
+        scopes: vec!["read".to_owned()],
+        tokens: Some(tokens),
+        metadata: "{}".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_was_and_only_for_its_server() {
+        let mut record = sample();
+        record.client.secret = Some(Secret::new("client-canary"));
+        let text = record.write("linear").expect("written");
+        assert_eq!(Record::read(&text, "linear"), Some(record.clone()));
+        assert_eq!(Record::read(&text, "notion"), None);
+        record.tokens = None;
+        assert_eq!(Record::read(&record.write("linear").expect("written"), "linear"), Some(record));
+    }
+
+    #[test]
+    fn s31_a_record_prints_no_secret() {
+        let mut record = sample();
+        record.client.secret = Some(Secret::new("client-canary"));
+        assert!(!format!("{record:?}").contains("canary"));
+    }
+}
