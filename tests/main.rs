@@ -37,4 +37,5 @@ mod sdk;
 mod servers;
 mod shapes;
 mod signals;
+mod signin;
 mod tasks;

@@ -1,4 +1,5 @@
-//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `explain`, `reload`, `restart`.
+//! The commands that question the running daemon: `status`, `tools`, `call`, `logs`, `explain`, `reload`,
+//! `restart`, and, in `login.rs`, `login` and `logout`.
 //!
 //! They speak HTTP/1 over the owner's unix socket in the state directory, which only the owner can open; the paths are
 //! those of edge's `api.rs`. One command is one request on one connection. How an answer looks is `render`'s.
@@ -25,7 +26,7 @@ use trunkline_wire::{Json, Malformed, Object};
 
 use crate::cli::Ask;
 use crate::exit::{self, FAILED, Failure};
-use crate::render;
+use crate::{login, render};
 
 /// How long the daemon has for an answer that waits for no server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,12 +55,12 @@ pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
 
 /// What to print, and whether it is good news.
 #[derive(Debug, PartialEq)]
-struct Printed {
+pub(crate) struct Printed {
     text: String,
     well: bool,
 }
 
-fn good(text: String) -> Printed {
+pub(crate) fn good(text: String) -> Printed {
     Printed { text, well: true }
 }
 
@@ -95,6 +96,8 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             soon(socket.post(&format!("/api/v1/servers/{}/restart", escaped(server)), Bytes::new())).await?;
             Ok(good(format!("{} is restarting; `trunkline status` shows how it goes", render::field(server))))
         }
+        Ask::Login { server, no_browser } => login::login(socket, server, !no_browser).await,
+        Ask::Logout { server } => login::logout(socket, server).await,
         Ask::Call { name, arguments, json } => {
             let body = socket.post("/api/v1/call", call_body(name, arguments)?).await?;
             called(&body, *json)
@@ -153,7 +156,7 @@ fn raw(body: &Bytes) -> String {
     render::safe_json(&String::from_utf8_lossy(body))
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         Failure::failed(format!("the daemon's answer is not understood ({error}); is it of another version?"))
     })
@@ -171,13 +174,13 @@ fn of_server(server: Option<&str>) -> String {
 }
 
 /// A name as part of a URL.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// The owner's socket of the daemon.
-struct Socket<'a> {
+pub(crate) struct Socket<'a> {
     path: &'a Path,
 }
 
@@ -186,7 +189,7 @@ impl Socket<'_> {
         self.request(Method::GET, target, Bytes::new()).await
     }
 
-    async fn post(&self, target: &str, body: Bytes) -> Result<Bytes, Failure> {
+    pub(crate) async fn post(&self, target: &str, body: Bytes) -> Result<Bytes, Failure> {
         self.request(Method::POST, target, body).await
     }
 

@@ -60,6 +60,14 @@ Examples:
   trunkline explain linear
   trunkline explain linear --client codex-mcp-client";
 
+const LOGIN_EXAMPLES: &str = "\
+The daemon waits ten minutes for you to come back from the browser, which must run on this machine. It keeps the tokens
+and refreshes them; each server is signed in to once, for all clients.
+
+Examples:
+  trunkline login linear
+  trunkline login linear --no-browser";
+
 const CALL_EXAMPLES: &str = "\
 Text is printed as it is, anything else as JSON. Exits with 1 if the tool reports an error.
 
@@ -168,6 +176,20 @@ pub(crate) enum Ask {
         #[arg(long)]
         json: bool,
     },
+    /// Sign in to a server that wants it, in a browser
+    #[command(after_help = LOGIN_EXAMPLES)]
+    Login {
+        /// The server, by its name in the configuration
+        server: String,
+        /// Only print the address, and open nothing
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Sign out of a server, and have its tokens revoked
+    Logout {
+        /// The server, by its name in the configuration
+        server: String,
+    },
     /// Read the configuration anew and say what changed
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload,
@@ -215,6 +237,8 @@ mod tests {
           call     Call a tool through the daemon, as a client would
           logs     Show what happened to a server lately, and what it wrote to its standard error
           explain  Say what of a server a client cannot have, and why
+          login    Sign in to a server that wants it, in a browser
+          logout   Sign out of a server, and have its tokens revoked
           reload   Read the configuration anew and say what changed
           restart  Close a server's connection or process and start it anew
           schema   Print the JSON schema of the configuration, for editors

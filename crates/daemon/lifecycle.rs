@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, StateDirError, Stdio};
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
+use trunkline_signin::{SignIn, Store};
 use trunkline_telemetry::{Journal, Metrics, logs};
 use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors, Shelf};
 use trunkline_wire::{Budget, ServerName};
@@ -37,6 +38,9 @@ pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
 
 /// Where the servers' last offers are kept, inside the state directory.
 const OFFERS: &str = "offers";
+
+/// Where the tokens of servers are kept, inside the state directory.
+const SIGNINS: &str = "signin";
 
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {
@@ -114,6 +118,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
     let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
+    let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
+    let signin = SignIn::new(Store::at(signins));
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());
@@ -124,6 +130,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         limits: config.limits.clone(),
         notices,
         shelf: shelf.clone(),
+        signin: Some(signin),
         guard,
         inherited,
     };

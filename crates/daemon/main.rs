@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod lock;
+mod login;
 mod reload;
 mod render;
 mod stop;

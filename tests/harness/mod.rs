@@ -8,6 +8,7 @@ pub(crate) mod activator;
 pub(crate) mod answers;
 pub(crate) mod anyone;
 pub(crate) mod asking;
+pub(crate) mod authority;
 pub(crate) mod census;
 pub(crate) mod client;
 pub(crate) mod daemon;

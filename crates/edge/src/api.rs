@@ -6,7 +6,8 @@
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
 //! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `POST /api/v1/reload` reads the configuration anew
-//! and says what changed ([`Reloaded`](crate::Reloaded)). Refusals are `{"error": "…"}`.
+//! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/wait` and `…/logout`
+//! are `signin.rs`'s. Refusals are `{"error": "…"}`.
 //!
 //! There are no Host and Origin checks here: no web page can reach a unix socket.
 
@@ -23,7 +24,7 @@ use trunkline_wire::{Json, Object};
 use crate::body::Body;
 use crate::incoming::Incoming;
 use crate::limits::STDERR_KEPT_BYTES;
-use crate::{Edge, health, incoming, reply};
+use crate::{Edge, health, incoming, reply, signin};
 
 /// Answers one request of the owner.
 pub(crate) async fn answer<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
@@ -52,6 +53,12 @@ where
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
                 Some((name, "restart")) => restart(edge, &unescaped(name)),
+                Some((name, action @ ("login" | "login/wait" | "logout"))) => match known(edge, &unescaped(name)) {
+                    Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
+                    Ok(upstream) if action == "login" => signin::login(edge, &upstream).await,
+                    Ok(upstream) if action == "logout" => signin::logout(edge, &upstream).await,
+                    Ok(upstream) => signin::wait(edge, &upstream).await,
+                },
                 _ => no(StatusCode::NOT_FOUND, "there is no such action"),
             }
         }

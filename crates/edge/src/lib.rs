@@ -48,6 +48,8 @@ mod body;
 
 mod api;
 
+mod signin;
+
 mod configuration;
 
 mod health;
@@ -210,7 +212,7 @@ where
         let text = format!("{} is not offered here; {} is", request.method(), route.verbs());
         return reply::with_allow(plain(StatusCode::METHOD_NOT_ALLOWED, &text), route.verbs());
     }
-    if route.speaks_mcp() && peer == Peer::Stranger {
+    if route.is_owners() && peer == Peer::Stranger {
         let text = "this gateway answers only processes of the user who runs it";
         return reject(edge, StatusCode::FORBIDDEN, "peer", text);
     }
@@ -219,6 +221,7 @@ where
         Route::Mcp => mcp::answer(edge, request).await,
         Route::Sse => sse_pair::open(edge, request.headers()),
         Route::Messages => Box::pin(sse_pair::post(edge, request)).await,
+        Route::Callback => signin::callback(edge, request.uri()).await,
         Route::Health => health::report(edge, peer == Peer::Permitted).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
@@ -241,6 +244,7 @@ enum Route {
     Mcp,
     Sse,
     Messages,
+    Callback,
     Health,
     Live,
     Ready,
@@ -257,6 +261,7 @@ impl Route {
             "/mcp" | "/mcp/" => Some(Self::Mcp),
             "/sse" | "/sse/" => Some(Self::Sse),
             sse_pair::MESSAGES => Some(Self::Messages),
+            signin::CALLBACK => Some(Self::Callback),
             "/health" => Some(Self::Health),
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
@@ -270,15 +275,15 @@ impl Route {
         matches!(self, Self::Sse | Self::Messages)
     }
 
-    /// Whether servers are reached through it: then it is for the owner alone.
-    fn speaks_mcp(self) -> bool {
-        matches!(self, Self::Mcp | Self::Sse | Self::Messages)
+    /// Whether servers are reached through it, or signed in to: then it is for the owner alone.
+    fn is_owners(self) -> bool {
+        matches!(self, Self::Mcp | Self::Sse | Self::Messages | Self::Callback)
     }
 
     fn offers(self, method: &Method) -> bool {
         match self {
             Self::Mcp => matches!(*method, Method::POST | Method::GET | Method::DELETE),
-            Self::Sse => *method == Method::GET,
+            Self::Sse | Self::Callback => *method == Method::GET,
             Self::Messages => *method == Method::POST,
             Self::Health | Self::Live | Self::Ready | Self::Metrics => matches!(*method, Method::GET | Method::HEAD),
         }
@@ -287,7 +292,7 @@ impl Route {
     fn verbs(self) -> &'static str {
         match self {
             Self::Mcp => "POST, GET, DELETE",
-            Self::Sse => "GET",
+            Self::Sse | Self::Callback => "GET",
             Self::Messages => "POST",
             Self::Health | Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
         }

@@ -27,6 +27,7 @@ pub(crate) fn door(config: Config) -> Door {
         notices,
         guard: GuardProgram::new("/bin/false", []),
         shelf: Shelf::none(),
+        signin: None,
         inherited: Vec::new(),
     };
     let fleet = Fleet::start(&config.servers, environment);

@@ -39,6 +39,7 @@ fn environment(notices: mpsc::Sender<trunkline_upstream::ServerNotice>) -> Envir
         notices,
         guard: GuardProgram::new("/nonexistent", []),
         shelf: Shelf::none(),
+        signin: None,
         inherited: Vec::new(),
     }
 }

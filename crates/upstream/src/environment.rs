@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use trunkline_config::Limits;
+use trunkline_signin::SignIn;
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::{Budget, Json, ServerName};
 
@@ -26,6 +27,8 @@ pub struct Environment {
     pub notices: mpsc::Sender<ServerNotice>,
     /// What is kept of servers for the next process.
     pub shelf: Shelf,
+    /// Who holds the tokens of servers that want a sign-in. `None`: nobody can sign in.
+    pub signin: Option<SignIn>,
     /// How a child's guard is started.
     pub guard: GuardProgram,
     /// The daemon's own variables, of which children get those on the allow-list (S-32).

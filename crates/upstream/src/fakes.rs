@@ -69,6 +69,7 @@ pub(crate) fn environment() -> (Environment, mpsc::Receiver<ServerNotice>) {
         notices,
         guard: GuardProgram::new("/nonexistent", []),
         shelf: crate::Shelf::none(),
+        signin: None,
         inherited: Vec::new(),
     };
     (environment, received)

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::Server;
+use trunkline_signin::SignIn;
 use trunkline_telemetry::spawn;
 use trunkline_wire::ServerName;
 
@@ -111,6 +112,11 @@ impl Fleet {
     /// The server of this name.
     pub fn get(&self, name: &str) -> Option<Upstream> {
         self.0.servers.borrow().iter().find(|upstream| upstream.name().as_str() == name).cloned()
+    }
+
+    /// Who holds the tokens of servers that want a sign-in.
+    pub fn signin(&self) -> Option<&SignIn> {
+        self.0.environment.signin.as_ref()
     }
 
     /// Counts the changes of any server's offer, and those of the list of servers.

@@ -456,7 +456,15 @@ impl Shared {
             Connect::Http(http) => http.bearer_source.as_deref(),
             Connect::Stdio(_) => None,
         };
+        let signs_in = match (&server.connect, &self.environment.signin) {
+            (Connect::Http(http), Some(signin)) => signin.key(&self.name, http).is_some(),
+            (Connect::Http(_) | Connect::Stdio(_), _) => false,
+        };
         match source {
+            None if signs_in => format!(
+                "run `trunkline login {0}`, or set `bearer_token_env_var` in [mcp_servers.{0}] if it takes a key",
+                self.name
+            ),
             Some(source) => format!("put a valid token into `{source}` of [mcp_servers.{}]", self.name),
             None => format!("set `bearer_token_env_var` or `http_headers` in [mcp_servers.{}]", self.name),
         }

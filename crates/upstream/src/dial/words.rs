@@ -78,6 +78,10 @@ impl Ladder<'_> {
                 "{status} from its address ({address}): the `Authorization` header of `http_headers` was sent and \
                  refused; correct it in [mcp_servers.{name}]"
             ),
+            (None, _) if status == http::StatusCode::UNAUTHORIZED && self.signs_in() => format!(
+                "{status} from its address ({address}): it wants a sign-in; run `trunkline login {name}`, or set \
+                 `bearer_token_env_var` in [mcp_servers.{name}] if it takes a key"
+            ),
             (None, _) => format!(
                 "{status} from its address ({address}): no token was sent; set `bearer_token_env_var`, or \
                  `http_headers` if it wants another header, in [mcp_servers.{name}]"

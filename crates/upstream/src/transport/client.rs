@@ -27,6 +27,7 @@ use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tower::util::ServiceFn;
+use trunkline_signin::Key;
 use trunkline_telemetry::redact;
 use url::{Host, Url};
 
@@ -66,6 +67,8 @@ const REMOTE_MAX: usize = 4;
 pub(crate) struct Client {
     stack: Stack,
     via: Option<Via>,
+    /// What requests carry, if somebody may sign in (carried.rs).
+    pub(super) key: Option<Key>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,7 +184,7 @@ impl Client {
                 "http" => Stack::Direct(Direct::new(connector())),
                 _ => Stack::Full(Pooled::new(move || full(&here, file.as_deref(), |builder| Ok(builder.no_proxy())))?),
             };
-            return Ok(Self { stack, via: None });
+            return Ok(Self { stack, via: None, key: None });
         }
         let via = proxies.via(&address.url)?;
         let (proxy, any) = (via.as_ref().map(|via| via.url.clone()), proxies.any());
@@ -193,17 +196,17 @@ impl Client {
             })
         };
         if ca_file.is_some() {
-            return Ok(Self { stack: Stack::Full(Pooled::new(make)?), via });
+            return Ok(Self { stack: Stack::Full(Pooled::new(make)?), via, key: None });
         }
         let mut remote = REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, pooled)) = remote.iter().find(|(other, _)| *other == via) {
-            return Ok(Self { stack: Stack::Full(pooled.clone()), via });
+            return Ok(Self { stack: Stack::Full(pooled.clone()), via, key: None });
         }
         let pooled = Pooled::new(make)?;
         if remote.len() < REMOTE_MAX {
             remote.push((via.clone(), pooled.clone()));
         }
-        Ok(Self { stack: Stack::Full(pooled), via })
+        Ok(Self { stack: Stack::Full(pooled), via, key: None })
     }
 
     /// Uses no connection again that rests now. One that is in use goes on.
@@ -214,21 +217,11 @@ impl Client {
         }
     }
 
-    /// Sends one request and waits for the head of the response, whatever its status.
+    /// Sends one request and waits for the head of the response, whatever its status: `common` headers, and `own` ones of
+    /// this request alone, each in the place of one of its name.
     ///
     /// Follows redirects within the origin: any for GET, those that keep the method for the others.
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        to: &Address,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Result<Answer, Failure> {
-        self.send_with(method, to, headers, &[], body).await
-    }
-
-    /// As [`Client::send`], with headers of this request alone, each in the place of one of its name.
-    pub(crate) async fn send_with(
+    pub(super) async fn follow(
         &self,
         method: Method,
         to: &Address,

@@ -260,6 +260,7 @@ pub(crate) fn environment(limits: Limits) -> Environment {
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new("/nonexistent", []),
         shelf: crate::Shelf::none(),
+        signin: None,
         inherited: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@
 
 mod answer;
 pub(crate) mod body;
+mod carried;
 pub(crate) mod client;
 mod direct;
 pub(crate) mod failure;

@@ -28,6 +28,7 @@ fn environment() -> Environment {
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new(guard, ["__guard"]),
         shelf: crate::Shelf::none(),
+        signin: None,
         inherited: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
     }
 }

@@ -15,6 +15,7 @@ fn environment() -> Environment {
         notices: mpsc::channel(1).0,
         guard: GuardProgram::new("/nowhere", []),
         shelf: crate::Shelf::none(),
+        signin: None,
         inherited: Vec::new(),
     }
 }
