@@ -250,6 +250,21 @@ async fn s27_a_forged_answer_is_refused_and_leaves_the_login_open() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_forgotten_there_is_made_anew_by_the_second_attempt() {
+    let authority = Authority::start(Manners { knows_clients: true, ..Manners::default() }).await;
+    let daemon = serve(&authority.block("guarded")).await;
+    signed_in(&authority, &daemon).await;
+    authority.forget_clients();
+    let mut lost = Login::begin(&daemon, "guarded").await;
+    let page = http::get(http::authority(&lost.url), http::path(&lost.url)).await;
+    assert_eq!(page.status, 400, "only the person hears of it");
+    lost.child.kill().expect("the person gives up");
+    lost.child.wait().expect("our child");
+    signed_in(&authority, &daemon).await;
+    assert_eq!(authority.state().registrations, 2);
+}
+
+#[tokio::test]
 async fn a_person_who_says_no_ends_the_login_and_the_cli_says_so() {
     let authority = Authority::start(Manners { denies: true, ..Manners::default() }).await;
     let daemon = serve(&authority.block("guarded")).await;

@@ -118,8 +118,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
     let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
-    let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
-    let signin = SignIn::new(Store::at(signins));
+    let signin = SignIn::new(Store::at(state.below(SIGNINS).map_err(|error| state_failure(&error))?));
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());
@@ -130,7 +129,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         limits: config.limits.clone(),
         notices,
         shelf: shelf.clone(),
-        signin: Some(signin),
+        signin: Some(signin.clone()),
         guard,
         inherited,
     };
@@ -191,6 +190,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     fleet.stop().await;
     hub.remembered().await;
     shelf.settled().await;
+    // A token that is being rotated is lost if its successor does not reach the disk.
+    signin.settled().await;
     tracing::info!("stopped");
     drop(lock);
     Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Manners {
     pub(crate) secret: bool,
     /// The `iss` of the first answer is another's.
     pub(crate) wrong_issuer_first: bool,
+    /// It knows the clients that it registered, and nobody else.
+    pub(crate) knows_clients: bool,
     /// The person says no.
     pub(crate) denies: bool,
     /// What the metadata calls the issuer, in place of the truth.
@@ -49,6 +51,7 @@ impl Default for Manners {
             pkce: Some("S256"),
             secret: false,
             wrong_issuer_first: false,
+            knows_clients: false,
             denies: false,
             issuer: None,
         }
@@ -113,6 +116,11 @@ impl Authority {
     /// Access tokens that are out hold no more; refresh tokens do.
     pub(crate) fn expire(&self) {
         self.state().access = None;
+    }
+
+    /// The clients that were registered are known no more.
+    pub(crate) fn forget_clients(&self) {
+        self.state().clients.clear();
     }
 
     /// Nothing holds any more.
@@ -210,7 +218,11 @@ impl State {
     fn authorize(&mut self, query: &HashMap<String, String>) -> Response<Body> {
         let get = |name: &str| query.get(name).cloned().unwrap_or_default();
         let (client, redirect) = (get("client_id"), get("redirect_uri"));
-        let registered = self.clients.get(&client).is_none_or(|known| *known == redirect);
+        let known = self.clients.get(&client);
+        if known.is_none() && self.manners.knows_clients {
+            return reply(400, &json!("who is this client?"));
+        }
+        let registered = known.is_none_or(|known| *known == redirect);
         let sound = get("response_type") == "code"
             && get("code_challenge_method") == "S256"
             && get("resource") == format!("{}/mcp", self.origin)

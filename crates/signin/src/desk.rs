@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use trunkline_config::Http;
 use trunkline_telemetry::redact::printable;
 use trunkline_wire::ServerName;
@@ -18,7 +19,7 @@ use url::form_urlencoded;
 use crate::client::{self, Begun, Unsigned, Wish};
 use crate::fetch::Fetcher;
 use crate::key::Key;
-use crate::limits::{KEYS_MAX, LOGIN_PATIENCE, LOGINS_MAX, WORDS_BYTES_MAX};
+use crate::limits::{KEYS_MAX, LOGIN_PATIENCE, LOGINS_MAX, SETTLE_PATIENCE, WORDS_BYTES_MAX};
 use crate::store::{Store, StoreError};
 
 /// The logins and keys of a daemon. Cloning shares it.
@@ -107,6 +108,8 @@ impl SignIn {
             ))
         })?;
         let known = self.0.store.read(server).await;
+        // A registration that the last login led nowhere with may be unknown there by now, of which only the person is told.
+        let known = known.filter(|_| !self.led_nowhere(server));
         let no = |error: &dyn std::fmt::Display| NotSignedIn(format!("no sign-in to server `{server}`: {error}"));
         let fetcher = Fetcher::new(&http.url, http.ca_file.as_deref()).await.map_err(|error| no(&error))?;
         let challenge = key.challenge();
@@ -226,6 +229,13 @@ impl SignIn {
         }
     }
 
+    /// Waits until refreshes that are under way are on the disk, for as long as an authorization server may take.
+    pub async fn settled(&self) {
+        let keys: Vec<Key> = lock(&self.0.keys).values().cloned().collect();
+        // What hangs longer has not come as far as to the authorization server, or gets no answer from it.
+        let _ = timeout(SETTLE_PATIENCE, join_all(keys.iter().map(Key::settled))).await;
+    }
+
     async fn finish(&self, server: &ServerName, login: &Login, code: &str, issuer: Option<&str>) -> Ended {
         let record = login.begun.finish(code, issuer).await.map_err(|error| error.to_string())?;
         let held = self.0.store.hold(server).await.map_err(|error| error.to_string())?;
@@ -239,6 +249,11 @@ impl SignIn {
         let scopes = record.scopes.clone();
         login.key.adopt(Some(record));
         Ok(scopes)
+    }
+
+    /// Whether the last login to a server of late is open still, or ended badly.
+    fn led_nowhere(&self, server: &ServerName) -> bool {
+        lock(&self.0.open).get(server).is_some_and(|login| !matches!(*login.ended.borrow(), Some(Ok(_))))
     }
 
     fn open_by(&self, state: &str) -> Option<(ServerName, Login)> {

@@ -125,6 +125,15 @@ impl Key {
         self.generation() > stale && self.held().is_some()
     }
 
+    /// Waits until the refresh that is under way is done, if there is one: what it brings must get onto the disk.
+    pub(crate) async fn settled(&self) {
+        let under_way = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(mut done) = under_way {
+            // The sender is gone only if the task is.
+            let _ = done.wait_for(|done| *done).await;
+        }
+    }
+
     /// Whether anybody but the desk has it.
     pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
@@ -344,6 +353,58 @@ mod tests {
         let carried = key_of("https://mcp.example/mcp").carried().await;
         // It has ended, and its authorization server is not there: it is carried all the same, for the server to judge.
         assert_eq!(carried.expect("signed in").header, "Bearer access-canary");
+    }
+
+    /// A token endpoint that takes its time, once, and says when it was asked.
+    fn slow_endpoint() -> (String, std::sync::mpsc::Receiver<()>) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        let (tell, asked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).expect("a request");
+            assert!(String::from_utf8_lossy(&request[..read]).starts_with("POST /token"));
+            tell.send(()).expect("the test waits");
+            std::thread::sleep(Duration::from_millis(200));
+            let body = r#"{"access_token":"a2","refresh_token":"r2","token_type":"Bearer","expires_in":3600}"#;
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all((head + body).as_bytes()).expect("answered");
+        });
+        (origin, asked)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn s30_a_caller_that_goes_away_does_not_end_the_refresh_it_began() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::at(StateDir::open(dir.path().join("signin")).expect("our own"));
+        let server = ServerName::new("linear").expect("a name");
+        let (origin, asked) = slow_endpoint();
+        let metadata = serde_json::json!({
+            "issuer": origin,
+            "authorization_endpoint": format!("{origin}/authorize"),
+            "token_endpoint": format!("{origin}/token"),
+        });
+        let endpoint = format!("{origin}/mcp");
+        let record = Record {
+            endpoint: endpoint.clone(),
+            resource: endpoint.clone(),
+            metadata: metadata.to_string(),
+            ..sample()
+        };
+        store.hold(&server).await.expect("free").write(&record).await.expect("written");
+        let key = Key::new(&server, &endpoint.parse().expect("a URL"), &OAuth::default(), None, store.clone());
+        let caller = tokio::task::spawn_blocking(move || asked.recv().expect("asked"));
+        tokio::select! {
+            _ = key.carried() => panic!("the caller was to go away before"),
+            asked = caller => asked.expect("the endpoint was asked"),
+        }
+        key.settled().await;
+        let kept = store.read(&server).await.expect("a record");
+        assert_eq!(kept.generation, 2, "what the authorization server gave is on the disk");
+        assert_eq!(key.carried().await.expect("signed in").header, "Bearer a2");
     }
 
     #[tokio::test]

@@ -14,6 +14,9 @@ pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// For one document or token (S-26).
 pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the end of the daemon waits for refreshes: a little longer than one may take.
+pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(11);
+
 /// Largest document or answer of an authorization server that is read (S-26).
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
