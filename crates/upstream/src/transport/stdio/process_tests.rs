@@ -392,6 +392,8 @@ async fn s32_a_child_starts_with_default_signals_and_the_limits_of_the_daemon() 
 #[tokio::test]
 async fn the_ledger_counts_trees_by_how_they_ended() {
     let environment = environment();
+    // Only servers that were begun are counted.
+    let _begun = environment.metrics.server(&name());
     let shown = |name: &str| {
         environment.metrics.measure();
         let text = environment.metrics.render();
