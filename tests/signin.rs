@@ -265,6 +265,23 @@ async fn a_registration_that_is_forgotten_there_is_made_anew_by_the_second_attem
 }
 
 #[tokio::test]
+async fn a_server_that_wants_more_than_was_granted_gets_it_with_the_next_login() {
+    let authority = Authority::start(Manners { call_scope: Some("admin"), ..Manners::default() }).await;
+    let daemon = serve(&authority.block("guarded")).await;
+    signed_in(&authority, &daemon).await;
+    let refused = echo(&daemon).await;
+    assert!(text_of(&refused).contains("`trunkline login guarded`"), "{refused}");
+    let login = Login::begin(&daemon, "guarded").await;
+    assert_eq!(visit(&login.url).await.0, 200);
+    assert!(login.end().await.0);
+    let mut scopes: Vec<String> = authority.state().scope.split(' ').map(str::to_owned).collect();
+    scopes.sort_unstable();
+    assert_eq!(scopes, ["admin", "read", "write"], "the old ones as well");
+    daemon.until_ready(&["guarded"]).await;
+    assert_eq!(text_of(&echo(&daemon).await), "in");
+}
+
+#[tokio::test]
 async fn a_person_who_says_no_ends_the_login_and_the_cli_says_so() {
     let authority = Authority::start(Manners { denies: true, ..Manners::default() }).await;
     let daemon = serve(&authority.block("guarded")).await;

@@ -32,6 +32,8 @@ pub(crate) struct Manners {
     pub(crate) secret: bool,
     /// The `iss` of the first answer is another's.
     pub(crate) wrong_issuer_first: bool,
+    /// What a tool call needs besides.
+    pub(crate) call_scope: Option<&'static str>,
     /// It knows the clients that it registered, and nobody else.
     pub(crate) knows_clients: bool,
     /// The person says no.
@@ -52,6 +54,7 @@ impl Default for Manners {
             secret: false,
             wrong_issuer_first: false,
             knows_clients: false,
+            call_scope: None,
             denies: false,
             issuer: None,
         }
@@ -75,6 +78,8 @@ pub(crate) struct State {
     next: usize,
     /// Access token and refresh token that hold.
     pub(crate) access: Option<String>,
+    /// What was asked for when a person came last, and so granted.
+    pub(crate) scope: String,
     pub(crate) refresh: Option<String>,
     /// Every secret that ever went out.
     pub(crate) secrets: Vec<String>,
@@ -231,6 +236,7 @@ impl State {
         if !sound {
             return self.complain(format!("an authorization request that a strict server refuses: {query:?}"));
         }
+        self.scope = get("scope");
         let mut answer = url::Url::parse(&redirect).expect("an address");
         answer.query_pairs_mut().append_pair("state", &get("state"));
         let wrong = std::mem::take(&mut self.manners.wrong_issuer_first);
@@ -286,7 +292,7 @@ impl State {
                 "refresh_token": refresh,
                 "token_type": "Bearer",
                 "expires_in": 3600,
-                "scope": "read write",
+                "scope": self.scope,
             }),
         )
     }
@@ -307,6 +313,12 @@ impl State {
         }
         let message: Value = serde_json::from_str(body).unwrap_or_default();
         let Some(id) = message.get("id") else { return reply(202, &Value::Null) };
+        let lacks = |scope: &&str| !self.scope.split(' ').any(|granted| granted == *scope);
+        if let Some(scope) = self.manners.call_scope.filter(|_| message["method"] == "tools/call").filter(lacks) {
+            let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+            let response = Response::builder().status(403).header("www-authenticate", challenge);
+            return response.body(Body::empty()).expect("a response");
+        }
         let result = match message["method"].as_str().unwrap_or_default() {
             "initialize" => json!({
                 "protocolVersion": "2025-06-18",

@@ -101,6 +101,7 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         scopes if scopes.is_empty() => manager.select_initial_scopes(&[]).await,
         scopes => scopes.clone(),
     };
+    let scopes = together(scopes, known, endpoint);
     let wanted: Vec<&str> = scopes.iter().map(String::as_str).collect();
 
     let before = known.filter(|known| {
@@ -147,6 +148,19 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         metadata: text,
     };
     Ok(Begun { url, state, manager, csrf, record })
+}
+
+/// What is wanted now, and what was granted before: a server that wants more for one thing wants the old as well for others
+/// (mcp-protocol 7.6).
+fn together(mut scopes: Vec<String>, known: Option<&Record>, endpoint: &Url) -> Vec<String> {
+    let granted = known.filter(|known| known.tokens.is_some() && known.endpoint == endpoint.as_str());
+    for scope in granted.iter().flat_map(|known| &known.scopes) {
+        // Without a wish of ours or the server's, the authorization server decides.
+        if !scopes.is_empty() && !scopes.contains(scope) {
+            scopes.push(scope.clone());
+        }
+    }
+    scopes
 }
 
 fn config(id: &str, secret: Option<&Secret>, redirect: &str) -> OAuthClientConfig {

@@ -125,6 +125,13 @@ impl Key {
         self.generation() > stale && self.held().is_some()
     }
 
+    /// The server refused a request with 403. If it wants more than was granted, the next login asks for that as well.
+    pub fn forbidden(&self, headers: &HeaderMap) {
+        if let Some(challenge) = challenge(headers).filter(|text| text.contains("insufficient_scope")) {
+            self.now().challenge = Some(challenge);
+        }
+    }
+
     /// Waits until the refresh that is under way is done, if there is one: what it brings must get onto the disk.
     pub(crate) async fn settled(&self) {
         let under_way = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner).clone();

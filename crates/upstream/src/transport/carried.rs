@@ -45,6 +45,9 @@ impl Client {
             Some(token) => self.follow(method.clone(), to, common, &with(own, token), body.clone()).await?,
             None => self.follow(method.clone(), to, common, own, body.clone()).await?,
         };
+        if answer.status == StatusCode::FORBIDDEN {
+            key.forbidden(&answer.headers);
+        }
         if answer.status != StatusCode::UNAUTHORIZED || !key.refused(carried.as_ref(), &answer.headers).await {
             return Ok(answer);
         }
