@@ -132,6 +132,13 @@ impl Key {
         }
     }
 
+    /// A text of the server's, without the token that it may have taken from the request.
+    pub fn hide(&self, text: &str) -> String {
+        let record = self.now().record.clone();
+        let tokens = record.as_ref().and_then(|record| record.tokens.as_ref());
+        tokens.map_or_else(|| text.to_owned(), |tokens| text.replace(tokens.access.expose(), "***"))
+    }
+
     /// Waits until the refresh that is under way is done, if there is one: what it brings must get onto the disk.
     pub(crate) async fn settled(&self) {
         let under_way = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use trunkline_wire::sse::Event;
 use trunkline_wire::{Id, Message, parse_batch};
 
-use super::body::{self, Body, BodyError, Bounds, Events};
+use super::body::{Body, BodyError, Bounds, Events};
 use super::client::Answer;
 use super::failure::{Failure, Seen};
 use super::http::Connection;
@@ -156,7 +156,7 @@ pub(super) async fn json_answer(peer: &Peer, body: Body, request: u64) -> Result
         return Ok(Sent::OnOwnStream(Box::pin(futures_util::stream::iter(members))));
     }
     let unreadable = |what: &str| {
-        let text = format!("{what}: {}", body::excerpt(&text, &peer.scrubber));
+        let text = format!("{what}: {}", peer.excerpt(&text));
         Failure::new(FaultPoint::Unreadable, Seen::Other, text)
     };
     if text.is_empty() {

@@ -71,7 +71,11 @@ mod tests {
     use trunkline_signin::{SignIn, Store};
     use trunkline_wire::ServerName;
 
-    use super::super::fakes::{Fake, Got, json_reply, status};
+    use trunkline_telemetry::redact::Scrubber;
+
+    use super::super::body::Bounds;
+    use super::super::fakes::{Fake, Got, json_reply, reply, status};
+    use super::super::peer::Peer;
     use super::super::proxies::Proxies;
     use super::*;
 
@@ -105,6 +109,10 @@ mod tests {
                         }
                         "/mcp" | "/sse" if got.header("authorization") == Some(&token) => json_reply(&json!({})),
                         "/mcp" | "/sse" => status(401),
+                        "/repeats" => {
+                            let sent = got.header("authorization").and_then(|sent| sent.strip_prefix("Bearer "));
+                            reply(500, &[], format!("you sent {}", sent.unwrap_or_default()))
+                        }
                         _ => status(404),
                     }
                 }
@@ -152,6 +160,19 @@ mod tests {
         assert_eq!(world.ask(Method::GET, "/sse").await, 200);
         assert_eq!(world.ask(Method::POST, "/mcp").await, 200);
         assert_eq!(world.requests(), 6);
+    }
+
+    #[tokio::test]
+    async fn s31_a_token_that_the_server_repeats_is_not_shown() {
+        let world = World::new().await;
+        let to = Address::new(world.fake.url.join("/repeats").expect("a URL")).expect("an address");
+        let bounds = Bounds { message_bytes: 1 << 20, budget: trunkline_wire::Budget::new(1 << 20) };
+        let http = Http::new(world.fake.url.clone());
+        let peer = Peer::new(&http, &Proxies::default(), Scrubber::default(), bounds).expect("a peer");
+        let peer = Peer { client: world.client.clone(), ..peer };
+        let answer = peer.client.send(Method::POST, &to, &HeaderMap::new(), Bytes::new()).await.expect("an answer");
+        let told = peer.refusal(answer, false).await.text;
+        assert!(told.contains("sent ***") && !told.contains("t1"), "{told}");
     }
 
     #[tokio::test]

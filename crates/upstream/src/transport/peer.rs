@@ -22,6 +22,9 @@ pub(crate) const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp
 /// An error body is read this far in search of a JSON-RPC error.
 const ERROR_BODY_BYTES: usize = 256 * 1024;
 
+/// A body is searched this far for the token of a sign-in: far beyond what is shown, and longer than any token.
+const HIDDEN_BYTES: usize = 64 * 1024;
+
 /// A server behind a URL.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -82,7 +85,7 @@ impl Peer {
     /// The same, with as much of the body as may hold a JSON-RPC error.
     pub(crate) async fn look_at_refusal(&self, answer: Answer, in_session: bool) -> (Bytes, Failure) {
         let seen = answer.body.peek(ERROR_BODY_BYTES).await;
-        let verdict = verdict(answer.status, &answer.headers, &body::excerpt(&seen, &self.scrubber), in_session);
+        let verdict = verdict(answer.status, &answer.headers, &self.excerpt(&seen), in_session);
         (seen, verdict)
     }
 
@@ -107,9 +110,17 @@ impl Peer {
         }
     }
 
+    /// What may be shown of a body: servers like to repeat what they were sent (S-31).
+    pub(super) fn excerpt(&self, body: &[u8]) -> String {
+        let Some(key) = &self.client.key else { return body::excerpt(body, &self.scrubber) };
+        // Before it is cut: half a token is one as well.
+        let begin = &body[..body.len().min(HIDDEN_BYTES)];
+        body::excerpt(key.hide(&String::from_utf8_lossy(begin)).as_bytes(), &self.scrubber)
+    }
+
     /// An answer that is none, with a look at it.
     pub(crate) async fn unreadable(&self, what: &str, answer: Body) -> Failure {
-        let seen = body::excerpt(&answer.peek(ERROR_BODY_BYTES.min(4096)).await, &self.scrubber);
+        let seen = self.excerpt(&answer.peek(ERROR_BODY_BYTES.min(4096)).await);
         let text = if seen.is_empty() { what.to_owned() } else { format!("{what}: {seen}") };
         Failure::new(FaultPoint::Unreadable, Seen::Other, text)
     }
