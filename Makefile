@@ -37,9 +37,9 @@ schema: ## Write config/schema.json anew
 	$(CARGO) run --quiet -- schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
 
-bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md
+bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md (AGAINST=an older binary compares)
 	$(CARGO) build --release --bin trunkline
-	$(CARGO) run --release --quiet -p trunkline-bench -- --trunkline target/release/trunkline --write docs/bench.md
+	$(CARGO) run --release --quiet -p trunkline-bench -- --trunkline target/release/trunkline --write docs/bench.md $(if $(AGAINST),--against $(AGAINST))
 
 soak: ## Servers that fail at random before a busy daemon, for MIN minutes (5); fails if anything breaks or grows
 	$(CARGO) build --release --bin trunkline --example fake-upstream

@@ -117,35 +117,41 @@ impl Client {
     }
 }
 
-/// Has `clients` clients post `body` for `time`, and checks each answer's length against `answer_min`.
-pub(crate) async fn run(
-    address: SocketAddr,
-    (clients, speech): (usize, Speech),
-    time: Duration,
-    body: &Bytes,
-    answer_min: usize,
-) -> Result<Measured, Failure> {
-    let mut opened = Vec::with_capacity(clients);
-    for _ in 0..clients {
-        opened.push(match speech {
-            Speech::Legacy => Client::open(address).await?,
-            Speech::Modern(_) => Client::connect(address, speech).await?,
-        });
+/// Clients that post at once.
+pub(crate) struct Crowd(Vec<Client>);
+
+impl Crowd {
+    pub(crate) async fn open(address: SocketAddr, clients: usize, speech: Speech) -> Result<Self, Failure> {
+        let mut opened = Vec::with_capacity(clients);
+        for _ in 0..clients {
+            opened.push(match speech {
+                Speech::Legacy => Client::open(address).await?,
+                Speech::Modern(_) => Client::connect(address, speech).await?,
+            });
+        }
+        Ok(Self(opened))
     }
-    let start = Instant::now();
-    let end = start + time;
-    let tasks: Vec<_> =
-        opened.into_iter().map(|client| tokio::task::spawn_local(one(client, end, body.clone(), answer_min))).collect();
-    let mut latencies_us = Vec::new();
-    for task in tasks {
-        latencies_us.extend(task.await??);
+
+    /// Posts `body` again and again for `time`, and checks each answer's length against `answer_min`.
+    pub(crate) async fn run(&mut self, time: Duration, body: &Bytes, answer_min: usize) -> Result<Measured, Failure> {
+        let start = Instant::now();
+        let end = start + time;
+        let clients = self.0.drain(..);
+        let tasks: Vec<_> =
+            clients.map(|client| tokio::task::spawn_local(one(client, end, body.clone(), answer_min))).collect();
+        let mut latencies_us = Vec::new();
+        for task in tasks {
+            let (client, latencies) = task.await??;
+            self.0.push(client);
+            latencies_us.extend(latencies);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        latencies_us.sort_unstable();
+        Ok(Measured { calls: latencies_us.len(), seconds, latencies_us })
     }
-    let seconds = start.elapsed().as_secs_f64();
-    latencies_us.sort_unstable();
-    Ok(Measured { calls: latencies_us.len(), seconds, latencies_us })
 }
 
-async fn one(mut client: Client, end: Instant, body: Bytes, answer_min: usize) -> Result<Vec<u32>, Failure> {
+async fn one(mut client: Client, end: Instant, body: Bytes, answer_min: usize) -> Result<(Client, Vec<u32>), Failure> {
     let mut latencies = Vec::new();
     while Instant::now() < end {
         let sent = Instant::now();
@@ -156,5 +162,5 @@ async fn one(mut client: Client, end: Instant, body: Bytes, answer_min: usize) -
         }
         latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
-    Ok(latencies)
+    Ok((client, latencies))
 }

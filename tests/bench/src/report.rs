@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::load::as_f64;
+
 /// One contender of a section.
 pub(crate) struct Row {
     pub(crate) label: &'static str,
@@ -10,6 +12,27 @@ pub(crate) struct Row {
     /// CPU of the process between client and upstream; none for a direct connection.
     pub(crate) cpu_us: Option<f64>,
     pub(crate) peak_mib: Option<f64>,
+    /// Throughput over that of the older daemon, if there is one.
+    pub(crate) beside: Option<Ratio>,
+}
+
+/// The ratios of many pairs: their median, and how far it may be off.
+#[derive(Clone, Copy)]
+pub(crate) struct Ratio {
+    median: f64,
+    /// Two standard errors of the median, by the quartiles.
+    off: f64,
+}
+
+impl Ratio {
+    pub(crate) fn of(mut ratios: Vec<f64>) -> Self {
+        ratios.sort_by(f64::total_cmp);
+        let at = |part: usize| ratios.get(ratios.len() * part / 4).copied().unwrap_or_default();
+        // For a bell curve, the quartiles are 1.35 deviations apart, and a median's error is a quarter above a mean's.
+        let deviation = (at(3) - at(1)) / 1.35;
+        let off = 2.0 * 1.25 * deviation / as_f64(ratios.len().max(1)).sqrt();
+        Self { median: median(ratios.into_iter()), off }
+    }
 }
 
 /// All sections and facts of a run.
@@ -54,18 +77,32 @@ impl fmt::Display for Report {
              hyper proxy's in front of the same HTTP upstream; \"p50 ÷ bare\" is median latency over the bare \
              proxy's. CPU is that of the process in the middle, per call.\n"
         )?;
+        if self.sections.iter().any(|(_, rows)| rows.iter().any(|row| row.beside.is_some())) {
+            writeln!(
+                out,
+                "\"of older\" is throughput over that of the older build named with `--against`: the median of many short \
+                 pairs of turns, and twice its standard error.\n"
+            )?;
+        }
         for (title, rows) in &self.sections {
             writeln!(out, "## {title}\n")?;
-            writeln!(out, "| | calls/s | of bare | p50 µs | p50 ÷ bare | CPU µs | peak MiB |")?;
-            writeln!(out, "|---|--:|--:|--:|--:|--:|--:|")?;
+            let older = rows.iter().any(|row| row.beside.is_some());
+            let (title, rule) = if older { (" of older |", "--:|") } else { ("", "") };
+            writeln!(out, "| | calls/s | of bare | p50 µs | p50 ÷ bare | CPU µs | peak MiB |{title}")?;
+            writeln!(out, "|---|--:|--:|--:|--:|--:|--:|{rule}")?;
             let bare = rows.iter().find(|row| row.label.starts_with("bare"));
             for row in rows {
                 let of = bare.map_or(0.0, |bare| row.per_second / bare.per_second);
                 let slower = bare.map_or(0.0, |bare| row.median_us / bare.median_us);
                 let figure = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.0}"));
+                let beside = match row.beside {
+                    Some(Ratio { median, off }) => format!(" {median:.3} ± {off:.3} |"),
+                    None if older => "  |".to_owned(),
+                    None => String::new(),
+                };
                 writeln!(
                     out,
-                    "| {} | {:.0} | {of:.2} | {:.0} | {slower:.2} | {} | {} |",
+                    "| {} | {:.0} | {of:.2} | {:.0} | {slower:.2} | {} | {} |{beside}",
                     row.label,
                     row.per_second,
                     row.median_us,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::Options;
 use crate::load::{Client, Failure};
+use crate::turns::Middle;
 
 /// How long a process may take to be ready before the bench gives up.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -153,12 +154,16 @@ impl Daemon {
 
     /// Starts it where another one may have run before.
     pub(crate) async fn again(options: &Options, servers: &[&str], dir: TempDir) -> Result<Self, Failure> {
+        Self::exec(&options.trunkline, servers, dir).await
+    }
+
+    async fn exec(binary: &Path, servers: &[&str], dir: TempDir) -> Result<Self, Failure> {
         let config = dir.path().join("config.toml");
         std::fs::write(&config, servers.join("\n"))?;
         let ready = dir.path().join("ready");
         let _ = std::fs::remove_file(&ready);
         let start = Instant::now();
-        let process = Command::new(&options.trunkline)
+        let process = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&config)
             .env("TRUNKLINE_READY_FILE", &ready)
@@ -190,6 +195,10 @@ impl Daemon {
         Ok(Self { process, address, listening_ms, ready_ms, dir })
     }
 
+    pub(crate) fn middle(&self) -> Middle {
+        Middle { address: self.address, pid: self.pid() }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
     }
@@ -209,6 +218,22 @@ impl Daemon {
         tokio::time::sleep(Duration::from_millis(500)).await;
         drop(self.process);
         Ok(self.dir)
+    }
+}
+
+/// The daemon, and beside it an older one with the same servers, if one is named.
+pub(crate) struct Both {
+    pub(crate) daemon: Daemon,
+    pub(crate) rival: Option<Daemon>,
+}
+
+impl Both {
+    pub(crate) async fn start(options: &Options, servers: &[&str]) -> Result<Self, Failure> {
+        let rival = match &options.against {
+            Some(binary) => Some(Daemon::exec(binary, servers, TempDir::new()?).await?),
+            None => None,
+        };
+        Ok(Self { daemon: Daemon::start(options, servers).await?, rival })
     }
 }
 
