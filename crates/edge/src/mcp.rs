@@ -84,7 +84,8 @@ where
         }
         Some(Err(malformed)) => bad_body(&malformed, None),
         None => match Message::parse(&bytes) {
-            Ok(message) => of_era(edge, parts.headers, wants, message).await,
+            // Apart: each connection has room for what is awaited in place, also while it is idle.
+            Ok(message) => Box::pin(of_era(edge, parts.headers, wants, message)).await,
             Err(malformed) => bad_body(&malformed, readable_id(&bytes)),
         },
     };
@@ -114,12 +115,18 @@ async fn of_era(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Mes
     }
 }
 
-/// Answers a request, also if working on it panics.
-pub(crate) async fn guarded(edge: &Edge, id: Id, answering: impl Future<Output = Response<Body>>) -> Response<Body> {
-    AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
-        edge.metrics.rejected("panic");
-        let error = RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more");
-        reply::error(StatusCode::INTERNAL_SERVER_ERROR, Some(id), &error)
+/// Answers a request, also if working on it panics. No `async fn`: that would keep room for `answering` twice.
+pub(crate) fn guarded(
+    edge: &Edge,
+    id: Id,
+    answering: impl Future<Output = Response<Body>>,
+) -> impl Future<Output = Response<Body>> {
+    AssertUnwindSafe(answering).catch_unwind().map(move |answer| {
+        answer.unwrap_or_else(|_| {
+            edge.metrics.rejected("panic");
+            let error = RpcError::new(code::INTERNAL_ERROR, "the gateway failed at this request; its log says more");
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, Some(id), &error)
+        })
     })
 }
 
@@ -186,17 +193,17 @@ async fn request(edge: &Arc<Edge>, head: &Head, call: Call) -> Response<Body> {
         Ok(session) => session,
         Err(no) => return reply::error(no.status, Some(id), &no.error),
     };
-    let handling = edge.hub.handle(&session, Message::Request(call), head.wants);
-    let response = in_flight(edge, head.wants, id, handling).await;
+    let response =
+        in_flight(edge, head.wants, id, || edge.hub.handle(&session, Message::Request(call), head.wants)).await;
     in_session(response, &session)
 }
 
-/// Waits for the first thing that the hub knows of the answer to a request.
-pub(crate) async fn in_flight(
+/// Waits for the first thing that the hub knows of the answer to a request. Begun here, its future is kept in one place.
+pub(crate) async fn in_flight<F: Future<Output = Reply>>(
     edge: &Arc<Edge>,
     wants: Wants,
     id: Id,
-    handling: impl Future<Output = Reply>,
+    handle: impl FnOnce() -> F,
 ) -> Response<Body> {
     if edge.is_draining() {
         return refused(&Refusal::ShuttingDown, &id);
@@ -207,7 +214,7 @@ pub(crate) async fn in_flight(
     };
     let reply = tokio::select! {
         biased;
-        reply = handling => reply,
+        reply = handle() => reply,
         () = stopped(edge.clone()) => Reply::One(reply::cut_short(id.clone()).into()),
     };
     match reply {

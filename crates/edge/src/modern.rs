@@ -44,5 +44,5 @@ async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call,
             "subscriptions/listen answers with a stream: `Accept: text/event-stream`",
         );
     }
-    in_flight(edge, wants, id, edge.hub.handle_modern(envelope, call, wants)).await
+    in_flight(edge, wants, id, || edge.hub.handle_modern(envelope, call, wants)).await
 }

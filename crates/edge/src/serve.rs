@@ -16,7 +16,8 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{Either, join_all, ready};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -191,13 +192,13 @@ where
     let service = service_fn(|request| {
         phase.begin();
         let conflict = phase.is_conflict();
-        let (answering, phase) = (answer(request), phase.clone());
-        async move {
-            let response = if conflict { two_lengths() } else { answering.await };
+        let phase = phase.clone();
+        let answering = if conflict { Either::Left(ready(two_lengths())) } else { Either::Right(answer(request)) };
+        answering.map(move |response| {
             // Its next request is for the next daemon.
             let response = if edge.stop.doors.is_cancelled() { closing(response) } else { response };
             Ok::<_, Infallible>(response.map(|body| body.ending(phase)))
-        }
+        })
     });
     let mut served = pin!(
         http1::Builder::new()

@@ -165,10 +165,7 @@ async fn request(edge: &Arc<Edge>, pair: &Arc<Pair>, call: Call, charge: Option<
         Err(none) => return refuse(pair, error_text(Some(call.id), &none.fault(edge).to_error())),
     };
     let answering = answering(Arc::clone(edge), Arc::clone(pair), Arc::clone(session), call, place);
-    let mut answering = Box::pin(async move {
-        let (_working, _charge) = (working, charge);
-        answering.await;
-    });
+    let mut answering = Box::pin(answering.map(move |()| drop((working, charge))));
     if poll!(&mut answering).is_pending() {
         spawn("pair call", answering);
     }

@@ -63,8 +63,10 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
         }
         Owner::ByUri if request.method != Method::ResourcesRead => {
             let id = request.id.clone();
-            let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request);
-            let start = |outbox: Arc<Outbox>| finished(Arc::clone(session), outbox, outcome);
+            let start = |outbox: Arc<Outbox>| {
+                let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request);
+                finished(Arc::clone(session), outbox, outcome)
+            };
             work(session, id, wants, start).await
         }
         Owner::ByName | Owner::ByUri => {

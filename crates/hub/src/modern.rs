@@ -123,11 +123,7 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
     // It is asked by a result, for which any form of answer will do.
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox: Arc::clone(&outbox), streams: true };
     let raised = level.map(|level| logging::Raised::by(hub, errand.upstream().name(), level));
-    let work = work(Arc::clone(hub), errand, listener, method.clone());
-    let work = async move {
-        let _raised = raised;
-        work.await
-    };
+    let work = work(Arc::clone(hub), errand, listener, method.clone(), raised);
     let mut exchange = Exchange { work: Some(work.boxed()), outbox, code: None };
     let first = if wants.sse {
         timeout(COMMIT_AFTER, exchange.first()).await.unwrap_or(First::Notice)
@@ -141,7 +137,14 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
 }
 
 /// Carries the errand out, up to the answer; a panic is one too.
-async fn work(hub: Arc<Hub>, errand: Errand, listener: Listener, method: Method) -> Answer {
+/// `_raised` lasts as long.
+async fn work(
+    hub: Arc<Hub>,
+    errand: Errand,
+    listener: Listener,
+    method: Method,
+    _raised: Option<logging::Raised>,
+) -> Answer {
     let id = listener.outbox.request().clone();
     let run = AssertUnwindSafe(call::run(&hub, errand, Some(listener))).catch_unwind();
     let outcome = run.await.unwrap_or_else(|_| Err(dispatch::failed()));
