@@ -12,8 +12,16 @@ pub(crate) struct Row {
     /// CPU of the process between client and upstream; none for a direct connection.
     pub(crate) cpu_us: Option<f64>,
     pub(crate) peak_mib: Option<f64>,
-    /// Throughput over that of the older daemon, if there is one.
-    pub(crate) beside: Option<Ratio>,
+    /// How it compares to the older daemon, if there is one.
+    pub(crate) beside: Option<Beside>,
+}
+
+/// The new daemon over the older one.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside {
+    pub(crate) throughput: Ratio,
+    /// Of the processor time that a call takes.
+    pub(crate) cpu: f64,
 }
 
 /// The ratios of many pairs: their median, and how far it may be off.
@@ -81,13 +89,13 @@ impl fmt::Display for Report {
             writeln!(
                 out,
                 "\"of older\" is throughput over that of the older build named with `--against`: the median of many short \
-                 pairs of turns, and twice its standard error.\n"
+                 pairs of turns, and twice its standard error; beside it, the same of the processor time that a call takes.\n"
             )?;
         }
         for (title, rows) in &self.sections {
             writeln!(out, "## {title}\n")?;
             let older = rows.iter().any(|row| row.beside.is_some());
-            let (title, rule) = if older { (" of older |", "--:|") } else { ("", "") };
+            let (title, rule) = if older { (" of older | CPU of older |", "--:|--:|") } else { ("", "") };
             writeln!(out, "| | calls/s | of bare | p50 µs | p50 ÷ bare | CPU µs | peak MiB |{title}")?;
             writeln!(out, "|---|--:|--:|--:|--:|--:|--:|{rule}")?;
             let bare = rows.iter().find(|row| row.label.starts_with("bare"));
@@ -96,8 +104,10 @@ impl fmt::Display for Report {
                 let slower = bare.map_or(0.0, |bare| row.median_us / bare.median_us);
                 let figure = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.0}"));
                 let beside = match row.beside {
-                    Some(Ratio { median, off }) => format!(" {median:.3} ± {off:.3} |"),
-                    None if older => "  |".to_owned(),
+                    Some(Beside { throughput: Ratio { median, off }, cpu }) => {
+                        format!(" {median:.3} ± {off:.3} | {cpu:.3} |")
+                    }
+                    None if older => "  |  |".to_owned(),
                     None => String::new(),
                 };
                 writeln!(

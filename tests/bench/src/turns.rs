@@ -11,14 +11,14 @@ use std::time::Duration;
 use hyper::body::Bytes;
 
 use crate::load::{Crowd, Failure, Measured, Speech, as_f64};
-use crate::report::{self, Ratio, Row};
+use crate::report::{self, Beside, Ratio, Row};
 use crate::stage::{Both, Proxy};
 use crate::{Options, process};
 
 /// Pairs of turns beside an older daemon.
-const PAIRS: usize = 40;
+const PAIRS: usize = 200;
 /// How long each turn of a pair lasts.
-const MOMENT: Duration = Duration::from_millis(250);
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// A process that stands between client and server.
 #[derive(Clone, Copy)]
@@ -118,7 +118,9 @@ pub(crate) async fn take(
         let beside = match contender.rival {
             Some(rival) => {
                 let mut other = Crowd::open(rival.address, clients, contender.speech()).await?;
-                Some(in_pairs(crowd, &mut other, &body(contender), bytes).await?)
+                let middle = contender.middle.unwrap_or(rival);
+                let (mut new, mut old) = (Side::new(crowd, middle), Side::new(&mut other, rival));
+                Some(in_pairs(&mut new, &mut old, &body(contender), bytes).await?)
             }
             None => None,
         };
@@ -134,19 +136,46 @@ pub(crate) async fn take(
     Ok(rows)
 }
 
-/// How much faster the one is than the other.
-async fn in_pairs(one: &mut Crowd, other: &mut Crowd, body: &Bytes, bytes: usize) -> Result<Ratio, Failure> {
+/// One of a pair, and what it has used.
+struct Side<'a> {
+    crowd: &'a mut Crowd,
+    pid: u32,
+    calls: usize,
+    cpu_seconds: f64,
+}
+
+impl<'a> Side<'a> {
+    fn new(crowd: &'a mut Crowd, middle: Middle) -> Self {
+        Self { crowd, pid: middle.pid, calls: 0, cpu_seconds: 0.0 }
+    }
+
+    /// Has its turn; returns its calls a second.
+    async fn turn(&mut self, body: &Bytes, bytes: usize) -> Result<f64, Failure> {
+        let before = process::cpu_seconds(self.pid);
+        let measured = self.crowd.run(MOMENT, body, bytes).await?;
+        self.cpu_seconds += process::cpu_seconds(self.pid) - before;
+        self.calls += measured.calls;
+        Ok(measured.per_second())
+    }
+
+    fn cpu_per_call(&self) -> f64 {
+        self.cpu_seconds / as_f64(self.calls.max(1))
+    }
+}
+
+/// How much faster the one is than the other, and how much more of a processor a call takes.
+async fn in_pairs(new: &mut Side<'_>, old: &mut Side<'_>, body: &Bytes, bytes: usize) -> Result<Beside, Failure> {
     let mut ratios = Vec::with_capacity(PAIRS);
     for pair in 0..PAIRS {
         // Whoever comes second finds the machine as the first left it.
-        let (new, old) = if pair % 2 == 0 {
-            let new = one.run(MOMENT, body, bytes).await?;
-            (new, other.run(MOMENT, body, bytes).await?)
+        let (fresh, older) = if pair % 2 == 0 {
+            let fresh = new.turn(body, bytes).await?;
+            (fresh, old.turn(body, bytes).await?)
         } else {
-            let old = other.run(MOMENT, body, bytes).await?;
-            (one.run(MOMENT, body, bytes).await?, old)
+            let older = old.turn(body, bytes).await?;
+            (new.turn(body, bytes).await?, older)
         };
-        ratios.push(new.per_second() / old.per_second());
+        ratios.push(fresh / older);
     }
-    Ok(Ratio::of(ratios))
+    Ok(Beside { throughput: Ratio::of(ratios), cpu: new.cpu_per_call() / old.cpu_per_call() })
 }
