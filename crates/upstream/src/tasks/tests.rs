@@ -1,6 +1,6 @@
 //! Servers of both designs on pipes; whoever calls sees a call.
 
-use trunkline_testkit::{Fault, Script};
+use trunkline_testkit::{Fault, Handle, Script};
 use trunkline_wire::{Abilities, Message, Revision};
 
 use super::*;
@@ -50,6 +50,19 @@ async fn called_by(world: &World, capabilities: &'static str) -> Call {
     let caller = CallerFacts { id: CallerId(1), abilities, ..CallerFacts::default() };
     world.is("ready").await;
     world.upstream().call(Ask { caller, ..echo() }).await.expect("sent")
+}
+
+/// The ids of the requests that the server was told to forget.
+fn withdrawn(server: &Handle) -> Vec<Json> {
+    let told = server.seen_of("notifications/cancelled").into_iter().map(|message| {
+        let Message::Notification(notice) = message else { panic!("a notification") };
+        notice.params().expect("an object").get("requestId").expect("an id").clone()
+    });
+    told.collect()
+}
+
+fn id(request: &Message) -> Json {
+    request.id().expect("a request").json().clone()
 }
 
 fn params(message: &Message) -> Object {
@@ -119,7 +132,29 @@ async fn a_caller_who_leaves_has_the_task_cancelled_in_whatever_state() {
         let server = world.server();
         let cancel = params(&server.saw("tasks/cancel", 1).await);
         assert_eq!(cancel.get_str("taskId").as_deref(), Some("t1"));
-        assert!(server.seen_of("notifications/cancelled").is_empty(), "a task is not cancelled so");
+        // A look that was under way is withdrawn by its own id.
+        let call = server.seen_of("tools/call")[0].clone();
+        assert!(!withdrawn(&server).contains(&id(&call)), "a task is not cancelled so");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_during_a_look_has_the_look_withdrawn_and_the_task_cancelled() {
+    for mut script in [modern(&[WORKING]), legacy(&[])] {
+        script.faults.insert(0, Fault::silent("tasks/get"));
+        let world = World::new(script);
+        let mut call = called(&world).await;
+        let server = world.server();
+        let look = tokio::select! {
+            biased;
+            look = server.saw("tasks/get", 1) => look,
+            _ = call.next() => panic!("nothing can come of it yet"),
+        };
+        drop(call);
+        let cancel = params(&server.saw("tasks/cancel", 1).await);
+        assert_eq!(cancel.get_str("taskId").as_deref(), Some("t1"));
+        server.saw("notifications/cancelled", 1).await;
+        assert_eq!(withdrawn(&server), [id(&look)], "the look alone; a task is not cancelled so");
     }
 }
 
