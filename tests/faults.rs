@@ -135,3 +135,27 @@ async fn f63_five_hundred_connections_that_say_nothing_keep_nobody_out_and_are_c
     closed.await;
     assert_eq!(text_of(&client.call("served__echo", r#"{"message":"and after"}"#).await), "and after");
 }
+
+#[tokio::test]
+async fn f63_the_owner_gets_in_when_clients_hold_every_connection() {
+    let home = Home::new();
+    let (block, _) = fake::stdio(&home, "served", &[]);
+    home.configure(&format!("[limits]\nconnections = 8\nhead_read_sec = 60\n{block}"));
+    let daemon = home.serve().await;
+    daemon.until_ready(&["served"]).await;
+    let client = daemon.client().await;
+    // Each begins to ask and does not go on; more of them than there are places wait at the door.
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        let mut socket = TcpStream::connect(daemon.address()).await.expect("the system takes it");
+        socket.write_all(b"POST /mcp HTTP/1.1\r\nHo").await.expect("it listens");
+        silent.push(socket);
+    }
+    // Again and again: one place was kept by the door that last let somebody in.
+    for _ in 0..3 {
+        let output = daemon.cli(["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    drop(silent);
+    assert_eq!(text_of(&client.call("served__echo", r#"{"message":"and after"}"#).await), "and after");
+}

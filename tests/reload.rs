@@ -121,6 +121,46 @@ async fn r36_a_command_that_was_missing_is_tried_upon_a_reload() {
     daemon.until_ready(&["late"]).await;
 }
 
+/// A port that nobody listens on just now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+#[tokio::test]
+async fn r36_another_port_is_served_at_once_and_other_hosts_from_the_next_start_on() {
+    let home = Home::new();
+    let (block, _) = fake::stdio(&home, "kept", &[]);
+    let (old, new) = (free_port(), free_port());
+    let listen = |port: u16, hosts: &str| format!("[listen]\nport = {port}\nhosts = [{hosts}]\n{block}");
+    home.configure(&listen(old, r#""127.0.0.1""#));
+    let mut daemon = home.serve_as_configured().await;
+    daemon.until_ready(&["kept"]).await;
+    let (before, client) = (pid(&daemon, "kept").await, daemon.client().await);
+
+    daemon.home.configure(&listen(old, r#""127.0.0.1", "127.0.0.2""#));
+    let put_off = async || daemon.home.log().contains(r#"keys="listen.hosts""#).then_some(());
+    until("the hosts to be put off", put_off).await;
+    assert!(daemon.health().await["config"]["error"].is_null(), "it is no mistake");
+    echoes(&client, "kept").await;
+
+    daemon.home.configure(&listen(new, r#""127.0.0.1""#));
+    daemon.url = format!("http://127.0.0.1:{new}/mcp");
+    let connect = async |port: u16| tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+    until("the new port", async || connect(new).await.ok()).await;
+    echoes(&daemon.client().await, "kept").await;
+    assert_eq!(pid(&daemon, "kept").await, before, "the same process");
+    until("the old port to be free", async || connect(old).await.is_err().then_some(())).await;
+
+    let taken = std::net::TcpListener::bind(("127.0.0.1", old)).expect("free");
+    daemon.home.configure(&listen(old, r#""127.0.0.1""#));
+    let config = until_taken(&daemon, false).await;
+    let error = config["error"].as_str().expect("a reason");
+    assert!(error.contains("the old addresses stay") && error.contains(&old.to_string()), "{error}");
+    echoes(&daemon.client().await, "kept").await;
+    drop(taken);
+}
+
 #[tokio::test]
 async fn r36_f40_thirty_reloads_under_load_leave_nothing_behind() {
     many_reloads(30, std::time::Duration::ZERO).await;

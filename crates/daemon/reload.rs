@@ -136,7 +136,8 @@ impl Reloader {
 
     async fn apply(&mut self, hub: &Hub, loaded: Loaded, config: Config) -> Reloaded {
         let diff = Diff::between(&self.in_force, &config);
-        if self.relocates(&diff) {
+        let relocated = self.relocates(&diff);
+        if relocated {
             match trunkline_edge::bind(&config.listen).await {
                 Ok(listeners) => {
                     self.address.send_replace(listeners.addresses().first().copied());
@@ -160,7 +161,6 @@ impl Reloader {
         self.current.send_replace(Arc::new(config.clone()));
         self.origin.send_replace(origin_of(&loaded));
         let servers = config.servers.clone();
-        let relocated = self.relocates(&diff);
         self.in_force = config;
         let enabled = |name: &str| servers.iter().any(|(known, server)| known.as_str() == name && server.enabled);
         Reloaded {

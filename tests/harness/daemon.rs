@@ -68,19 +68,24 @@ impl Home {
 
     /// Starts the daemon at an address that was its own before.
     pub(crate) async fn serve_at(self, address: &str) -> Daemon {
-        self.serve_on(address, &[], &[]).await
+        self.serve_on(&["--listen", address], &[]).await
+    }
+
+    /// Starts the daemon where its configuration says.
+    pub(crate) async fn serve_as_configured(self) -> Daemon {
+        self.serve_on(&[], &[]).await
     }
 
     /// Starts the daemon and waits until it listens.
     pub(crate) async fn serve_with(self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
-        self.serve_on("127.0.0.1:0", args, environment).await
+        self.serve_on(&[&["--listen", "127.0.0.1:0"], args].concat(), environment).await
     }
 
-    async fn serve_on(self, address: &str, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
+    async fn serve_on(self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
         let ready = self.path("ready");
         let _ = std::fs::remove_file(&ready);
         let log = File::create(self.path("log")).expect("the log can be created");
-        let mut command = self.command(["serve", "--listen", address]);
+        let mut command = self.command(["serve"]);
         command.args(args).envs(environment.iter().copied());
         command.env("TRUNKLINE_READY_FILE", &ready);
         command.stdout(Stdio::null()).stderr(log);
