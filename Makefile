@@ -8,7 +8,7 @@ help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build, and serve a small demo server at http://127.0.0.1:6270/mcp
-	$(CARGO) run --quiet -- serve --demo
+	$(CARGO) run -- serve --demo
 
 parts: ## Install the servers and clients that the black-box tests use (npm and Python packages)
 	./tests/install
