@@ -126,6 +126,22 @@ async fn r35_calls_that_outlast_the_drain_are_cancelled_and_answered() {
     assert_eq!(cancelled, 2, "the server was told to give both up");
 }
 
+/// In the legacy era a client that goes away has cancelled nothing (R-44).
+#[tokio::test]
+async fn r35_a_call_whose_client_went_away_has_the_drain_like_any_other() {
+    let (daemon, desk) = with_one(&[], "", &[]).await;
+    let client = daemon.client().await;
+    let call = tokio::spawn(async move { client.call("one__effect", r#"{"nonce":"left","ms":2500}"#).await });
+    until("the call to be worked on", async || (!desk.lines("effects").is_empty()).then_some(())).await;
+    call.abort();
+    assert!(call.await.is_err(), "its client is gone, and with it every connection");
+    let (status, home) = daemon.stop().await;
+    assert_eq!(status.code(), Some(0), "{}", home.log());
+    let log = home.log();
+    assert!(log.contains("calls of clients that went away"), "{log}");
+    assert!(!desk.received().iter().any(|seen| seen.to_string().contains("notifications/cancelled")));
+}
+
 #[tokio::test]
 async fn r35_what_waits_for_its_turn_is_refused_when_the_stop_begins() {
     let home = Home::new();

@@ -187,14 +187,24 @@ async fn run(serve: Serve) -> Result<(), Failure> {
         () = stopped => {}
     }
     serving.await;
-    fleet.stop().await;
+    wind_up(&hub, &shelf, &signin).await;
+    tracing::info!("stopped");
+    drop(lock);
+    Ok(())
+}
+
+/// Ends what no connection waits for: calls of clients that went away, then the servers, then what is to be written.
+async fn wind_up(hub: &Hub, shelf: &Shelf, signin: &SignIn) {
+    let left = hub.busy().requests;
+    if left > 0 {
+        tracing::info!(left, "waiting for calls of clients that went away");
+    }
+    hub.finished().await;
+    hub.fleet().stop().await;
     hub.remembered().await;
     shelf.settled().await;
     // A token that is being rotated is lost if its successor does not reach the disk.
     signin.settled().await;
-    tracing::info!("stopped");
-    drop(lock);
-    Ok(())
 }
 
 /// What outlives the process. A key that cannot be read is waited for a moment, since clients lose their sessions without

@@ -78,7 +78,7 @@ pub use session::Session;
 use births::Births;
 use catalog::build::{self, Shape};
 use explain::Acquaintances;
-use limits::{REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
+use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
 use records::Records;
@@ -317,6 +317,18 @@ impl Hub {
     /// Ends what still runs: each server is told to give up, each request answered, with an outcome that is unknown.
     pub fn cut(&self) {
         self.cut.cancel();
+    }
+
+    /// Waits until no session has work under way any more, or all of it was cut. There may be some without a connection:
+    /// a legacy client that went away has cancelled nothing.
+    pub async fn finished(&self) {
+        while self.busy().requests > 0 {
+            tokio::select! {
+                biased;
+                () = self.cut.cancelled() => return,
+                () = tokio::time::sleep(FINISHED_EVERY) => {}
+            }
+        }
     }
 
     /// What the clients seen so far cannot have of a server, those seen last first: all of them, or those of this name.

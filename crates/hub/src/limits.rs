@@ -6,6 +6,10 @@ use std::time::Duration;
 /// After this idle time a session keeps nothing but its facts.
 pub(crate) const SESSION_BUFFERS_IDLE_MAX: Duration = Duration::from_mins(10);
 
+/// How often a stop looks whether work is left that no connection waits for. A call tells nobody when it ends, so that the
+/// stop alone pays for this.
+pub(crate) const FINISHED_EVERY: Duration = Duration::from_millis(20);
+
 /// How often the sweeper looks.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(30);
 

@@ -53,6 +53,32 @@ fn call(id: &Value, params: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r35_calls_whose_clients_went_away_are_waited_for_until_they_are_cut() {
+    let fault = || Fault::progress("tools/call", 3, Duration::from_secs(45));
+    let world = World::new(Script { faults: vec![fault(), fault()], ..Script::default() }).await;
+    let session = fakes::session(&world.hub, "2025-11-25");
+    world.hub.finished().await;
+    let leave = async |id: u64| {
+        let params = json!({ "name": "git__echo", "arguments": {}, "_meta": { "progressToken": id } });
+        let call = call(&json!(id), &params);
+        let answer = world.hub.handle(&session, message(&call.to_string()), BOTH);
+        drop(timeout(Duration::from_secs(1), answer).await);
+        assert_eq!(world.hub.busy().requests, 1, "it goes on");
+    };
+    leave(1).await;
+    let begun = Instant::now();
+    world.hub.finished().await;
+    assert_eq!((begun.elapsed().as_secs() + 1) / 5, 27, "when its answer came");
+    leave(2).await;
+    let (begun, hub) = (Instant::now(), world.hub.clone());
+    tokio::join!(hub.finished(), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        hub.cut();
+    });
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn r07_a_client_with_a_minute_of_patience_waits_for_a_server_that_reports_progress() {
     // Half an hour of work, one report in 45 s: far beyond the idle limit of the call, and never beyond the client's.
     let steps = 40;
