@@ -84,6 +84,8 @@ impl Account {
         if let Some(nonce) = answered.deed.nonce {
             let told = match outcome {
                 Some("not_sent" | "refused") => Told::Not,
+                // Its server is not in the file just now, so there is no such tool.
+                None if answer["error"]["code"] == -32602 => Told::Not,
                 _ if good => Told::Done,
                 _ => Told::Unknown,
             };

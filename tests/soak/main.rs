@@ -1,6 +1,7 @@
 //! The soak: the real daemon before ten servers over every transport, a mix of clients, and faults at random (F-48,
-//! What must hold however bad the weather: every request has exactly one answer, no effect happens twice and
-//! none is told of falsely, the servers that nobody touches are served as ever, and nothing grows.
+//! R-46), while somebody changes the file. What must hold however bad the weather: every request has exactly one answer,
+//! no effect happens twice and none is told of falsely, the servers that nobody touches are served as ever by the
+//! processes that they had, each file is taken or refused as it deserves, and nothing grows.
 //!
 //! `make soak MIN=30` runs it long, by the optimised build; as a test of the suite it takes half a minute. The seed is
 //! printed and decides who asks what and what goes wrong; when exactly, the machine decides.
@@ -19,6 +20,7 @@ mod harness;
 
 mod account;
 mod callers;
+mod operator;
 mod report;
 mod stage;
 mod storm;
@@ -52,8 +54,12 @@ async fn f48_r46_nothing_breaks_and_nothing_grows_while_servers_fail_at_random()
     let before = watch::Sample::take(&stage).await;
     let watching = watch::Watch::start(&stage);
     let storm = storm::Storm::start(&stage, plan.seed);
+    let operator = operator::Operator::start(&stage, plan.seed);
     let mut account = callers::drive(&stage, &plan).await;
-    let faults = storm.end().await;
+    let reloads = operator.end().await;
+    let mut faults = storm.end().await;
+    faults.extend(reloads.count);
+    account.complaints.extend(reloads.complaints);
     stage.calm().await;
     let samples = watching.end().await;
     let after = watch::settled(&stage, &before).await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::RwLock;
+
 use crate::harness::census;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::fake::{self, Desk, Fake};
@@ -10,8 +12,10 @@ use crate::harness::proxy::{Door, FaultProxy, Weather};
 /// Short limits, so that whatever is lost is told within the harness's patience.
 const LIMITS: &str = "\
     startup_timeout_sec = 5\n\
-    tool_timeout_sec = 5\n\
     limits = { read_timeout_sec = 5, list_timeout_sec = 5 }\n";
+
+/// The first lines of the file.
+const HEAD: &str = "[log]\nlevel = \"info\"\n";
 
 /// Name and options of the servers on pipes; the first is left alone.
 const PIPES: [(&str, &[&str]); 4] = [
@@ -34,10 +38,16 @@ const PORTS: [(&str, &str, &[&str]); 6] = [
 pub(crate) struct Stage {
     pub(crate) daemon: Daemon,
     pub(crate) servers: Vec<Server>,
+    /// Held for writing while a server is not in the file, and for reading by whoever asks the daemon about one.
+    pub(crate) all_there: RwLock<()>,
+    /// The process of the server on pipes that is left alone.
+    calm_pid: Option<u32>,
 }
 
 pub(crate) struct Server {
     pub(crate) name: &'static str,
+    /// Its part of the file, as it was at the start.
+    block: String,
     pub(crate) desk: Desk,
     /// Whether nothing is done to it, so that nothing may go wrong.
     pub(crate) calm: bool,
@@ -52,25 +62,34 @@ pub(crate) struct Port {
 impl Stage {
     pub(crate) async fn start() -> Stage {
         let home = Home::new();
-        let mut config = String::from("[log]\nlevel = \"info\"\n");
         let mut servers = Vec::new();
         for (name, args) in PIPES {
             let (block, desk) = fake::stdio(&home, name, args);
-            config.extend([block.as_str(), LIMITS]);
-            servers.push(Server { name, desk, calm: servers.is_empty(), port: None });
+            servers.push(Server { name, block: block + LIMITS, desk, calm: servers.is_empty(), port: None });
         }
         for (place, (name, mode, args)) in PORTS.into_iter().enumerate() {
             let fake = Fake::start(mode, name, args).await;
             let proxy = FaultProxy::before(&fake.address()).await;
-            config.extend([fake.block().replace(&fake.url, &proxy.url(&fake.url)).as_str(), LIMITS]);
+            let block = fake.block().replace(&fake.url, &proxy.url(&fake.url)) + LIMITS;
             let desk = fake.desk();
-            servers.push(Server { name, desk, calm: place == 0, port: Some(Port { proxy, _fake: fake }) });
+            servers.push(Server { name, block, desk, calm: place == 0, port: Some(Port { proxy, _fake: fake }) });
         }
-        home.configure(&config);
+        home.configure(&servers.iter().fold(HEAD.to_owned(), |text, server| text + &server.block(0, false)));
         let daemon = home.serve().await;
-        let stage = Stage { daemon, servers };
+        let mut stage = Stage { daemon, servers, all_there: RwLock::default(), calm_pid: None };
         stage.all_ready().await;
+        stage.calm_pid = stage.pid_of_the_calm_one();
         stage
+    }
+
+    /// The file with each server in its variant, but for one perhaps.
+    pub(crate) fn file(&self, variants: &[(u32, bool)], without: Option<usize>) -> String {
+        let servers = self.servers.iter().zip(variants).enumerate().filter(|(place, _)| without != Some(*place));
+        servers.fold(HEAD.to_owned(), |text, (_, (server, (variant, other)))| text + &server.block(*variant, *other))
+    }
+
+    fn pid_of_the_calm_one(&self) -> Option<u32> {
+        self.servers.iter().find(|server| server.calm)?.pid(&self.daemon.home.marker)
     }
 
     /// Ends all that goes wrong, and waits until every server is well.
@@ -103,6 +122,10 @@ impl Stage {
     /// Stops the daemon; what is wrong with how it went.
     pub(crate) async fn stop(self) -> Vec<String> {
         let mut complaints = Vec::new();
+        let (pid, before) = (self.pid_of_the_calm_one(), self.calm_pid);
+        if pid.is_none() || pid != before {
+            complaints.push(format!("what no file changed has another process (R-36): {before:?}, now {pid:?}"));
+        }
         let (status, home) = self.daemon.stop().await;
         if !status.success() {
             complaints.push(format!("the daemon ended with {status}"));
@@ -120,6 +143,16 @@ impl Stage {
 }
 
 impl Server {
+    /// Its part of the file, where `variant` says how often it was changed such that it must be connected anew, and
+    /// `other_limit` that a limit differs, which must cost it nothing.
+    fn block(&self, variant: u32, other_limit: bool) -> String {
+        let varied = match self.port {
+            None => self.block.replace("TEST_MARK", &format!("VARIANT = \"{variant}\", TEST_MARK")),
+            Some(_) => format!("{}http_headers = {{ X-Variant = \"{variant}\" }}\n", self.block),
+        };
+        format!("{varied}tool_timeout_sec = {}\n", if other_limit { 6 } else { 5 })
+    }
+
     /// The process that runs as this server now, if it is one on pipes.
     pub(crate) fn pid(&self, marker: &str) -> Option<u32> {
         let pid = self.desk.lines("starts").last()?.parse().ok()?;

@@ -114,8 +114,10 @@ impl Luck {
             _ => self.process().await,
         }
         self.server().heal().await;
-        let state = self.stage.daemon.server(self.server().name).await["state"].clone();
-        let parked = state == "misconfigured" || state == "needs_auth";
+        let stage = Arc::clone(&self.stage);
+        let _all = stage.all_there.read().await;
+        let shown = stage.daemon.server(self.server().name).await;
+        let parked = shown["state"] == "misconfigured" || shown["state"] == "needs_auth";
         if parked || self.dice.u8(..12) == 0 {
             self.note("restarted by the operator");
             self.stage.restart(self.server().name).await;
