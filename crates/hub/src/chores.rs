@@ -51,7 +51,7 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
         for entry in &hub.sessions {
             let session = entry.value();
             session.sweep(now, replay_age);
-            if now.saturating_duration_since(session.used()) > hub.rules().limits.session_idle && !session.is_busy() {
+            if session.is_forsaken(now, hub.rules().limits.session_idle) {
                 expired.push(Arc::clone(session));
             } else if let Some(used) = session.use_to_note(every, now, wall)
                 && let Some(nonce) = session.nonce()
@@ -60,7 +60,7 @@ pub(crate) async fn sweep(hub: Weak<Hub>) {
             }
         }
         for session in expired {
-            hub.end(&session);
+            hub.expire(&session);
         }
         hub.records().prune(wall, hub.id_lifetime());
         logging::settle(&hub, now);

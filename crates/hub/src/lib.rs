@@ -77,6 +77,7 @@ pub use session::Session;
 
 use births::Births;
 use catalog::build::{self, Shape};
+use catalog::told::Told;
 use explain::Acquaintances;
 use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
@@ -157,6 +158,7 @@ pub struct Hub {
     /// What a reload may change.
     rules: watch::Sender<Arc<Rules>>,
     catalog: watch::Sender<Arc<Catalog>>,
+    told: Told,
     /// Held while a catalogue is built.
     publishing: Mutex<()>,
     sessions: DashMap<Box<str>, Arc<Session>>,
@@ -211,6 +213,7 @@ impl Hub {
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
         let records = Records::new(keep.dir.clone(), metrics.clone());
+        let told = Told::since(keep.dir.as_ref(), &first, metrics.clone());
         let hub = Arc::new(Self {
             fleet,
             metrics,
@@ -218,6 +221,7 @@ impl Hub {
             budget,
             rules: watch::Sender::new(Arc::new(rules)),
             catalog: watch::Sender::new(Arc::new(first)),
+            told,
             publishing: Mutex::default(),
             sessions: DashMap::new(),
             begun: AtomicU64::new(1),
@@ -448,6 +452,10 @@ impl Hub {
 
     pub(crate) fn levels(&self) -> MutexGuard<'_, logging::Running> {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
     }
 
     pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Catalog>> {

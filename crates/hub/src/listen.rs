@@ -199,7 +199,8 @@ impl Listen {
         if self.lock().watched.insert(key.clone(), uri.into()).is_some() {
             return true;
         }
-        let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &own, true)).await;
+        let joined = hub.interest().join(server, &own);
+        let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &own, joined)).await;
         if matches!(asked, Ok(Ok(_))) {
             return true;
         }

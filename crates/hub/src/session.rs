@@ -187,6 +187,11 @@ impl Session {
         self.born + std::time::Duration::from_millis(self.used.load(Ordering::Relaxed))
     }
 
+    /// Whether nobody has spoken here for longer than `idle`, and nobody waits.
+    pub(crate) fn is_forsaken(&self, now: Instant, idle: Duration) -> bool {
+        now.saturating_duration_since(self.used()) > idle && !self.is_busy()
+    }
+
     /// Whether somebody waits for something here: then it is not idle, however long ago it spoke.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.lock();
@@ -366,9 +371,13 @@ impl Session {
 
     // -- settings ---------------------------------------------------------------------------------------
 
-    /// What the client has set: its log level, and what it subscribed to, as far as that takes `bytes_max`.
-    pub(crate) fn settings(&self, bytes_max: usize) -> (Option<LogLevel>, Vec<Subscribed>) {
+    /// What the client has set: its log level, and what it subscribed to, as far as that takes `bytes_max`. `None` if the
+    /// session has ended, which took them away.
+    pub(crate) fn settings(&self, bytes_max: usize) -> Option<(Option<LogLevel>, Vec<Subscribed>)> {
         let state = self.lock();
+        if state.ended {
+            return None;
+        }
         let mut left = bytes_max;
         let fits = |(server, uri): &&(ServerName, Box<str>)| {
             let room = left.checked_sub(server.as_str().len() + uri.len());
@@ -376,7 +385,7 @@ impl Session {
             room.is_some()
         };
         let kept = state.subscriptions.iter().filter(fits).map(|(server, uri)| (server.as_str().into(), uri.clone()));
-        (state.level, kept.collect())
+        Some((state.level, kept.collect()))
     }
 
     /// The level the client set, if it did.

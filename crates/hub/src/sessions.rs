@@ -28,6 +28,7 @@ use crate::records::Record;
 use crate::refusal::Refusal;
 use crate::seal::State;
 use crate::session::Identity;
+use crate::subscriptions::Joined;
 use crate::{Hub, Session, logging, subscriptions, wall};
 
 impl Hub {
@@ -82,6 +83,23 @@ impl Hub {
         self.metrics.sessions(self.sessions.len());
     }
 
+    /// Ends a session that nobody used for too long, unless somebody does now.
+    pub(crate) fn expire(self: &Arc<Self>, session: &Arc<Session>) {
+        let (now, idle) = (Instant::now(), self.rules().limits.session_idle);
+        let removed = self.sessions.remove_if(session.id(), |_, session| {
+            // Whoever comes with its id waits for this, and finds it over, or was here before.
+            let over = session.is_forsaken(now, idle);
+            if let (true, Some(nonce)) = (over, session.nonce()) {
+                self.records.over(nonce, wall::now());
+            }
+            over
+        });
+        if let Some((_, removed)) = removed {
+            self.close(&removed);
+            self.metrics.sessions(self.sessions.len());
+        }
+    }
+
     /// Waits until the ends of sessions are on disk, so that a restart cannot undo them; not for long where a disk fails.
     pub async fn remembered(&self) {
         if timeout(RECORDS_WAIT, self.records.settled()).await.is_err() {
@@ -92,7 +110,7 @@ impl Hub {
     /// Keeps what the client of a session has set, for when the session is made again.
     pub(crate) fn note_settings(&self, session: &Session) {
         let Some(nonce) = session.nonce() else { return };
-        let (level, subscriptions) = session.settings(RECORD_BYTES_MAX);
+        let Some((level, subscriptions)) = session.settings(RECORD_BYTES_MAX) else { return };
         self.records.change(nonce, |record| {
             record.level = level.map(|level| level.as_str().into());
             record.subscriptions = subscriptions;
@@ -130,6 +148,7 @@ impl Hub {
                 let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true };
                 let session = self.live(identity, facts);
                 session.initialized();
+                session.announce(&self.told().changed());
                 entry.insert(Arc::clone(&session));
                 (session, record)
             }
@@ -152,8 +171,8 @@ impl Hub {
         for (server, uri) in &record.subscriptions {
             // One that is not configured any more has nothing to say.
             let Some(upstream) = self.fleet.get(server).filter(|upstream| upstream.config().enabled) else { continue };
-            let is_new = session.subscribe(upstream.name(), uri) == Some(true);
-            if is_new && !self.interest.join(upstream.name(), uri, true) {
+            let joined = self.interest.join_if(upstream.name(), uri, || session.subscribe(upstream.name(), uri));
+            if joined == Some(Joined::First) {
                 wanted.push((upstream.clone(), uri.clone()));
             }
         }
@@ -197,14 +216,21 @@ impl Hub {
     }
 
     /// Lets the session give way that nobody used for the longest time, if there are too many; one with an open stream or
-    /// call only if all have. Its id stays good.
+    /// call, or whose request is just coming, only if all are such. Its id stays good.
     fn make_room(self: &Arc<Self>) {
         while self.sessions.len() >= self.rules().limits.sessions {
+            // Here a session is in the map and in this hand; whoever found it for his request holds it, too.
+            let is_held = |session: &Arc<Session>| Arc::strong_count(session) > 2 || session.is_busy();
             let all = self.sessions.iter().map(|entry| Arc::clone(entry.value()));
-            let Some(longest) = all.min_by_key(|session| (session.is_busy(), session.used())) else { return };
-            let used = longest.used();
+            let Some((held, used, longest)) = all
+                .map(|session| (is_held(&session), session.used(), session))
+                .min_by_key(|(held, used, _)| (*held, *used))
+            else {
+                return;
+            };
             // Not if it was used in this very moment.
-            if self.sessions.remove_if(longest.id(), |_, session| session.used() == used).is_some() {
+            let is_as_seen = |session: &Arc<Session>| session.used() == used && (held || !is_held(session));
+            if self.sessions.remove_if(longest.id(), |_, session| is_as_seen(session)).is_some() {
                 self.close(&longest);
             }
         }

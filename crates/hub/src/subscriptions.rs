@@ -21,7 +21,8 @@ use crate::session::Session;
 #[derive(Debug, Default)]
 pub(crate) struct Interest(Mutex<Counts>);
 
-type Counts = HashMap<ServerName, HashMap<Box<str>, Count>>;
+#[derive(Debug, Default)]
+struct Counts(HashMap<ServerName, HashMap<Box<str>, Count>>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -30,6 +31,15 @@ struct Count {
     confirmed: bool,
     /// Grows when interest comes back: an older grace is void then.
     turn: u64,
+}
+
+/// What a subscriber who comes finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// The server has not said yes yet.
+    First,
+    /// The server is subscribed.
+    Standing,
 }
 
 /// Carries out `resources/subscribe` or `resources/unsubscribe` of a session.
@@ -49,10 +59,11 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
         }
         return Ok(Json::literal("{}"));
     }
-    let is_new = session
-        .subscribe(server, &own)
+    let joined = hub
+        .interest()
+        .join_if(server, &own, || session.subscribe(server, &own))
         .ok_or_else(|| refusal::invalid_params("this session has too many subscriptions already"))?;
-    let outcome = enter(&hub, &upstream, &own, is_new).await;
+    let outcome = enter(&hub, &upstream, &own, joined).await;
     if outcome.is_ok() {
         hub.note_settings(&session);
     } else if session.unsubscribe(server, &own) {
@@ -61,11 +72,11 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
     outcome
 }
 
-/// Counts a subscriber, if it `is_new`, and subscribes at the server unless that was done. A subscriber who fails is
-/// still counted: see [`refused`].
-pub(crate) async fn enter(hub: &Hub, upstream: &Upstream, uri: &str, is_new: bool) -> Result<Json, Json> {
+/// Subscribes at the server for a subscriber who was counted, unless that was done. One who fails is still counted: see
+/// [`refused`].
+pub(crate) async fn enter(hub: &Hub, upstream: &Upstream, uri: &str, joined: Joined) -> Result<Json, Json> {
     let server = upstream.name();
-    if hub.interest().join(server, uri, is_new) {
+    if joined == Joined::Standing {
         return Ok(Json::literal("{}"));
     }
     match upstream.subscribe(uri).await {
@@ -123,18 +134,26 @@ pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: Json) {
 }
 
 impl Interest {
-    /// Counts a subscriber. Says whether the server is subscribed already.
-    pub(crate) fn join(&self, server: &ServerName, uri: &str, is_new: bool) -> bool {
+    /// Counts a subscriber.
+    pub(crate) fn join(&self, server: &ServerName, uri: &str) -> Joined {
+        self.lock().join(server, uri, true)
+    }
+
+    /// Counts a subscriber who notes by `note` what he wants: `None` if he cannot, else whether it is new to him. Whoever
+    /// has it taken from him at the same moment leaves after he has come, not before.
+    pub(crate) fn join_if(
+        &self,
+        server: &ServerName,
+        uri: &str,
+        note: impl FnOnce() -> Option<bool>,
+    ) -> Option<Joined> {
         let mut counts = self.lock();
-        let count = counts.entry(server.clone()).or_default().entry(uri.into()).or_default();
-        count.sessions += usize::from(is_new);
-        count.turn += 1;
-        count.confirmed
+        note().map(|is_new| counts.join(server, uri, is_new))
     }
 
     /// The server said yes.
     pub(crate) fn confirm(&self, server: &ServerName, uri: &str) {
-        if let Some(count) = self.lock().get_mut(server).and_then(|uris| uris.get_mut(uri)) {
+        if let Some(count) = self.lock().0.get_mut(server).and_then(|uris| uris.get_mut(uri)) {
             count.confirmed = true;
         }
     }
@@ -142,7 +161,7 @@ impl Interest {
     /// Counts one subscriber less. Returns the turn of the grace if it was the last one.
     fn part(&self, server: &ServerName, uri: &str) -> Option<u64> {
         let mut counts = self.lock();
-        let count = counts.get_mut(server)?.get_mut(uri)?;
+        let count = counts.0.get_mut(server)?.get_mut(uri)?;
         count.sessions = count.sessions.saturating_sub(1);
         (count.sessions == 0).then_some(count.turn)
     }
@@ -150,13 +169,13 @@ impl Interest {
     /// Ends the interest. `false` if it came back since, or has ended.
     fn forget(&self, server: &ServerName, uri: &str, turn: u64) -> bool {
         let mut counts = self.lock();
-        let Some(uris) = counts.get_mut(server) else { return false };
+        let Some(uris) = counts.0.get_mut(server) else { return false };
         if !uris.get(uri).is_some_and(|count| count.sessions == 0 && count.turn == turn) {
             return false;
         }
         uris.remove(uri);
         if uris.is_empty() {
-            counts.remove(server);
+            counts.0.remove(server);
         }
         true
     }
@@ -164,7 +183,7 @@ impl Interest {
     /// The URI subscribed to that an update of `uri` is about: itself, or the longest one above it.
     pub(crate) fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
         let counts = self.lock();
-        let uris = counts.get(server)?;
+        let uris = counts.0.get(server)?;
         let is_above = |parent: &str| {
             let rest = uri.strip_prefix(parent);
             rest.is_some_and(|rest| rest.is_empty() || parent.ends_with('/') || rest.starts_with(['/', '#', '?']))
@@ -174,6 +193,15 @@ impl Interest {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn join(&mut self, server: &ServerName, uri: &str, is_new: bool) -> Joined {
+        let count = self.0.entry(server.clone()).or_default().entry(uri.into()).or_default();
+        count.sessions += usize::from(is_new);
+        count.turn += 1;
+        if count.confirmed { Joined::Standing } else { Joined::First }
     }
 }
 
@@ -188,9 +216,9 @@ mod tests {
     #[test]
     fn the_server_is_asked_once_and_left_with_the_last_subscriber() {
         let (interest, server) = (Interest::default(), server());
-        assert!(!interest.join(&server, "file:///a", true));
+        assert_eq!(interest.join(&server, "file:///a"), Joined::First);
         interest.confirm(&server, "file:///a");
-        assert!(interest.join(&server, "file:///a", true));
+        assert_eq!(interest.join(&server, "file:///a"), Joined::Standing);
         assert_eq!(interest.part(&server, "file:///a"), None);
         let turn = interest.part(&server, "file:///a").expect("the last one");
         assert!(interest.forget(&server, "file:///a", turn));
@@ -200,9 +228,9 @@ mod tests {
     #[test]
     fn interest_that_comes_back_voids_the_grace() {
         let (interest, server) = (Interest::default(), server());
-        interest.join(&server, "file:///a", true);
+        interest.join(&server, "file:///a");
         let turn = interest.part(&server, "file:///a").expect("the last one");
-        interest.join(&server, "file:///a", true);
+        interest.join(&server, "file:///a");
         interest.part(&server, "file:///a");
         assert!(!interest.forget(&server, "file:///a", turn));
     }
@@ -211,7 +239,7 @@ mod tests {
     fn an_update_is_for_the_closest_resource_at_or_above_it() {
         let (interest, server) = (Interest::default(), server());
         for uri in ["file:///a", "file:///a/b", "file:///ab"] {
-            interest.join(&server, uri, true);
+            interest.join(&server, uri);
         }
         assert_eq!(interest.closest(&server, "file:///a/b/c").as_deref(), Some("file:///a/b"));
         assert_eq!(interest.closest(&server, "file:///a").as_deref(), Some("file:///a"));

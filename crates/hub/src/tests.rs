@@ -103,11 +103,11 @@ async fn new_sessions_are_rationed_and_the_longest_idle_one_gives_way() {
     let hub = hub(&[], &config);
     let first = session(&hub, "2025-06-18");
     tokio::time::advance(std::time::Duration::from_millis(10)).await;
-    let second = session(&hub, "2025-06-18");
+    let second = Arc::downgrade(&session(&hub, "2025-06-18"));
     let _open = hub.attach(&first, None).expect("a stream");
     session(&hub, "2025-06-18");
     assert_eq!(hub.sessions(), 2);
-    assert!(second.open_get().is_none() && first.open_get().is_some(), "the first has an open stream");
+    assert!(second.upgrade().is_none() && first.open_get().is_some(), "the first has an open stream");
     let refused = hub.open(&request(0, Method::Initialize, "{}")).expect_err("too fast");
     assert!(matches!(refused, Refusal::TooManySessions { .. }) && refused.retry_after().is_some());
     tokio::time::advance(std::time::Duration::from_secs(1)).await;

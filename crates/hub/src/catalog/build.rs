@@ -115,6 +115,8 @@ fn announce(hub: &Hub, before: &Catalog, now: &Catalog) {
     let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
     if !changed.is_empty() {
         tracing::debug!(?changed, version = now.version, "the catalogue changed");
+        // First, so that a session that comes back at this moment hears of it in one way or the other.
+        hub.told().announced(&changed, now);
         hub.each_session(|session| session.announce(&changed));
         hub.listens().announce(&changed);
     }

@@ -8,6 +8,7 @@ pub(crate) mod clean;
 pub(crate) mod names;
 pub(crate) mod output;
 pub(crate) mod pages;
+pub(crate) mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

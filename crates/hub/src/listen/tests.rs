@@ -85,7 +85,7 @@ fn watches(hub: &Hub, number: u64, own: &str, written: &str) {
     let git = ServerName::new("git").expect("a name");
     let listen = hub.listens().lock().get(&number).cloned().expect("open");
     listen.lock().watched.insert((git.clone(), own.into()), written.into());
-    hub.interest().join(&git, own, true);
+    hub.interest().join(&git, own);
 }
 
 #[tokio::test]

@@ -166,14 +166,84 @@ async fn r5_a_session_that_gave_way_to_newer_ones_comes_back() {
         BOTH,
     )
     .await;
+    let id = first.id().to_owned();
+    drop(first);
     for _ in 0..1100 {
         tokio::time::advance(Duration::from_millis(10)).await;
         fakes::session(&hub, "2025-06-18");
     }
     assert_eq!(hub.sessions(), 2);
-    assert!(first.open_get().is_none(), "it gave way");
-    let back = hub.session(first.id()).expect("known");
+    assert!(!hub.sessions.contains_key(&*id), "it gave way");
+    let back = hub.session(&id).expect("known");
     assert_eq!((hub.sessions(), back.level()), (2, Some(LogLevel::Alert)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_session_that_was_found_for_a_request_does_not_give_way_before_it() {
+    let mut config = Config::default();
+    config.limits.sessions = 2;
+    let hub = fakes::hub(&[], &config);
+    let id = fakes::session(&hub, "2025-06-18").id().to_owned();
+    let found = hub.session(&id).expect("known");
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        fakes::session(&hub, "2025-06-18");
+    }
+    assert_eq!(hub.sessions(), 2);
+    assert!(found.open_get().is_some(), "the request that is coming would be refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_what_is_set_in_a_session_that_just_gave_way_does_not_forget_what_it_had() {
+    let dir = directory();
+    let first = world(dir.path()).await;
+    let session = fakes::session(&first.hub, "2025-06-18");
+    ask(&first.hub, &session, "resources/subscribe", r#"{"uri":"file:///a"}"#).await;
+    let found = first.hub.session(session.id()).expect("known");
+    first.hub.sessions.remove(session.id());
+    first.hub.close(&session);
+    ask(&first.hub, &found, "logging/setLevel", r#"{"level":"debug"}"#).await;
+    let back = first.hub.session(session.id()).expect("known");
+    assert!(back.is_subscribed(&ServerName::new("git").expect("a name"), "file:///a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_session_that_speaks_before_its_time_is_over_stays() {
+    let hub = fakes::hub(&[], &Config::default());
+    let (speaks, silent) = (fakes::session(&hub, "2025-06-18"), fakes::session(&hub, "2025-06-18"));
+    tokio::time::advance(Config::default().limits.session_idle + Duration::from_secs(1)).await;
+    // The sweeper has seen both idle; then one of them speaks.
+    hub.session(speaks.id()).expect("known");
+    hub.expire(&speaks);
+    hub.expire(&silent);
+    assert!(hub.session(speaks.id()).is_some());
+    assert!(hub.session(silent.id()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_session_that_ends_while_it_subscribes_leaves_no_interest() {
+    let hub = fakes::hub(&[("git", fakes::server())], &Config::default());
+    let git = ServerName::new("git").expect("a name");
+    let session = fakes::session(&hub, "2025-06-18");
+    let mut ending = None;
+    let joined = hub.interest.join_if(&git, "file:///a", || {
+        let noted = session.subscribe(&git, "file:///a");
+        // The end comes between what the session notes and what is counted.
+        let (hub, ended, runtime) = (Arc::clone(&hub), Arc::clone(&session), tokio::runtime::Handle::current());
+        ending = Some(std::thread::spawn(move || {
+            let _entered = runtime.enter();
+            hub.end(&ended);
+        }));
+        while session.settings(0).is_some() {
+            std::thread::yield_now();
+        }
+        noted
+    });
+    ending.expect("begun").join().expect("no panic");
+    assert_eq!(joined, Some(Joined::First));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(hub.interest.closest(&git, "file:///a").is_none(), "nobody is left");
+    assert_eq!(hub.interest.join_if(&git, "file:///b", || session.subscribe(&git, "file:///b")), None);
 }
 
 #[tokio::test]
@@ -220,6 +290,18 @@ async fn r5_level_and_subscriptions_come_back_and_the_server_is_told_again() {
     next.hub.end(&back);
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(asked(&next, "resources/unsubscribe").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r23_who_comes_back_is_told_once_of_the_lists_that_changed_meanwhile() {
+    let dir = directory();
+    let id = fakes::session(&hub(dir.path(), &Config::default()), "2025-06-18").id().to_owned();
+    let next = hub(dir.path(), &Config::default());
+    next.told().announced(&[crate::catalog::List::Templates], &next.catalog());
+    let mut stream = next.session(&id).expect("known").open_get().expect("a stream");
+    let told = stream.next().await.expect("a notice");
+    assert!(String::from_utf8_lossy(&told.data.into_bytes()).contains("resources/list_changed"));
+    assert!(timeout(Duration::from_mins(1), stream.next()).await.is_err(), "nothing else changed");
 }
 
 #[tokio::test(start_paused = true)]

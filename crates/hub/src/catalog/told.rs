@@ -1,0 +1,167 @@
+//! [`Told`]: what of the lists clients may not have heard of.
+//!
+//! A session that comes back, after a restart or after it gave way, was not there when changes were announced, and its
+//! client shows what it listed long ago. So the hub remembers which lists changed since it began, and what they were when
+//! the process before it ended; a session that is taken up again is told of those (R-23). Told once too often, a client
+//! lists once more; a change that it never hears of stays hidden until it is started anew.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use trunkline_config::StateDir;
+use trunkline_telemetry::{Metrics, Saver};
+
+use super::{Catalog, List};
+
+const FILE: &str = "lists.json";
+
+/// Four digests and their names take a quarter of it.
+const FILE_BYTES_MAX: usize = 1024;
+
+/// Servers that come up one after another change the lists as often.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Which lists changed while a client may have been away.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// One bit per kind of notice.
+    changed: AtomicU8,
+    announced: Arc<Mutex<Digests>>,
+    saver: Option<Saver>,
+}
+
+/// What was announced last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Digests {
+    tools: String,
+    prompts: String,
+    resources: String,
+    templates: String,
+}
+
+impl Told {
+    /// As the process before this one left it in `dir`, whose clients know no more than that; `first` is what this one
+    /// begins with.
+    pub(crate) fn since(dir: Option<&StateDir>, first: &Catalog, metrics: Metrics) -> Self {
+        let announced = Arc::new(Mutex::new(Digests::of(first)));
+        let Some(dir) = dir else { return Self { changed: AtomicU8::new(0), announced, saver: None } };
+        let before = dir.load(FILE, FILE_BYTES_MAX, |bytes| serde_json::from_slice::<Digests>(bytes).ok());
+        let before = before.unwrap_or_else(|unusable| {
+            tracing::warn!("{unusable}; clients that come back are not told of lists that changed meanwhile");
+            None
+        });
+        let changed = before.as_ref().map_or(0, |before| before.differing(&lock(&announced)));
+        let (dir, shared) = (dir.clone(), Arc::clone(&announced));
+        let write = move || {
+            let text = serde_json::to_vec(&*lock(&shared)).map_err(std::io::Error::other)?;
+            dir.write(FILE, &text)
+        };
+        let saver = Saver::new("lists", QUIET, metrics, write);
+        if before.as_ref() != Some(&*lock(&announced)) {
+            saver.changed();
+        }
+        Self { changed: AtomicU8::new(changed), announced, saver: Some(saver) }
+    }
+
+    /// These lists of `now` are announced to all who are here.
+    pub(crate) fn announced(&self, lists: &[List], now: &Catalog) {
+        let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
+        self.changed.fetch_or(bits, Ordering::Relaxed);
+        *lock(&self.announced) = Digests::of(now);
+        if let Some(saver) = &self.saver {
+            saver.changed();
+        }
+    }
+
+    /// What whoever comes back is to be told.
+    pub(crate) fn changed(&self) -> Vec<List> {
+        let bits = self.changed.load(Ordering::Relaxed);
+        List::NOTICES.into_iter().filter(|list| bits & list.bit() != 0).collect()
+    }
+}
+
+impl Digests {
+    fn of(catalog: &Catalog) -> Self {
+        let [tools, prompts, resources, templates] = List::ALL.map(|list| catalog.digest(list));
+        Self { tools, prompts, resources, templates }
+    }
+
+    fn differing(&self, other: &Self) -> u8 {
+        let differs = |ours: &str, others: &str, list: List| if ours == others { 0 } else { list.bit() };
+        differs(&self.tools, &other.tools, List::Tools)
+            | differs(&self.prompts, &other.prompts, List::Prompts)
+            | differs(&self.resources, &other.resources, List::Resources)
+            | differs(&self.templates, &other.templates, List::Templates)
+    }
+}
+
+impl Catalog {
+    /// Tells the entries of a list from any others, in this build and the next.
+    fn digest(&self, list: List) -> String {
+        let mut hash = Sha256::new();
+        for body in self.bodies(list, super::output::Class::Any) {
+            hash.update(u64::try_from(body.as_bytes().len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(body.as_bytes());
+        }
+        URL_SAFE_NO_PAD.encode(hash.finalize())
+    }
+}
+
+fn lock(digests: &Mutex<Digests>) -> MutexGuard<'_, Digests> {
+    digests.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::build::{Shape, of_offers};
+    use crate::fakes::{entries, server, source};
+    use trunkline_upstream::Offer;
+
+    fn catalog(tool: &str, prompt: &str) -> Catalog {
+        let offer = Offer {
+            tools: entries("name", &[&format!(r#"{{"name":"{tool}","inputSchema":{{"type":"object"}}}}"#)]),
+            prompts: entries("name", &[&format!(r#"{{"name":"{prompt}"}}"#)]),
+            ..Offer::default()
+        };
+        of_offers(1, &[source("git", server(), offer)], Shape { name_chars: 48, page_size: None })
+    }
+
+    async fn begin(dir: &StateDir, first: &Catalog) -> Told {
+        let told = Told::since(Some(dir), first, Metrics::new());
+        if let Some(saver) = &told.saver {
+            assert!(saver.settled().await);
+        }
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r23_what_changed_since_the_process_before_is_known_by_its_kind() {
+        let made = tempfile::tempdir().expect("a temporary directory");
+        let dir = StateDir::open(made.path().join("state")).expect("our own");
+        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty(), "nobody was told of anything before");
+        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty());
+        let told = begin(&dir, &catalog("b", "p")).await;
+        assert_eq!(told.changed(), [List::Tools]);
+        // What this process announces the next one takes for known, and this one's clients may have missed it.
+        told.announced(&[List::Prompts], &catalog("b", "q"));
+        assert_eq!(told.changed(), [List::Tools, List::Prompts]);
+        assert!(told.saver.expect("a file").settled().await);
+        assert!(begin(&dir, &catalog("b", "q")).await.changed().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_tells_of_nothing() {
+        let made = tempfile::tempdir().expect("a temporary directory");
+        let dir = StateDir::open(made.path().join("state")).expect("our own");
+        std::fs::write(made.path().join("state").join(FILE), "spoilt").expect("written");
+        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty());
+        assert_eq!(begin(&dir, &catalog("b", "p")).await.changed(), [List::Tools]);
+    }
+}
