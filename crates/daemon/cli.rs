@@ -126,6 +126,10 @@ pub(crate) struct Serve {
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "MS", hide = true)]
     pub(crate) wedge_after_ms: Option<u64>,
+    /// Die where the first refresh of a sign-in has come as far as this: for tests of what is left then
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "STEP", hide = true, value_parser = crate::login::step)]
+    pub(crate) die_at: Option<trunkline_signin::Step>,
 }
 
 /// What the running daemon is asked.

@@ -59,6 +59,9 @@ pub(crate) struct Serve {
     /// When to stop moving, for tests of the watchdog.
     #[cfg(debug_assertions)]
     pub(crate) wedge_after: Option<Duration>,
+    /// How far a refresh of a sign-in may come before the process ends, for tests of what is left then.
+    #[cfg(debug_assertions)]
+    pub(crate) die_at: Option<trunkline_signin::Step>,
 }
 
 /// Where the daemon runs.
@@ -91,6 +94,8 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    let die_at = serve.die_at;
     let Serve { loaded, sources, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
     let Place { state_dir, inherited } = place;
     let mut signals = Signals::catch()?;
@@ -118,7 +123,12 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let (notices, notices_in) = mpsc::channel(NOTICES_WAITING_MAX);
     let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
-    let signin = SignIn::new(Store::at(state.below(SIGNINS).map_err(|error| state_failure(&error))?));
+    let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
+    #[cfg(debug_assertions)]
+    let store = Store::watched(signins, move |step| crate::login::die_at(die_at, step));
+    #[cfg(not(debug_assertions))]
+    let store = Store::at(signins);
+    let signin = SignIn::new(store);
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
+#[cfg(debug_assertions)]
+use trunkline_signin::Step;
 use url::{Host, Url};
 
 use crate::ask::{Printed, Socket, escaped, good, read};
@@ -118,6 +120,21 @@ fn opener() -> Option<&'static str> {
 fn opener() -> Option<&'static str> {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     (set("DISPLAY") || set("WAYLAND_DISPLAY")).then_some("xdg-open")
+}
+
+/// The step of a refresh with this name.
+#[cfg(debug_assertions)]
+pub(crate) fn step(name: &str) -> Result<Step, String> {
+    let found = Step::ALL.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, step)| step).ok_or_else(|| format!("the steps are {:?}", Step::ALL.map(|(known, _)| known)))
+}
+
+/// Ends the process as `kill -9` does if a refresh has come as far as it may (F-66).
+#[cfg(debug_assertions)]
+pub(crate) fn die_at(last: Option<Step>, reached: Step) {
+    if last == Some(reached) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
 }
 
 #[cfg(test)]

@@ -74,5 +74,7 @@ fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: 
         watchdog_ticks: serve.watchdog_sec,
         #[cfg(debug_assertions)]
         wedge_after: serve.wedge_after_ms.map(std::time::Duration::from_millis),
+        #[cfg(debug_assertions)]
+        die_at: serve.die_at,
     })
 }

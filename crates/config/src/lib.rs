@@ -43,7 +43,7 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sources::{Flags, Sources, default_config_path, state_dir};
-pub use state::{LoadError, StateDir, StateDirError, wall_clock};
+pub use state::{LoadError, StateDir, StateDirError, Written, wall_clock};
 pub use tuning::{Start, Tuning};
 
 use crate::findings::Findings;

@@ -81,6 +81,17 @@ impl LoadError {
     }
 }
 
+/// How far the writing of a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// All of it is in the temporary file, and perhaps not on the disk.
+    Whole,
+    /// The temporary file is on the disk.
+    Synced,
+    /// It has the name of the file, and the directory is perhaps not on the disk.
+    Renamed,
+}
+
 /// Why [`read`] has no bytes.
 enum Unreadable {
     /// The file is none of ours.
@@ -166,6 +177,14 @@ impl StateDir {
     /// # Errors
     /// The system said no; the old text stands.
     pub fn write(&self, name: &str, body: &[u8]) -> io::Result<()> {
+        self.write_watched(name, body, |_| {})
+    }
+
+    /// As [`StateDir::write`]; `watch` hears of each step, so that a test can end the process there (F-66).
+    ///
+    /// # Errors
+    /// As [`StateDir::write`].
+    pub fn write_watched(&self, name: &str, body: &[u8], watch: impl Fn(Written)) -> io::Result<()> {
         let partial = self.0.join(format!(".{name}.partial"));
         match fs::remove_file(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -177,9 +196,12 @@ impl StateDir {
         file.write_all(digest(body).as_bytes())?;
         file.write_all(b"\n")?;
         file.write_all(body)?;
+        watch(Written::Whole);
         file.sync_all()?;
         drop(file);
+        watch(Written::Synced);
         fs::rename(&partial, self.0.join(name))?;
+        watch(Written::Renamed);
         File::open(&self.0)?.sync_all()
     }
 

@@ -56,9 +56,13 @@ pub(crate) enum Unsigned {
     /// The authorization server takes the refresh token no more.
     #[error("the authorization server takes the refresh token no more")]
     Rejected,
-    /// It may work later, or with other settings.
+    /// It may work later, or with other settings. Nothing changed at the authorization server.
     #[error("{0}")]
     Failed(String),
+    /// The request went out and no answer came that says what became of it: the authorization server may have used up the
+    /// refresh token.
+    #[error("{0}")]
+    Unheard(String),
 }
 
 /// A text for people out of an error, whose words may be the authorization server's.
@@ -145,6 +149,7 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         client,
         scopes,
         tokens: None,
+        previous: None,
         metadata: text,
     };
     Ok(Begun { url, state, manager, csrf, record })
@@ -249,7 +254,7 @@ pub(crate) async fn refresh(record: &Record, fetcher: Fetcher) -> Result<Tokens,
     let metadata: AuthorizationMetadata =
         serde_json::from_str(&record.metadata).map_err(|error| refused(error.to_string()))?;
     let fetcher = Arc::new(fetcher.naming(&record.resource));
-    let manager = AuthorizationManager::new_with_oauth_http_client(record.resource.as_str(), fetcher).await;
+    let manager = AuthorizationManager::new_with_oauth_http_client(record.resource.as_str(), fetcher.clone()).await;
     let mut manager = manager.map_err(|error| failed(&error))?;
     manager.set_metadata(metadata);
     let Client { id, secret, redirect, registered: _ } = &record.client;
@@ -265,14 +270,15 @@ pub(crate) async fn refresh(record: &Record, fetcher: Fetcher) -> Result<Tokens,
     let store = InMemoryCredentialStore::new();
     store.save(kept).await.map_err(|error| failed(&error))?;
     manager.set_credential_store(store);
-    match manager.refresh_token().await {
-        Ok(response) => {
-            let response = serde_json::to_value(response).map_err(|error| refused(error.to_string()))?;
-            Ok(Issued::of(response)?.tokens())
-        }
-        Err(AuthError::TokenRefreshRejected(_)) => Err(Unsigned::Rejected),
+    let got = match manager.refresh_token().await {
+        Ok(response) => serde_json::to_value(response).map_err(|error| refused(error.to_string())).and_then(Issued::of),
+        Err(AuthError::TokenRefreshRejected(_)) => return Err(Unsigned::Rejected),
         Err(other) => Err(failed(&other)),
-    }
+    };
+    got.map(|issued| issued.tokens()).map_err(|error| match error {
+        Unsigned::Failed(reason) if fetcher.is_unheard() => Unsigned::Unheard(reason),
+        told => told,
+    })
 }
 
 /// Tells the authorization server that the tokens are not needed any more (RFC 7009), if it wants to know.

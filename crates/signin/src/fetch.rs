@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -24,6 +25,8 @@ pub(crate) struct Fetcher {
     reach: Reach,
     /// The resource as it is to be named, where the library would write it in another form.
     resource: Option<String>,
+    /// The last request went out, and no answer of the authorization server's own came.
+    unheard: AtomicBool,
 }
 
 /// How near the server itself is; what it names may be as near, and no nearer.
@@ -138,7 +141,7 @@ impl Fetcher {
         // A proxy resolves names where we cannot look, and is no way to what is near.
         let builder = if reach == Reach::Public { builder } else { builder.no_proxy() };
         let client = builder.build().map_err(|error| Refused::Tls(error.to_string()))?;
-        Ok(Self { client, reach, resource: None })
+        Ok(Self { client, reach, resource: None, unheard: AtomicBool::new(false) })
     }
 
     /// Names the resource exactly so in every form that is sent.
@@ -179,7 +182,12 @@ impl Fetcher {
         if let Some(body) = self.renamed(&request) {
             *request.body_mut() = Some(body.into());
         }
-        let response = self.client.execute(request).await.map_err(reqwest::Error::without_url)?;
+        let answered = self.client.execute(request).await.map_err(reqwest::Error::without_url);
+        // Until the answer is whole and says that nothing was done: whoever stands before the authorization server may be
+        // the one that says 5xx.
+        self.unheard.store(answered.as_ref().is_err_and(|error| !error.is_connect()), Ordering::Relaxed);
+        let response = answered?;
+        self.unheard.store(!response.status().is_client_error(), Ordering::Relaxed);
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
@@ -194,6 +202,11 @@ impl Fetcher {
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
         Ok(answer)
+    }
+
+    /// Whether the last request may have had an effect that nobody told of.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard.load(Ordering::Relaxed)
     }
 
     /// Posts a form, for what the library has no words for. Nothing but the status is of interest.

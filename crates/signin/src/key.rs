@@ -7,6 +7,7 @@
 //! A key begins no login and shows nobody anything: without tokens a request goes as it is, and is refused.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use crate::client::{self, Unsigned};
 use crate::fetch::Fetcher;
 use crate::limits::{EXPIRY_MARGIN, REFRESH_PAUSE, SHORT_LIFE};
 use crate::record::{Record, Tokens};
-use crate::store::{Renewal, Store};
+use crate::renew::Renewal;
+use crate::store::Store;
 
 /// The way in to one server. Cloning shares it.
 #[derive(Clone)]
@@ -37,6 +39,8 @@ struct Shared {
     ca_file: Option<PathBuf>,
     store: Store,
     now: Mutex<Now>,
+    /// The newest generation that was good for a request.
+    proven: AtomicU64,
     /// The refresh that is under way; it says when it is done.
     flight: Mutex<Option<watch::Receiver<bool>>>,
 }
@@ -52,6 +56,8 @@ struct Now {
     challenge: Option<String>,
     /// No refresh before this: the last one failed.
     pause_until: Option<Instant>,
+    /// The record, where the disk did not take it.
+    unkept: Option<Arc<Record>>,
     /// Refreshes ahead of the end.
     timer: Option<JoinHandle<()>>,
 }
@@ -87,6 +93,7 @@ impl Key {
             ca_file,
             store,
             now: Mutex::default(),
+            proven: AtomicU64::new(0),
             flight: Mutex::default(),
         }))
     }
@@ -130,6 +137,27 @@ impl Key {
         if let Some(challenge) = challenge(headers).filter(|text| text.contains("insufficient_scope")) {
             self.now().challenge = Some(challenge);
         }
+    }
+
+    /// The server took a request that carried this.
+    pub fn proven(&self, carried: &Carried) {
+        let generation = carried.generation;
+        // Read for each answer, written once for each token.
+        if self.0.proven.load(Ordering::Relaxed) >= generation
+            || self.0.proven.swap(generation, Ordering::Relaxed) >= generation
+        {
+            return;
+        }
+        if self.now().record.as_ref().is_none_or(|record| record.previous.is_none()) {
+            return;
+        }
+        let (store, server) = (self.0.store.clone(), self.0.server.clone());
+        spawn("signin-proven", async move {
+            // If the disk takes nothing, the old tokens stay beside the new ones, which does no harm.
+            if let Ok(held) = store.hold(&server).await {
+                let _ = held.proven(generation).await;
+            }
+        });
     }
 
     /// A text of the server's, without the token that it may have taken from the request.
@@ -178,7 +206,7 @@ impl Key {
         }
         now.header = record.as_ref().and_then(|record| header(record.tokens.as_ref()?));
         now.record = record.map(Arc::new);
-        now.pause_until = None;
+        (now.pause_until, now.unkept) = (None, None);
         if let Some(before) = std::mem::replace(&mut now.timer, timer) {
             before.abort();
         }
@@ -205,8 +233,18 @@ impl Key {
 
     /// Reads the store.
     async fn look(&self) {
-        let record = self.0.store.read(&self.0.server).await;
+        let (store, server) = (&self.0.store, &self.0.server);
+        let record = store.read(server).await;
+        let refreshable = record.as_ref().filter(|record| {
+            let tokens = record.tokens.as_ref();
+            tokens.is_some_and(|tokens| tokens.refresh.is_some()) && record.endpoint == self.0.endpoint.as_str()
+        });
+        let generation = refreshable.map_or(0, |record| record.generation);
         self.adopt(record);
+        if generation > 0 && store.mark(server, generation).await.is_some() {
+            // A process ended before the answer was kept: what may still be had is to be had soon (`renew.rs`).
+            self.take_off(generation);
+        }
     }
 
     /// A task that refreshes `record` ahead of its end.
@@ -258,15 +296,13 @@ impl Key {
                 return self.pause();
             }
         };
-        let exchange = async |record: &Record| {
-            // A record under this name may be of another server.
-            if record.endpoint != self.0.endpoint.as_str() {
-                return Err(Unsigned::Rejected);
-            }
-            let fetcher = Fetcher::new(&self.0.endpoint, self.0.ca_file.as_deref()).await;
-            client::refresh(record, fetcher.map_err(|error| Unsigned::Failed(error.to_string()))?).await
+        let shared = Arc::clone(&self.0);
+        let exchange = move |record: Record| {
+            let shared = Arc::clone(&shared);
+            async move { shared.exchange(&record).await }
         };
-        match held.renew(stale, exchange).await {
+        let unkept = self.now().unkept.as_deref().cloned();
+        match held.renew(stale, unkept, exchange).await {
             Renewal::New(record) => {
                 tracing::info!(%server, generation = record.generation, "the token was refreshed");
                 self.adopt(Some(record));
@@ -278,10 +314,13 @@ impl Key {
                     "the refreshed token cannot be written; a restart would want a new login"
                 );
                 self.adopt(Some(record));
+                let mut now = self.now();
+                now.unkept = now.record.clone();
             }
             Renewal::SignedOut => self.look().await,
-            Renewal::Rejected => {
-                tracing::warn!(%server, "the authorization server takes the refresh token no more; sign in again with `trunkline login {server}`");
+            Renewal::Rejected { lost } => {
+                let why = if lost { ": the answer that held the next one was lost" } else { "" };
+                tracing::warn!(%server, "the authorization server takes the refresh token no more{why}; sign in again with `trunkline login {server}`");
                 self.look().await;
             }
             Renewal::Failed(reason) => {
@@ -293,6 +332,17 @@ impl Key {
 
     fn pause(&self) {
         self.now().pause_until = Some(Instant::now() + REFRESH_PAUSE);
+    }
+}
+
+impl Shared {
+    async fn exchange(&self, record: &Record) -> Result<Tokens, Unsigned> {
+        // A record under this name may be of another server.
+        if record.endpoint != self.endpoint.as_str() {
+            return Err(Unsigned::Rejected);
+        }
+        let fetcher = Fetcher::new(&self.endpoint, self.ca_file.as_deref()).await;
+        client::refresh(record, fetcher.map_err(|error| Unsigned::Failed(error.to_string()))?).await
     }
 }
 

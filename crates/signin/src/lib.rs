@@ -4,13 +4,16 @@
 //! origin than that of the server it was issued for; no caller's cancellation ends a refresh; no login begins but by a
 //! person's word; no older generation of a token takes the place of a newer one.
 //!
-//! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `fetch` (how
+//! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `renew` (how one
+//! generation follows another), `fetch` (how
 //! authorization servers are reached), `client` (the one file that knows the library), `key` (what a request to a server
 //! carries), `desk` (logins).
 
 mod record;
 
 mod store;
+
+mod renew;
 
 mod fetch;
 
@@ -25,4 +28,4 @@ mod limits;
 pub use desk::{NotSignedIn, Returned, SignIn, SignedOut, has_credential};
 pub use key::{Carried, Key};
 pub use record::Record;
-pub use store::{Held, Store, StoreError};
+pub use store::{Held, Step, Store, StoreError};

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Largest record of one server. Tokens are a few KiB at most, metadata of an authorization server as well.
 pub(crate) const RECORD_BYTES_MAX: usize = 512 * 1024;
 
+/// Largest mark of a refresh: three numbers.
+pub(crate) const MARK_BYTES_MAX: usize = 256;
+
 /// How long another process may hold a server's record while this one wants to refresh (reliability 10).
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 

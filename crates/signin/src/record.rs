@@ -27,6 +27,8 @@ pub struct Record {
     pub scopes: Vec<String>,
     /// `None` after signing out, and after the refresh token was refused.
     pub tokens: Option<Tokens>,
+    /// Those before, until the tokens were good for a request: the authorization server may have forgotten what it gave.
+    pub(crate) previous: Option<Tokens>,
     /// The authorization server's metadata, so that a refresh needs no discovery.
     pub metadata: String,
 }
@@ -71,16 +73,39 @@ struct File {
     client: Client,
     scopes: Vec<String>,
     tokens: Option<Tokens>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Tokens>,
     metadata: String,
+}
+
+/// A refresh whose answer nobody has kept so far (`renew.rs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// Of the tokens that it was made with.
+    pub(crate) generation: u64,
+    /// When the authorization server was asked last, in seconds of the Unix age.
+    pub(crate) at: u64,
+    /// How often it was asked with these tokens.
+    pub(crate) times: u32,
+}
+
+impl Mark {
+    pub(crate) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("three numbers")
+    }
+
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
 }
 
 impl Record {
     /// The text of its file.
     pub(crate) fn write(&self, server: &str) -> serde_json::Result<Vec<u8>> {
-        let Self { generation, endpoint, issuer, resource, client, scopes, tokens, metadata } = self.clone();
-        let server = server.to_owned();
+        let Self { generation, endpoint, issuer, resource, client, scopes, tokens, previous, metadata } = self.clone();
+        let (form, server) = (FORM, server.to_owned());
         let file =
-            File { form: FORM, generation, server, endpoint, issuer, resource, client, scopes, tokens, metadata };
+            File { form, generation, server, endpoint, issuer, resource, client, scopes, tokens, previous, metadata };
         serde_json::to_vec(&file)
     }
 
@@ -90,15 +115,18 @@ impl Record {
         if file.form != FORM || file.server != server {
             return None;
         }
-        let File { form: _, generation, server: _, endpoint, issuer, resource, client, scopes, tokens, metadata } =
-            file;
-        Some(Self { generation, endpoint, issuer, resource, client, scopes, tokens, metadata })
+        let File { generation, endpoint, issuer, resource, client, scopes, tokens, previous, metadata, .. } = file;
+        Some(Self { generation, endpoint, issuer, resource, client, scopes, tokens, previous, metadata })
     }
 
     /// The generation after this one, with these tokens.
     #[must_use]
     pub(crate) fn next(&self, tokens: Option<Tokens>) -> Self {
-        Self { generation: self.generation + 1, tokens, ..self.clone() }
+        // Where refresh tokens do not change, those before have nothing that these have not.
+        let refresh = |tokens: &Option<Tokens>| tokens.as_ref().and_then(|tokens| tokens.refresh.clone());
+        let rotated = tokens.is_some() && refresh(&tokens) != refresh(&self.tokens);
+        let previous = self.tokens.clone().filter(|_| rotated);
+        Self { generation: self.generation + 1, tokens, previous, ..self.clone() }
     }
 }
 
@@ -155,6 +183,7 @@ pub(crate) fn sample() -> Record {
         },
         scopes: vec!["read".to_owned()],
         tokens: Some(tokens),
+        previous: None,
         metadata: "{}".to_owned(),
     }
 }
@@ -167,6 +196,7 @@ mod tests {
     fn a_record_comes_back_as_it_was_and_only_for_its_server() {
         let mut record = sample();
         record.client.secret = Some(Secret::new("client-canary"));
+        record.previous.clone_from(&record.tokens);
         let text = record.write("linear").expect("written");
         assert_eq!(Record::read(&text, "linear"), Some(record.clone()));
         assert_eq!(Record::read(&text, "notion"), None);

@@ -1,13 +1,13 @@
 //! [`Store`]: one file for each server's sign-in, shared by every process of this user (reliability 10).
 //!
 //! A file is read by anybody at any time and is whole whenever it is read. It is changed only by who holds the server's
-//! lock, which is the kernel's and so ends with its holder however that ends; the lock is held from reading the record,
-//! over the request to the authorization server, to the write. Therefore two refreshes of a rotating token never go out
-//! together, and whoever waited finds the new generation and takes it ([`Held::renew`]).
+//! lock, which is the kernel's and so ends with its holder however that ends. What is done under it is [`Held::renew`]'s
+//! (`renew.rs`) for refreshes, and the desk's for logins.
 //!
 //! Under the lock, still, a write says what generation it follows, and one that would go back is refused: a process that
 //! was stopped for longer than a lock can be waited for does no harm when it wakes.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::Arc;
@@ -15,22 +15,48 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
-use trunkline_config::StateDir;
+use trunkline_config::{StateDir, Written};
 use trunkline_wire::ServerName;
 
-use crate::client::Unsigned;
-use crate::limits::{LOCK_PATIENCE, LOCK_PAUSE, RECORD_BYTES_MAX};
-use crate::record::{Record, Tokens};
+use crate::limits::{LOCK_PATIENCE, LOCK_PAUSE, MARK_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::record::{Mark, Record};
 
 /// The sign-ins of this user. Cloning shares it.
-#[derive(Debug, Clone)]
-pub struct Store(Arc<StateDir>);
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    dir: StateDir,
+    watch: Box<dyn Fn(Step) + Send + Sync>,
+}
+
+/// How far a refresh has come: the points where a test ends the process (F-66).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is on disk that the authorization server will be asked, and it was not.
+    Marked,
+    /// It has answered, and nothing of that is on disk.
+    Answered,
+    /// The new record is being written.
+    Writing(Written),
+}
+
+impl Step {
+    /// All of them, in their order, by name.
+    pub const ALL: [(&str, Self); 5] = [
+        ("marked", Self::Marked),
+        ("answered", Self::Answered),
+        ("written", Self::Writing(Written::Whole)),
+        ("synced", Self::Writing(Written::Synced)),
+        ("renamed", Self::Writing(Written::Renamed)),
+    ];
+}
 
 /// A server's record, while no other process may change it.
 #[derive(Debug)]
 pub struct Held {
     store: Store,
-    server: ServerName,
+    pub(crate) server: ServerName,
     /// Unlocked by the kernel when it is closed.
     _lock: File,
 }
@@ -52,7 +78,12 @@ pub enum StoreError {
 impl Store {
     /// The store in this directory.
     pub fn at(dir: StateDir) -> Self {
-        Self(Arc::new(dir))
+        Self::watched(dir, |_| {})
+    }
+
+    /// The same; `watch` hears how far each refresh has come.
+    pub fn watched(dir: StateDir, watch: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { dir, watch: Box::new(watch) }))
     }
 
     /// What is kept of a server. A file that is not sound is moved aside, which the log tells, and counts as none.
@@ -62,16 +93,25 @@ impl Store {
     }
 
     fn read_now(&self, server: &ServerName) -> Option<Record> {
-        let read = self.0.load(&file_of(server), RECORD_BYTES_MAX, |text| Record::read(text, server.as_str()));
+        let read = self.0.dir.load(&file_of(server), RECORD_BYTES_MAX, |text| Record::read(text, server.as_str()));
         read.unwrap_or_else(|unusable| {
             tracing::warn!(%server, "{unusable}; sign in again with `trunkline login {server}`");
             None
         })
     }
 
+    /// The mark of a refresh of `generation` whose answer nobody has kept so far. It is of a process that has ended, or of
+    /// one that asks at this moment: only who holds the lock can tell.
+    pub(crate) async fn mark(&self, server: &ServerName, generation: u64) -> Option<Mark> {
+        let (store, name) = (self.clone(), mark_of(server));
+        let read = spawn_blocking(move || store.0.dir.load(&name, MARK_BYTES_MAX, Mark::read)).await;
+        // Without it one refresh is made that might have waited; the record is what counts.
+        read.ok()?.ok().flatten().filter(|mark| mark.generation == generation)
+    }
+
     /// Waits for the server's lock, for as long as a refresh elsewhere may take.
     pub async fn hold(&self, server: &ServerName) -> Result<Held, StoreError> {
-        let file = self.0.lockable(&format!("{}.lock", file_of(server)))?;
+        let file = self.0.dir.lockable(&format!("{}.lock", file_of(server)))?;
         let began = Instant::now();
         loop {
             match file.try_lock() {
@@ -84,19 +124,10 @@ impl Store {
     }
 }
 
-/// What came of a wish for newer tokens.
-#[derive(Debug)]
-pub(crate) enum Renewal {
-    /// These hold now, and are on disk.
-    New(Record),
-    /// These were fetched, and the disk does not take them: they live as long as this process.
-    Unkept(Record, StoreError),
-    /// There is nothing to refresh: nobody is signed in.
-    SignedOut,
-    /// The authorization server takes the refresh token no more. The record is set aside; nobody is signed in.
-    Rejected,
-    /// It gave none this time; what was there holds as long as it holds.
-    Failed(String),
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Store").field(&self.0.dir).finish()
+    }
 }
 
 impl Held {
@@ -113,51 +144,58 @@ impl Held {
         if self.read().await.is_some_and(|there| there.generation >= record.generation) {
             return Err(StoreError::Overtaken);
         }
-        let text = record.write(self.server.as_str()).map_err(io::Error::other)?;
-        let (dir, name) = (self.store.0.clone(), file_of(&self.server));
-        let written = spawn_blocking(move || dir.write(&name, &text)).await;
-        Ok(written.unwrap_or_else(|error| Err(io::Error::other(error)))?)
+        self.put(file_of(&self.server), self.text(record)?).await
     }
 
-    /// Newer tokens than those of generation `stale`: the ones that another process has fetched meanwhile, or those that
-    /// `exchange` fetches, which are on disk before anybody uses them (S-30).
-    pub(crate) async fn renew(
-        self,
-        stale: u64,
-        exchange: impl AsyncFnOnce(&Record) -> Result<Tokens, Unsigned>,
-    ) -> Renewal {
-        let Some(record) = self.read().await.filter(|record| record.tokens.is_some()) else {
-            return Renewal::SignedOut;
-        };
-        if record.generation > stale {
-            return Renewal::New(record);
-        }
-        let next = match exchange(&record).await {
-            Ok(tokens) => record.next(Some(tokens)),
-            Err(Unsigned::Failed(reason)) => return Renewal::Failed(reason),
-            Err(Unsigned::Rejected) => {
-                if let Err(error) = self.set_aside(&record).await {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(server = %self.server, error, "a refused sign-in cannot be set aside");
-                }
-                return Renewal::Rejected;
-            }
-        };
-        match self.write(&next).await {
-            Ok(()) => Renewal::New(next),
-            Err(error) => Renewal::Unkept(next, error),
+    /// The tokens of this generation were good for a request: those before it are of no use any more.
+    pub(crate) async fn proven(&self, generation: u64) -> Result<(), StoreError> {
+        match self.read().await.filter(|there| there.generation == generation && there.previous.is_some()) {
+            Some(there) => self.put(file_of(&self.server), self.text(&Record { previous: None, ..there })?).await,
+            None => Ok(()),
         }
     }
-}
 
-impl Held {
     /// Keeps the record under another name, for a person to look at, and signs out.
-    async fn set_aside(&self, record: &Record) -> Result<(), StoreError> {
-        let text = record.write(self.server.as_str()).map_err(io::Error::other)?;
-        let (dir, name) = (self.store.0.clone(), format!("{}.refused", file_of(&self.server)));
-        let kept = spawn_blocking(move || dir.write(&name, &text)).await;
-        kept.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+    pub(crate) async fn set_aside(&self, record: &Record) -> Result<(), StoreError> {
+        self.put(format!("{}.refused", file_of(&self.server)), self.text(record)?).await?;
         self.write(&record.next(None)).await
+    }
+
+    /// The mark of a refresh of `generation` that is without an answer. The lock is held, so whoever made it has ended, or
+    /// got no answer.
+    pub(crate) async fn mark(&self, generation: u64) -> Option<Mark> {
+        self.store.mark(&self.server, generation).await
+    }
+
+    /// Makes it known to whoever comes after this process that the authorization server is asked.
+    pub(crate) async fn set_mark(&self, mark: &Mark) -> Result<(), StoreError> {
+        self.put(mark_of(&self.server), mark.write()).await
+    }
+
+    /// Takes the mark back: what was asked changed nothing there. It may come back after a power cut, which costs nothing.
+    pub(crate) async fn take_mark(&self) {
+        let (store, name) = (self.store.clone(), mark_of(&self.server));
+        let _ = spawn_blocking(move || store.0.dir.remove(&name)).await;
+    }
+
+    pub(crate) fn reached(&self, step: Step) {
+        (self.store.0.watch)(step);
+    }
+
+    fn text(&self, record: &Record) -> io::Result<Vec<u8>> {
+        record.write(self.server.as_str()).map_err(io::Error::other)
+    }
+
+    async fn put(&self, name: String, text: Vec<u8>) -> Result<(), StoreError> {
+        let (store, is_record) = (self.store.clone(), name == file_of(&self.server));
+        let written = spawn_blocking(move || {
+            store.0.dir.write_watched(&name, &text, |step| {
+                if is_record {
+                    (store.0.watch)(Step::Writing(step));
+                }
+            })
+        });
+        Ok(written.await.unwrap_or_else(|error| Err(io::Error::other(error)))?)
     }
 }
 
@@ -166,6 +204,10 @@ fn file_of(server: &ServerName) -> String {
     let hash = Sha256::digest(server.as_str());
     let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{}-{number:016x}.json", server.namespace())
+}
+
+fn mark_of(server: &ServerName) -> String {
+    format!("{}.asked", file_of(server))
 }
 
 #[cfg(test)]

@@ -48,12 +48,19 @@ impl Client {
         if answer.status == StatusCode::FORBIDDEN {
             key.forbidden(&answer.headers);
         }
+        if let Some(token) = carried.as_ref().filter(|_| answer.status.is_success()) {
+            key.proven(token);
+        }
         if answer.status != StatusCode::UNAUTHORIZED || !key.refused(carried.as_ref(), &answer.headers).await {
             return Ok(answer);
         }
         let Some(newer) = key.carried().await else { return Ok(answer) };
         answer.body.discard();
-        self.follow(method, to, common, &with(own, &newer), body).await
+        let answer = self.follow(method, to, common, &with(own, &newer), body).await?;
+        if answer.status.is_success() {
+            key.proven(&newer);
+        }
+        Ok(answer)
     }
 }
 
