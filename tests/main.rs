@@ -33,6 +33,7 @@ mod recover;
 mod relay;
 mod reload;
 mod restart;
+mod rotation;
 mod sdk;
 mod servers;
 mod shapes;

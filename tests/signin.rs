@@ -79,7 +79,7 @@ async fn cli(daemon: &Daemon, args: &[&str]) -> std::process::Output {
     crate::harness::in_time("the end of a command", run).await.expect("it ran")
 }
 
-async fn signed_in(authority: &Authority, daemon: &Daemon) {
+pub(crate) async fn signed_in(authority: &Authority, daemon: &Daemon) {
     let login = Login::begin(daemon, "guarded").await;
     let (status, page) = visit(&login.url).await;
     assert_eq!(status, 200, "{page}");
@@ -90,7 +90,7 @@ async fn signed_in(authority: &Authority, daemon: &Daemon) {
     assert_eq!(authority.state().complaints, Vec::<String>::new());
 }
 
-async fn echo(daemon: &Daemon) -> serde_json::Value {
+pub(crate) async fn echo(daemon: &Daemon) -> serde_json::Value {
     daemon.client().await.call("guarded__echo", r#"{"message":"in"}"#).await
 }
 
@@ -107,7 +107,7 @@ fn kept(home: &Home) -> Vec<std::path::PathBuf> {
     files.map(|file| file.expect("a file").path()).collect()
 }
 
-fn hides_secrets(authority: &Authority, daemon: &Daemon, more: &[&str]) {
+pub(crate) fn hides_secrets(authority: &Authority, daemon: &Daemon, more: &[&str]) {
     let log = daemon.home.log();
     for secret in &authority.state().secrets {
         assert!(!log.contains(secret.as_str()), "{secret} is in the log");

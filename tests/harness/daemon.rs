@@ -81,7 +81,8 @@ impl Home {
         self.serve_on(&[&["--listen", "127.0.0.1:0"], args].concat(), environment).await
     }
 
-    async fn serve_on(self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
+    /// The same, with an address of the caller's.
+    pub(crate) async fn serve_on(self, args: &[&str], environment: &[(&str, &str)]) -> Daemon {
         let ready = self.path("ready");
         let _ = std::fs::remove_file(&ready);
         let log = File::create(self.path("log")).expect("the log can be created");

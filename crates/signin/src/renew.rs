@@ -84,7 +84,7 @@ impl Held {
             }
         };
         self.reached(Step::Answered);
-        match self.write(&next).await {
+        match self.write_refreshed(&next).await {
             Ok(()) => Renewal::New(next),
             Err(error) => Renewal::Unkept(next, error),
         }

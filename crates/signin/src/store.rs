@@ -141,23 +141,34 @@ impl Held {
     /// # Errors
     /// A record is there that is as new or newer, or the system said no.
     pub async fn write(&self, record: &Record) -> Result<(), StoreError> {
+        self.write_next(record, |_, _| {}).await
+    }
+
+    /// The same for what a refresh brought.
+    pub(crate) async fn write_refreshed(&self, record: &Record) -> Result<(), StoreError> {
+        self.write_next(record, |store, step| (store.0.watch)(Step::Writing(step))).await
+    }
+
+    async fn write_next(&self, record: &Record, watch: fn(&Store, Written)) -> Result<(), StoreError> {
         if self.read().await.is_some_and(|there| there.generation >= record.generation) {
             return Err(StoreError::Overtaken);
         }
-        self.put(file_of(&self.server), self.text(record)?).await
+        self.put(file_of(&self.server), self.text(record)?, watch).await
     }
 
     /// The tokens of this generation were good for a request: those before it are of no use any more.
     pub(crate) async fn proven(&self, generation: u64) -> Result<(), StoreError> {
         match self.read().await.filter(|there| there.generation == generation && there.previous.is_some()) {
-            Some(there) => self.put(file_of(&self.server), self.text(&Record { previous: None, ..there })?).await,
+            Some(there) => {
+                self.put(file_of(&self.server), self.text(&Record { previous: None, ..there })?, |_, _| {}).await
+            }
             None => Ok(()),
         }
     }
 
     /// Keeps the record under another name, for a person to look at, and signs out.
     pub(crate) async fn set_aside(&self, record: &Record) -> Result<(), StoreError> {
-        self.put(format!("{}.refused", file_of(&self.server)), self.text(record)?).await?;
+        self.put(format!("{}.refused", file_of(&self.server)), self.text(record)?, |_, _| {}).await?;
         self.write(&record.next(None)).await
     }
 
@@ -169,7 +180,7 @@ impl Held {
 
     /// Makes it known to whoever comes after this process that the authorization server is asked.
     pub(crate) async fn set_mark(&self, mark: &Mark) -> Result<(), StoreError> {
-        self.put(mark_of(&self.server), mark.write()).await
+        self.put(mark_of(&self.server), mark.write(), |_, _| {}).await
     }
 
     /// Takes the mark back: what was asked changed nothing there. It may come back after a power cut, which costs nothing.
@@ -186,15 +197,9 @@ impl Held {
         record.write(self.server.as_str()).map_err(io::Error::other)
     }
 
-    async fn put(&self, name: String, text: Vec<u8>) -> Result<(), StoreError> {
-        let (store, is_record) = (self.store.clone(), name == file_of(&self.server));
-        let written = spawn_blocking(move || {
-            store.0.dir.write_watched(&name, &text, |step| {
-                if is_record {
-                    (store.0.watch)(Step::Writing(step));
-                }
-            })
-        });
+    async fn put(&self, name: String, text: Vec<u8>, watch: fn(&Store, Written)) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        let written = spawn_blocking(move || store.0.dir.write_watched(&name, &text, |step| watch(&store, step)));
         Ok(written.await.unwrap_or_else(|error| Err(io::Error::other(error)))?)
     }
 }
