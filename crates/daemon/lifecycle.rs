@@ -94,8 +94,7 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), Failure> {
-    #[cfg(debug_assertions)]
-    let die_at = serve.die_at;
+    let refresh_watch = crate::login::refresh_watch(&serve);
     let Serve { loaded, sources, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
     let Place { state_dir, inherited } = place;
     let mut signals = Signals::catch()?;
@@ -124,11 +123,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
     let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
-    #[cfg(debug_assertions)]
-    let store = Store::watched(signins, move |step| crate::login::die_at(die_at, step));
-    #[cfg(not(debug_assertions))]
-    let store = Store::at(signins);
-    let signin = SignIn::new(store);
+    let signin = SignIn::new(Store::watched(signins, refresh_watch));
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-#[cfg(debug_assertions)]
 use trunkline_signin::Step;
 use url::{Host, Url};
 
 use crate::ask::{Printed, Socket, escaped, good, read};
 use crate::exit::Failure;
+use crate::lifecycle::Serve;
 use crate::render;
 
 /// How long finding the authorization server and registering there may take: a few requests of ten seconds each.
@@ -131,10 +131,19 @@ pub(crate) fn step(name: &str) -> Result<Step, String> {
 
 /// Ends the process as `kill -9` does if a refresh has come as far as it may (F-66).
 #[cfg(debug_assertions)]
-pub(crate) fn die_at(last: Option<Step>, reached: Step) {
-    if last == Some(reached) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+pub(crate) fn refresh_watch(serve: &Serve) -> impl Fn(Step) + Send + Sync + 'static {
+    let last = serve.die_at;
+    move |reached| {
+        if last == Some(reached) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
     }
+}
+
+/// Only tests look how far a refresh has come.
+#[cfg(not(debug_assertions))]
+pub(crate) fn refresh_watch(_: &Serve) -> impl Fn(Step) + Send + Sync + 'static {
+    |_| {}
 }
 
 #[cfg(test)]

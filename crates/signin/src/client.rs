@@ -277,7 +277,7 @@ pub(crate) async fn refresh(record: &Record, fetcher: Fetcher) -> Result<Tokens,
     };
     got.map(|issued| issued.tokens()).map_err(|error| match error {
         Unsigned::Failed(reason) if fetcher.is_unheard() => Unsigned::Unheard(reason),
-        told => told,
+        told @ (Unsigned::Failed(_) | Unsigned::Rejected | Unsigned::Unheard(_)) => told,
     })
 }
 

@@ -313,9 +313,8 @@ impl Key {
                     error = &error as &dyn std::error::Error,
                     "the refreshed token cannot be written; a restart would want a new login"
                 );
-                self.adopt(Some(record));
-                let mut now = self.now();
-                now.unkept = now.record.clone();
+                self.adopt(Some(record.clone()));
+                self.now().unkept = Some(Arc::new(record));
             }
             Renewal::SignedOut => self.look().await,
             Renewal::Rejected { lost } => {

@@ -205,7 +205,7 @@ impl Held {
 }
 
 /// A name that every file system takes, and that no two servers share.
-fn file_of(server: &ServerName) -> String {
+pub(crate) fn file_of(server: &ServerName) -> String {
     let hash = Sha256::digest(server.as_str());
     let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{}-{number:016x}.json", server.namespace())

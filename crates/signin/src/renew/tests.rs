@@ -6,7 +6,7 @@ use trunkline_wire::ServerName;
 
 use super::*;
 use crate::record::sample;
-use crate::store::Store;
+use crate::store::{Store, file_of};
 
 mod processes;
 
@@ -92,12 +92,7 @@ async fn s30_a_disk_that_takes_nothing_leaves_the_old_record_and_the_new_tokens_
 
 /// Puts a directory in the place of the file that is written first: no disk is full for root.
 fn block(dir: &Path) {
-    let name = std::fs::read_dir(dir.join("signin")).expect("there").flatten().find_map(|file| {
-        let name = file.file_name().into_string().expect("ours");
-        name.ends_with(".json").then_some(name)
-    });
-    let partial = dir.join("signin").join(format!(".{}.partial", name.expect("the record")));
-    std::fs::create_dir(partial).expect("made");
+    std::fs::create_dir(dir.join("signin").join(format!(".{}.partial", file_of(&server())))).expect("made");
 }
 
 #[tokio::test]
