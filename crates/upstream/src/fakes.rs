@@ -2,7 +2,7 @@
 //! the lines of the stdio transport, so that the clock can be paused.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -272,13 +272,20 @@ pub(crate) struct Told {
     deed: Deed,
     seen: Mutex<Vec<Method>>,
     pub(crate) renewed: AtomicUsize,
+    /// How long it takes to be closed, as a child does that ends in its own time.
+    pub(crate) closes_in_ms: AtomicU64,
 }
 
 impl Told {
     pub(crate) fn new(
         deed: impl Fn(&Outgoing) -> Result<&'static str, FaultPoint> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { deed: Box::new(deed), seen: Mutex::default(), renewed: AtomicUsize::default() })
+        Arc::new(Self {
+            deed: Box::new(deed),
+            seen: Mutex::default(),
+            renewed: AtomicUsize::default(),
+            closes_in_ms: AtomicU64::default(),
+        })
     }
 
     /// How often a method was sent.
@@ -321,7 +328,7 @@ impl Transport for Told {
     }
 
     fn close(&self, _grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+        Box::pin(tokio::time::sleep(Duration::from_millis(self.closes_in_ms.load(Ordering::Relaxed))))
     }
 
     fn facts(&self) -> Facts {

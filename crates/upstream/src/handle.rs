@@ -59,6 +59,9 @@ pub(crate) struct Shared {
     pub(crate) offers_changed: watch::Sender<u64>,
     /// What is wanted of the supervisor: see [`mark`].
     pub(crate) marks: Signals,
+    /// Whether it is in the configuration. Marks have no order among them, so this says which of two reloads was the
+    /// later one.
+    wanted: AtomicBool,
     /// Places at the server.
     pub(crate) places: Arc<Places>,
     /// What the last requests say of the server.
@@ -136,6 +139,7 @@ impl Upstream {
             offers: watch::Sender::new(offer.clone().unwrap_or_default()),
             offers_changed,
             marks: Signals::default(),
+            wanted: AtomicBool::new(true),
             places: Places::new(server.tuning.in_flight_max),
             health: Mutex::new(Health::new(now)),
             used_ms: AtomicU64::new(0),
@@ -167,7 +171,8 @@ impl Upstream {
         self.0.server()
     }
 
-    /// Gives it another configuration, with effect from the next call; the supervisor sees to the connection.
+    /// Gives it another configuration, with effect from the next call; the supervisor sees to the connection. If it had
+    /// left the configuration, it is back.
     pub(crate) fn reconfigure(&self, server: Server) {
         let server = Arc::new(server);
         let old = self.0.server.send_replace(server.clone());
@@ -177,6 +182,7 @@ impl Upstream {
             *self.0.era.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
             self.0.proven.store(false, Ordering::Relaxed);
         }
+        self.0.wanted.store(true, Ordering::Release);
         self.0.marks.raise(mark::CONFIG);
     }
 
@@ -187,6 +193,7 @@ impl Upstream {
 
     /// Has it end: it left the configuration.
     pub(crate) fn remove(&self) {
+        self.0.wanted.store(false, Ordering::Release);
         self.0.marks.raise(mark::REMOVED);
     }
 
@@ -369,6 +376,11 @@ impl Shared {
     /// Its configuration as of now.
     pub(crate) fn server(&self) -> Arc<Server> {
         self.server.borrow().clone()
+    }
+
+    /// Whether it is in the configuration as of now.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
     }
 
     /// Notes that a request is over.

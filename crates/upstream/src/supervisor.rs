@@ -218,11 +218,13 @@ impl Supervisor {
         if marks & mark::LEVEL != 0 {
             self.level_due = Some(now + LEVEL_QUIET);
         }
-        if marks & mark::REMOVED != 0 {
-            self.apply(Event::Removed, "removed");
-        }
-        if marks & mark::CONFIG != 0 {
-            self.reconfigured();
+        // What the configuration says means nothing to a daemon that stops.
+        if marks & (mark::REMOVED | mark::CONFIG) != 0 && !self.stopping {
+            if self.shared.is_listed() {
+                self.reconfigured();
+            } else {
+                self.apply(Event::Removed, "removed");
+            }
         }
         let busy = self.link.as_ref().is_some_and(|link| link.is_busy());
         for (wanted, event, reason) in [

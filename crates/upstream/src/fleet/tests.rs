@@ -1,5 +1,6 @@
 //! A fleet whose configuration changes under its servers' feet.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -10,7 +11,7 @@ use url::Url;
 
 use crate::call::CallEvent;
 use crate::error::{CallError, CallErrorKind, DialError, DialErrorKind};
-use crate::fakes::{Plan, World, config, echo, name};
+use crate::fakes::{Plan, Told, World, config, echo, name};
 
 fn remote(path: &str) -> Server {
     Server::new(Connect::Http(Http::new(Url::parse(&format!("http://127.0.0.1:9/{path}")).expect("a URL"))))
@@ -294,4 +295,49 @@ async fn r36_f39_a_stop_during_a_change_does_not_wait_for_it() {
     running.await.expect("no panic").expect_err("cut");
     sleep(Duration::from_secs(1)).await;
     assert!(server.is_closed() && world.pipes.dials() == 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r36_of_several_reloads_in_one_moment_the_last_one_holds() {
+    // Put with another configuration and taken out before the supervisor has seen either.
+    let world = World::new(Script::default());
+    let server = world.ready().await;
+    world.reload(child("other"));
+    world.fleet.apply(&[]);
+    world.is("stopped").await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(server.is_closed() && world.pipes.dials() == 1, "nothing runs that nobody lists");
+
+    // Taken out and put back: nothing has changed.
+    let world = World::new(Script::default());
+    let server = world.ready().await;
+    world.fleet.apply(&[]);
+    world.reload(config());
+    sleep(Duration::from_secs(100)).await;
+    assert!(!server.is_closed() && world.pipes.dials() == 1, "it keeps its connection");
+    assert_eq!(world.upstream().status().state, "ready");
+
+    // The other way round while it is leaving.
+    let world = World::planned(config(), [Plan::Serve(slow(10))], Script::default());
+    world.ready().await;
+    let running = world.running().await;
+    world.fleet.apply(&[]);
+    world.is("draining").await;
+    world.reload(config());
+    world.fleet.apply(&[]);
+    running.await.expect("no panic").expect("its answer came");
+    world.is("stopped").await;
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.pipes.dials(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r35_f39_a_stop_in_the_same_moment_as_a_reload_ends_the_server_all_the_same() {
+    let told = Told::new(|_| Ok("{}"));
+    told.closes_in_ms.store(1000, Ordering::Relaxed);
+    let world = World::planned(config(), [Plan::Tell(told)], Script::default());
+    world.is("ready").await;
+    world.reload(child("other"));
+    tokio::time::timeout(Duration::from_secs(30), world.fleet.stop()).await.expect("it ends");
+    assert_eq!((world.upstream().status().state, world.pipes.dials()), ("stopped", 1));
 }
