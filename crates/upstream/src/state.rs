@@ -53,7 +53,7 @@ pub(crate) enum Phase {
     Misconfigured { until: Instant },
     /// Being closed for good, or until the configuration says on again.
     Draining { until: Instant, end: End },
-    /// Closed for good.
+    /// Closed for good, unless it comes back into the configuration while an older connection of it ends.
     Stopped,
 }
 
@@ -259,13 +259,12 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
     let State { phase, mut record } = state;
     record.settle(now);
     let (phase, actions) = match (phase, event) {
-        (Phase::Stopped, _) => (phase, vec![]),
-        (Phase::Disabled, Event::Stop | Event::Removed) => (Phase::Stopped, vec![]),
-        (Phase::Disabled | Phase::Draining { .. }, Event::Enabled) => {
+        (Phase::Disabled | Phase::Draining { .. } | Phase::Stopped, Event::Enabled) => {
             record = Record::default();
             record.dial(now, vec![])
         }
-        (Phase::Disabled, _) => (phase, vec![]),
+        (Phase::Disabled, Event::Stop | Event::Removed) => (Phase::Stopped, vec![]),
+        (Phase::Disabled | Phase::Stopped, _) => (phase, vec![]),
 
         (Phase::Draining { end, .. }, Event::Closed) => (end.phase(), vec![]),
         (Phase::Draining { until, end }, Event::Timer { .. }) if until <= now => (end.phase(), vec![]),

@@ -341,3 +341,22 @@ async fn r35_f39_a_stop_in_the_same_moment_as_a_reload_ends_the_server_all_the_s
     tokio::time::timeout(Duration::from_secs(30), world.fleet.stop()).await.expect("it ends");
     assert_eq!((world.upstream().status().state, world.pipes.dials()), ("stopped", 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn r36_a_server_that_comes_back_while_an_old_connection_of_it_ends_is_waited_for() {
+    let world = World::planned(remote("a"), [Plan::Serve(slow(15))], Script::default());
+    world.ready().await;
+    let running = world.running().await;
+    world.reload(remote("b"));
+    world.pipes.dialed(2).await;
+    world.calling().await.expect("served by the new one");
+    world.fleet.apply(&[]);
+    world.is("stopped").await;
+    assert!(!running.is_finished(), "its connection ends by itself");
+    world.reload(remote("b"));
+    world.pipes.dialed(3).await;
+    world.calling().await.expect("served once it is up again");
+    assert!(!running.is_finished() && world.pipes.dials() == 3);
+    running.await.expect("no panic").expect("its answer came");
+    assert_eq!(world.upstream().status().state, "ready");
+}

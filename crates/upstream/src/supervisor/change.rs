@@ -64,7 +64,7 @@ impl Supervisor {
             }
             return;
         }
-        if matches!(self.state.phase, Phase::Disabled | Phase::Draining { .. }) {
+        if matches!(self.state.phase, Phase::Disabled | Phase::Draining { .. } | Phase::Stopped) {
             self.cause = None;
             return self.apply(Event::Enabled, "enabled");
         }
