@@ -272,6 +272,8 @@ pub(crate) struct Told {
     deed: Deed,
     seen: Mutex<Vec<Method>>,
     pub(crate) renewed: AtomicUsize,
+    /// How long a call of a tool takes.
+    late: Duration,
     /// How long it takes to be closed, as a child does that ends in its own time.
     pub(crate) closes_in_ms: AtomicU64,
 }
@@ -280,8 +282,17 @@ impl Told {
     pub(crate) fn new(
         deed: impl Fn(&Outgoing) -> Result<&'static str, FaultPoint> + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::late(Duration::ZERO, deed)
+    }
+
+    /// One that takes its time with each call of a tool.
+    pub(crate) fn late(
+        late: Duration,
+        deed: impl Fn(&Outgoing) -> Result<&'static str, FaultPoint> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             deed: Box::new(deed),
+            late,
             seen: Mutex::default(),
             renewed: AtomicUsize::default(),
             closes_in_ms: AtomicU64::default(),
@@ -308,6 +319,7 @@ impl Transport for Told {
     fn send(&self, out: Outgoing) -> BoxFuture<'_, Result<Sent, SendError>> {
         let Some(id) = out.request else { return Box::pin(std::future::ready(Ok(Sent::OnSharedStream))) };
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(out.method.clone());
+        let late = if out.method == Method::ToolsCall { self.late } else { Duration::ZERO };
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is told")]
         let done = match out.method {
             Method::ToolsList => {
@@ -317,10 +329,15 @@ impl Transport for Told {
             Method::ResourcesTemplatesList => Ok(r#"{"resourceTemplates":[]}"#),
             _ => (self.deed)(&out),
         };
-        Box::pin(std::future::ready(match done {
-            Ok(result) => Ok(Sent::Reply(Message::Response(Response::result(Id::from(id), Json::literal(result))))),
-            Err(fault) => Err(SendError { fault, text: "as told".to_owned(), retry_after: None }),
-        }))
+        Box::pin(async move {
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
+            }
+            match done {
+                Ok(result) => Ok(Sent::Reply(Message::Response(Response::result(Id::from(id), Json::literal(result))))),
+                Err(fault) => Err(SendError { fault, text: "as told".to_owned(), retry_after: None }),
+            }
+        })
     }
 
     fn renew(&self) {

@@ -434,14 +434,15 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of how an attempt at a request ended. A fault of a connection that is gone says nothing new: the
-    /// supervisor is about to open the next one.
-    pub(crate) fn ended(&self, sign: Sign, link: &Link) {
-        let sign = if sign == Sign::Fault && link.is_down() { Sign::Neither } else { sign };
-        let opens = self.health().ended(sign, Instant::now());
+    /// Takes note of how an attempt at a request ended. What happens on a connection that is lost, or whose place was
+    /// taken, says nothing of the one in use. Returns whether it did say something.
+    pub(crate) fn ended(&self, sign: Sign, link: &Arc<Link>) -> bool {
+        let tells = self.carries(link) && (sign != Sign::Fault || !link.is_down());
+        let opens = self.health().ended(if tells { sign } else { Sign::Neither }, Instant::now());
         if opens {
             self.marks.raise(mark::TRIP);
         }
+        tells
     }
 
     /// A failure of a request to this server. What was refused for now may be tried again.

@@ -41,7 +41,10 @@ impl Errand {
                 Sign::Neither
             }
         };
-        self.shared.ended(sign, link);
+        let tells = self.shared.ended(sign, link);
+        if tells && matches!(fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
+            self.shared.marks.raise(mark::DOUBT);
+        }
     }
 
     /// Its row of the table. Answers that were given once are not given twice, whatever they are given with.
@@ -64,9 +67,6 @@ impl Errand {
 
     /// After a failed attempt: waits a little if it may be made again, or says what the caller is told.
     pub(super) async fn before_again(&mut self, failed: Failed) -> Result<(), CallError> {
-        if matches!(failed.fault, FaultPoint::NothingSent | FaultPoint::LostUnanswered) {
-            self.shared.marks.raise(mark::DOUBT);
-        }
         self.pause(self.row(), failed).await
     }
 

@@ -153,7 +153,7 @@ impl Errand {
                 self.note(error.fault, &link);
                 Ok(Err(failed(error)))
             }
-            Err(_elapsed) => Err(self.timed_out(deadline)),
+            Err(_elapsed) => Err(self.timed_out(deadline, &link)),
         }
     }
 
@@ -247,8 +247,9 @@ impl Errand {
                     return Heard::Event(CallEvent::Withdrawn(key));
                 }
                 Ok(Mail::End(End::Answer(answer))) => {
-                    self.shared.timeouts.store(0, Ordering::Relaxed);
-                    self.shared.ended(Sign::Answer, flight.link());
+                    if self.shared.ended(Sign::Answer, flight.link()) {
+                        self.shared.timeouts.store(0, Ordering::Relaxed);
+                    }
                     return match flight.link().modern() {
                         Some(_) => self.modern_answer(answer, flight.link()),
                         None => self.legacy_answer(answer, flight.link()),
@@ -261,7 +262,7 @@ impl Errand {
                 // Something came on another stream meanwhile.
                 Err(_elapsed) if deadline.at(flight.heard().unwrap_or(self.begun)) > Instant::now() => {}
                 Err(_elapsed) => {
-                    let error = self.timed_out(deadline);
+                    let error = self.timed_out(deadline, flight.link());
                     return Heard::Event(CallEvent::Failed(self.fail(error)));
                 }
             }

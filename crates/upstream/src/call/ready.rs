@@ -57,7 +57,7 @@ impl Shared {
     }
 
     /// Whether new requests still go by this connection.
-    pub(super) fn carries(&self, link: &Arc<Link>) -> bool {
+    pub(crate) fn carries(&self, link: &Arc<Link>) -> bool {
         self.states.borrow().link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
     }
 

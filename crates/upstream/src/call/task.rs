@@ -24,7 +24,7 @@ impl Errand {
             let turn = match timeout_at(deadline.at(Instant::now()), task.look(&self.shared)).await {
                 Ok(turn) => turn,
                 Err(_elapsed) => {
-                    let error = self.timed_out(deadline);
+                    let error = self.timed_out(deadline, task.link());
                     return (self, Err(error));
                 }
             };
@@ -77,7 +77,7 @@ impl Errand {
         match timeout_at(deadline.at(Instant::now()), flight.send(task.params().to_json(), Vec::new())).await {
             Ok(Ok(())) => Ok(Ok(flight)),
             Ok(Err(error)) => Ok(Err(failed(error))),
-            Err(_elapsed) => Err(self.timed_out(deadline)),
+            Err(_elapsed) => Err(self.timed_out(deadline, task.link())),
         }
     }
 

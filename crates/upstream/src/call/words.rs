@@ -1,5 +1,6 @@
 //! What a caller is told about a request that got no answer: one sentence each, with server, cause and next step.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::error::{CallError, CallErrorKind};
 use crate::handle::mark;
 use crate::limits::TIMEOUTS_IN_A_ROW;
+use crate::link::Link;
 use crate::transport::FaultPoint;
 
 impl Errand {
@@ -37,10 +39,10 @@ impl Errand {
         error
     }
 
-    pub(super) fn timed_out(&self, deadline: Deadline) -> CallError {
+    pub(super) fn timed_out(&self, deadline: Deadline, link: &Arc<Link>) -> CallError {
         let shared = &self.shared;
-        shared.health().ended(Sign::Neither, Instant::now());
-        if shared.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW {
+        let tells = shared.ended(Sign::Neither, link);
+        if tells && shared.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW {
             shared.timeouts.store(0, Ordering::Relaxed);
             shared.marks.raise(mark::DOUBT);
         }

@@ -1,17 +1,20 @@
 //! A fleet whose configuration changes under its servers' feet.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use trunkline_config::{Connect, Http, Server, Stdio};
 use trunkline_testkit::{Fault, Script, prompt, tool};
-use trunkline_wire::Outcome;
+use trunkline_wire::{Method, Outcome};
 use url::Url;
 
 use crate::call::CallEvent;
 use crate::error::{CallError, CallErrorKind, DialError, DialErrorKind};
 use crate::fakes::{Plan, Told, World, config, echo, name};
+use crate::transport::FaultPoint;
 
 fn remote(path: &str) -> Server {
     Server::new(Connect::Http(Http::new(Url::parse(&format!("http://127.0.0.1:9/{path}")).expect("a URL"))))
@@ -359,4 +362,49 @@ async fn r36_a_server_that_comes_back_while_an_old_connection_of_it_ends_is_wait
     assert!(!running.is_finished() && world.pipes.dials() == 3);
     running.await.expect("no panic").expect("its answer came");
     assert_eq!(world.upstream().status().state, "ready");
+}
+
+/// A server whose calls of `echo` take three seconds and then fail so; others are answered at once.
+fn failing_late(fault: FaultPoint) -> Arc<Told> {
+    Told::late(Duration::from_secs(3), move |out| if out.method == Method::ToolsCall { Err(fault) } else { Ok("{}") })
+}
+
+#[tokio::test(start_paused = true)]
+async fn r16_r36_what_fails_on_an_old_connection_says_nothing_of_the_new_one() {
+    let (old, new) = (failing_late(FaultPoint::LostUnanswered), Told::new(|_| Ok("{}")));
+    let world = World::planned(remote("a"), [Plan::Tell(old.clone()), Plan::Tell(new.clone())], Script::default());
+    world.is("ready").await;
+    let calls = join_all((0..9).map(|_| world.calling()));
+    let ((), failed) = tokio::join!(
+        async {
+            sleep(Duration::from_secs(1)).await;
+            world.reload(remote("b"));
+        },
+        calls
+    );
+    assert!(failed.iter().all(Result::is_err) && old.count(&Method::ToolsCall) == 9);
+    sleep(Duration::from_secs(1)).await;
+    world.calling().await.expect("the breaker is closed");
+    assert_eq!(world.passed(), ["handshake", "ready"]);
+    assert_eq!(new.count(&Method::Ping), 0, "and there is no doubt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_r36_calls_that_time_out_on_an_old_connection_cast_no_doubt_on_the_new_one() {
+    let mut quick = remote("a");
+    quick.tuning.tool_timeout = Duration::from_secs(5);
+    let never = Told::late(Duration::from_secs(100), |_| Ok("{}"));
+    let new = Told::new(|_| Ok("{}"));
+    let world = World::planned(quick.clone(), [Plan::Tell(never), Plan::Tell(new.clone())], Script::default());
+    world.is("ready").await;
+    let ((), failed) = tokio::join!(
+        async {
+            sleep(Duration::from_secs(1)).await;
+            world.reload(Server { connect: remote("b").connect, ..quick });
+        },
+        join_all((0..9).map(|_| world.calling()))
+    );
+    assert!(failed.iter().all(|failed| failed.as_ref().is_err_and(|error| error.kind == CallErrorKind::Timeout)));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((world.passed(), new.count(&Method::Ping)), (vec!["handshake", "ready"], 0));
 }
