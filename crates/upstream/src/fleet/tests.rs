@@ -408,3 +408,19 @@ async fn r8_r36_calls_that_time_out_on_an_old_connection_cast_no_doubt_on_the_ne
     sleep(Duration::from_secs(1)).await;
     assert_eq!((world.passed(), new.count(&Method::Ping)), (vec!["handshake", "ready"], 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn r36_an_old_connection_does_not_outlive_a_supervisor_that_panics() {
+    let plan = [Plan::Serve(slow(10)), Plan::Serve(Script::default()), Plan::Panic];
+    let world = World::planned(remote("a"), plan, Script::default());
+    let old = world.ready().await;
+    let running = world.running().await;
+    world.reload(remote("b"));
+    world.pipes.dialed(2).await;
+    world.calling().await.expect("served by the new one");
+    world.reload(remote("c"));
+    running.await.expect("no panic").expect_err("nobody is left who could see it end");
+    sleep(Duration::from_secs(5)).await;
+    assert!(old.is_closed());
+    assert_eq!(world.upstream().status().state, "ready");
+}

@@ -36,6 +36,13 @@ pub(super) struct Retiring {
     ending: BoxFuture<'static, ()>,
 }
 
+impl Drop for Retiring {
+    /// As with the supervisor's own connection: what ends without having been closed must not be left open.
+    fn drop(&mut self) {
+        self.link.abandon();
+    }
+}
+
 /// A connection that nobody owns yet: given up if it is not taken.
 pub(super) struct Opened(Option<Arc<Link>>);
 
