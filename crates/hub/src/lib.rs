@@ -38,6 +38,7 @@ mod records;
 mod refusal;
 mod relay;
 mod replay;
+mod reply;
 mod resources;
 mod running;
 mod seal;
@@ -55,7 +56,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,7 @@ use trunkline_config::{Config, ErrorForm, Limits};
 use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
-use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName, Text};
+use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName};
 
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
@@ -73,6 +74,7 @@ pub use keep::Keep;
 pub use meta::Params;
 pub use refusal::Refusal;
 pub use replay::Event;
+pub use reply::{EventStream, Reply, Wants};
 pub use session::Session;
 
 use births::Births;
@@ -87,48 +89,6 @@ use replay::{EventId, Purse};
 use resources::{Place, Seen};
 use seal::{Sealer, Until};
 use subscriptions::Interest;
-
-/// A stream of events for one reply. Dropping it is a lost connection: no cancellation in a legacy session, but one
-/// for a modern client.
-pub type EventStream = BoxStream<'static, Event>;
-
-/// What the client's `Accept` allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wants {
-    /// `application/json`.
-    pub json: bool,
-    /// `text/event-stream`. Without it notices of a call are dropped.
-    pub sse: bool,
-}
-
-/// The answer to one message.
-pub enum Reply {
-    /// A notification or response was taken.
-    Accepted,
-    /// A whole JSON-RPC message.
-    One(Text),
-    /// A whole JSON-RPC error toward a modern client, for whom a transport may have a status for its code.
-    Error {
-        /// The code that stands in the message.
-        code: i64,
-        /// The message.
-        message: Text,
-    },
-    /// Notices, then the answer, which is the last event.
-    Events(EventStream),
-    /// Notices for as long as the client listens, without an end of their own: the stream of a
-    /// `subscriptions/listen`.
-    Listening {
-        /// The acknowledgement, then notices.
-        events: EventStream,
-        /// The answer to the request, with which the stream ends in good order when the gateway stops.
-        last: Text,
-        /// Tells this listen from others.
-        number: u64,
-    },
-    /// Refused as a whole.
-    Refused(Refusal),
-}
 
 /// What all sessions together are at.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -515,19 +475,6 @@ impl Hub {
 impl std::fmt::Debug for Hub {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Hub").field("sessions", &self.sessions.len()).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Reply {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Accepted => out.write_str("Accepted"),
-            Self::One(message) => write!(out, "One({} bytes)", message.len()),
-            Self::Error { code, message } => write!(out, "Error({code}, {} bytes)", message.len()),
-            Self::Events(_) => out.write_str("Events"),
-            Self::Listening { number, .. } => write!(out, "Listening({number})"),
-            Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
-        }
     }
 }
 
