@@ -83,13 +83,15 @@ pub(crate) async fn drive(stage: &Arc<Stage>, plan: &Plan) -> Account {
             // Its running calls end with it; so it leaves once they are over.
             open.spawn(leave(old));
         }
-        let deed = Deed::draw(&mut dice, stage, number);
+        let mut deed = Deed::draw(&mut dice, stage, number);
         let caller = match dice.u8(..10) {
             0..5 => Caller::Session(Arc::clone(&sessions[dice.usize(..sessions.len())])),
             5..9 => Caller::Stateless(Arc::clone(&stateless)),
             _ => Caller::Pair(Arc::clone(&pair)),
         };
         let gives_up = (dice.u8(..12) == 0).then(|| Duration::from_millis(dice.u64(1..300)));
+        // Whoever means to cancel stays until it has.
+        deed.prompt &= gives_up.is_none();
         *account.asked.entry(format!("{} {}", caller.who(), deed.method)).or_default() += 1;
         open.spawn(ask(caller, deed, number, gives_up));
     }
