@@ -148,6 +148,9 @@ impl Block<'_, '_> {
             ("oauth", file.oauth.is_some()),
         ];
         self.refuse(&of_http, "belongs to a server with `url`; a child process gets its secrets by `env`");
+        if file.limits.names_connect() {
+            self.error("limits", "`connect_timeout_sec` belongs to a server with `url`");
+        }
         if command.trim().is_empty() || command.contains('\0') {
             self.error("command", "names no program");
         }
@@ -191,8 +194,8 @@ impl Block<'_, '_> {
             ("cwd", file.cwd.is_some()),
         ];
         self.refuse(&of_stdio, "belongs to a server with `command`; one behind a `url` is sent `http_headers`");
-        if file.limits.names_caps() {
-            self.error("limits", "`memory_bytes` and `processes` belong to a server with `command`");
+        for (key, _) in file.limits.of_child().iter().filter(|(_, given)| *given) {
+            self.error("limits", format!("`{key}` belongs to a server with `command`"));
         }
         let transport = match transport {
             None | Some(TransportFile::Auto) => HttpTransport::Auto,

@@ -307,7 +307,11 @@ url = "https://g.test/"
 type = "sse"
 transport = "http"
 startup_timeout_sec = 0
-limits = { in_flight = 0, queu = 3 }
+limits = { in_flight = 0, queu = 3, retries = 6, silence_sec = 9, connect_timeout_sec = 61, exits = 3 }
+
+[mcp_servers.h]
+command = "true"
+limits = { exits = 0, connect_timeout_sec = 5 }
 "#;
     assert_snapshot!(errors(text), @r#"
     config.toml:4: mcp_servers.a.http_headers: belongs to a server with `url`; a child process gets its secrets by `env`
@@ -327,6 +331,12 @@ limits = { in_flight = 0, queu = 3 }
     config.toml:34: mcp_servers.g.limits.queu: unknown key
         did you mean `queue`?
     config.toml:34: mcp_servers.g.limits.in_flight: must be from 1 to 65536
+    config.toml:34: mcp_servers.g.limits.retries: must be from 0 to 5
+    config.toml:34: mcp_servers.g.limits.connect_timeout_sec: must be from 1 to 60 seconds
+    config.toml:34: mcp_servers.g.limits.silence_sec: must be from 10 to 600 seconds
+    config.toml:34: mcp_servers.g.limits: `exits` belongs to a server with `command`
+    config.toml:38: mcp_servers.h.limits.exits: must be from 1 to 20
+    config.toml:38: mcp_servers.h.limits: `connect_timeout_sec` belongs to a server with `url`
     "#);
 }
 

@@ -58,6 +58,14 @@ pub struct Tuning {
     /// Whether its hints about tools are believed: a tool that says that it only reads, or that to call it twice is to call
     /// it once, is then called again after a failure (reliability 5). Off by default: hints are text from outside.
     pub trust_annotations: bool,
+    /// How long a connection to it may take to stand, TLS included. Holds for connections made from then on.
+    pub connect_timeout: Duration,
+    /// How often a request that may be sent again is; 0 leaves every failure to its caller.
+    pub retries_max: u32,
+    /// How long it may be silent, while it has nothing to do, before it is asked whether it is there.
+    pub silence: Duration,
+    /// Exits of its process within a minute that make a crash loop.
+    pub exits_max: usize,
 }
 
 impl Default for Tuning {
@@ -75,6 +83,10 @@ impl Default for Tuning {
             idle_stop: None,
             stale_keep: None,
             trust_annotations: false,
+            connect_timeout: Duration::from_secs(10),
+            retries_max: 2,
+            silence: Duration::from_secs(30),
+            exits_max: 5,
         }
     }
 }
@@ -100,12 +112,30 @@ pub(crate) struct ServerLimits {
     memory_bytes: Option<u64>,
     /// Processes and threads that a child and its descendants may be, enforced as `memory_bytes` is. Default 512.
     processes: Option<usize>,
+    /// How long a connection to a server with `url` may take to stand, TLS included, in seconds from 1 to 60. Default 10.
+    connect_timeout_sec: Option<f64>,
+    /// How often a request is sent again that failed and can do no harm twice, from 0 to 5. Default 2.
+    retries: Option<usize>,
+    /// How long a server that has nothing to do may be silent before it is asked whether it is there, in seconds from 10
+    /// to 600. Default 30.
+    silence_sec: Option<f64>,
+    /// Exits of a child within a minute after which it is left alone for a while, from 1 to 20. Default 5.
+    exits: Option<usize>,
 }
 
 impl ServerLimits {
-    /// Whether it limits what a child may take.
-    pub(crate) fn names_caps(&self) -> bool {
-        self.memory_bytes.is_some() || self.processes.is_some()
+    /// The keys that mean something for a child alone.
+    pub(crate) fn of_child(&self) -> [(&'static str, bool); 3] {
+        [
+            ("memory_bytes", self.memory_bytes.is_some()),
+            ("processes", self.processes.is_some()),
+            ("exits", self.exits.is_some()),
+        ]
+    }
+
+    /// Whether it says how long a connection may take.
+    pub(crate) fn names_connect(&self) -> bool {
+        self.connect_timeout_sec.is_some()
     }
 }
 
@@ -178,13 +208,28 @@ impl Tuning {
         }
         tuning.trust_annotations = file.trust_annotations == Some(true);
 
-        let mut count = |key: &str, value: Option<usize>, least: usize, into: &mut usize| match value {
-            Some(value) if (least..=65_536).contains(&value) => *into = value,
-            Some(_) => findings.error(&["mcp_servers", name, "limits", key], format!("must be from {least} to 65536")),
+        let mut count = |key: &str, value: Option<usize>, (least, most): (usize, usize), into: &mut usize| match value {
+            Some(value) if (least..=most).contains(&value) => *into = value,
+            Some(_) => findings.error(&["mcp_servers", name, "limits", key], format!("must be from {least} to {most}")),
             None => {}
         };
-        count("in_flight", limits.in_flight, 1, &mut tuning.in_flight_max);
-        count("queue", limits.queue, 0, &mut tuning.queue_max);
+        count("in_flight", limits.in_flight, (1, 65_536), &mut tuning.in_flight_max);
+        count("queue", limits.queue, (0, 65_536), &mut tuning.queue_max);
+        count("exits", limits.exits, (1, 20), &mut tuning.exits_max);
+        let mut retries = tuning.retries_max as usize;
+        count("retries", limits.retries, (0, 5), &mut retries);
+        tuning.retries_max = u32::try_from(retries).expect("five at most");
+        let mut bounded = |key: &str, value: Option<f64>, (least, most): (u64, u64), into: &mut Duration| {
+            let Some(value) = value else { return };
+            let range = Duration::from_secs(least)..=Duration::from_secs(most);
+            match Duration::try_from_secs_f64(value).ok().filter(|value| range.contains(value)) {
+                Some(value) => *into = value,
+                None => findings
+                    .error(&["mcp_servers", name, "limits", key], format!("must be from {least} to {most} seconds")),
+            }
+        };
+        bounded("connect_timeout_sec", limits.connect_timeout_sec, (1, 60), &mut tuning.connect_timeout);
+        bounded("silence_sec", limits.silence_sec, (10, 600), &mut tuning.silence);
         tuning
     }
 }

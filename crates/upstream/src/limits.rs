@@ -9,9 +9,6 @@ pub(crate) const READY_WAIT: Duration = Duration::from_secs(10);
 /// Shortest time between two attempts to connect that calls ask for.
 pub(crate) const DEMAND_SPACING: Duration = Duration::from_secs(2);
 
-/// Silence after which a server is probed (reliability 7).
-pub(crate) const SILENCE: Duration = Duration::from_secs(30);
-
 /// How long a probe may take.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,10 +35,7 @@ pub(crate) const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// Time ready after which all retry counters start anew.
 pub(crate) const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
-/// Exits of a child within [`CRASH_WINDOW`] that make a crash loop.
-pub(crate) const CRASHES: usize = 5;
-
-/// See [`CRASHES`].
+/// As many exits of a child as the configuration says make a crash loop within it.
 pub(crate) const CRASH_WINDOW: Duration = Duration::from_mins(1);
 
 /// Longest time that closing one connection may take: stdin, TERM and KILL of a child take 5 s (reliability 9).

@@ -9,7 +9,7 @@ use trunkline_wire::Method;
 
 use crate::transport::FaultPoint;
 
-/// Resends of one request at most.
+/// Resends of one request of the gateway's own at most. Of a client's, the configuration says it.
 pub(crate) const RESENDS_MAX: u32 = 2;
 
 /// The rows: what is sent to a server, as far as it matters for sending it again.
@@ -80,7 +80,7 @@ pub(crate) enum Column {
 /// What the table says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Send it again, at most [`RESENDS_MAX`] times.
+    /// Send it again, as often as requests are.
     Retry,
     /// Send it again, once.
     Once,
@@ -245,8 +245,15 @@ pub(crate) fn column(fault: FaultPoint) -> Column {
     }
 }
 
-/// Whether to send again what was sent again `resends` times; `quiet`: nothing of it was passed on yet.
+/// Whether to send again a request of the gateway's own that was sent again `resends` times; `quiet`: nothing of it was
+/// passed on yet.
 pub(crate) fn resend(row: Row, fault: FaultPoint, resends: u32, quiet: bool) -> bool {
+    resend_within(RESENDS_MAX, row, fault, resends, quiet)
+}
+
+/// The same for any request, which is sent again `most` times at most. None at all still lets one go on that found its
+/// session forgotten: that is the first time that the server takes it.
+pub(crate) fn resend_within(most: u32, row: Row, fault: FaultPoint, resends: u32, quiet: bool) -> bool {
     match fault {
         // No waiting brings a credential.
         FaultPoint::NeedsAuth => return false,
@@ -263,9 +270,9 @@ pub(crate) fn resend(row: Row, fault: FaultPoint, resends: u32, quiet: bool) -> 
         | FaultPoint::SessionGone => {}
     }
     match deed(row, column(fault)).0 {
-        Retry => resends < RESENDS_MAX,
-        Once | OnceSoon | OnceHere | OnceBriefly | OnceLater => resends == 0,
-        OnceIfQuiet => resends == 0 && quiet,
+        Retry => resends < most,
+        Once | OnceSoon | OnceHere | OnceBriefly | OnceLater => resends < most.min(1),
+        OnceIfQuiet => resends < most.min(1) && quiet,
         Restore | Unknown | Timeout | Protocol | Pass | Poll | NoStream | Renew | Drop | Fail | Never | Nothing => {
             false
         }

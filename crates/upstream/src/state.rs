@@ -9,12 +9,11 @@ mod alone;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use trunkline_config::Tuning;
 
 use crate::backoff::{self, Luck};
 use crate::error::Disposition;
-use crate::limits::{
-    CLOSE_GRACE, CRASH_WINDOW, CRASHES, DEMAND_SPACING, DRAIN, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT, SILENCE,
-};
+use crate::limits::{CLOSE_GRACE, CRASH_WINDOW, DEMAND_SPACING, DRAIN, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT};
 
 use alone::woken;
 pub(crate) use alone::{Fuse, Trial};
@@ -154,13 +153,46 @@ struct Record {
     loops: u32,
     /// Times that the breaker opened.
     trips: u32,
-    /// Exits within the last [`CRASH_WINDOW`], at most [`CRASHES`].
+    /// Exits within the last [`CRASH_WINDOW`], at most [`Rules::exits_max`].
     exits: Vec<Instant>,
     dialed_at: Option<Instant>,
     ready_since: Option<Instant>,
+    rules: Rules,
+}
+
+/// What of the machine the configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// How long a server may be silent before it is probed.
+    silence: Duration,
+    /// Exits of a child within [`CRASH_WINDOW`] that make a crash loop.
+    exits_max: usize,
+}
+
+impl Rules {
+    /// Those of a server.
+    pub(crate) fn of(tuning: &Tuning) -> Self {
+        Self { silence: tuning.silence, exits_max: tuning.exits_max }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::of(&Tuning::default())
+    }
 }
 
 impl State {
+    /// The same by other rules.
+    pub(crate) fn under(mut self, rules: Rules) -> Self {
+        let before = std::mem::replace(&mut self.record.rules, rules);
+        if let Phase::Ready { check_at } = &mut self.phase {
+            // Not later than was planned: that one look too many costs nothing.
+            *check_at -= before.silence.saturating_sub(rules.silence);
+        }
+        self
+    }
+
     /// Where a disabled server stays.
     pub(crate) fn disabled() -> Self {
         Self { phase: Phase::Disabled, record: Record::default() }
@@ -260,7 +292,7 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
     record.settle(now);
     let (phase, actions) = match (phase, event) {
         (Phase::Disabled | Phase::Draining { .. } | Phase::Stopped, Event::Enabled) => {
-            record = Record::default();
+            record = record.fresh();
             record.dial(now, vec![])
         }
         (Phase::Disabled, Event::Stop | Event::Removed) => (Phase::Stopped, vec![]),
@@ -278,17 +310,17 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
         (_, Event::Removed) => (leaving(End::Stopped, now), vec![Action::Leave]),
         (_, Event::Disabled) => (leaving(End::Disabled, now), vec![Action::Leave]),
         (_, Event::Reconfigured) => {
-            record = Record::default();
+            record = record.fresh();
             record.dial(now, vec![Action::Leave])
         }
         (_, Event::Restart) => {
-            record = Record::default();
+            record = record.fresh();
             record.dial(now, vec![Action::Close])
         }
 
         (Phase::Idle, Event::Demand) => record.dial(now, vec![]),
         (Phase::Ready { .. }, Event::Unused) => {
-            record = Record { dialed_at: record.dialed_at, ..Record::default() };
+            record = Record { dialed_at: record.dialed_at, ..record.fresh() };
             (Phase::Idle, vec![Action::Leave])
         }
         (
@@ -298,8 +330,8 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             | Phase::Probing { by: Trial::Probe, .. },
             Event::Replaced,
         ) => {
-            record = Record { dialed_at: Some(now), ready_since: Some(now), ..Record::default() };
-            (Phase::Ready { check_at: now + SILENCE }, vec![])
+            record = Record { dialed_at: Some(now), ready_since: Some(now), ..record.fresh() };
+            (Phase::Ready { check_at: now + record.rules.silence }, vec![])
         }
 
         (Phase::Starting, Event::Dialed) => (Phase::Handshake, vec![Action::Fetch]),
@@ -311,10 +343,10 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
         }
 
         (Phase::Ready { check_at }, Event::Timer { heard, busy }) if check_at <= now => {
-            silence(heard.unwrap_or(now), busy, now)
+            silence(record.rules.silence, (heard.unwrap_or(now), busy), now)
         }
         (Phase::Ready { .. } | Phase::Suspect { .. }, Event::ProbeAnswered) => {
-            (Phase::Ready { check_at: now + SILENCE }, vec![])
+            (Phase::Ready { check_at: now + record.rules.silence }, vec![])
         }
         (Phase::Ready { .. }, Event::ProbeMissed) => (Phase::Suspect { misses: 1 }, vec![Action::Probe]),
         (Phase::Ready { .. }, Event::Doubt) => (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe]),
@@ -353,12 +385,12 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
 
 /// A ready server is probed once it has been silent for long, but not while it has calls to work on: a server
 /// that does one thing at a time answers no ping then, and each call has a deadline of its own.
-fn silence(heard: Instant, busy: bool, now: Instant) -> (Phase, Vec<Action>) {
-    let due = if busy { now + SILENCE } else { heard + SILENCE };
+fn silence(long: Duration, (heard, busy): (Instant, bool), now: Instant) -> (Phase, Vec<Action>) {
+    let due = if busy { now + long } else { heard + long };
     if due > now {
         return (Phase::Ready { check_at: due }, vec![]);
     }
-    (Phase::Ready { check_at: now + SILENCE + PROBE_TIMEOUT }, vec![Action::Probe])
+    (Phase::Ready { check_at: now + long + PROBE_TIMEOUT }, vec![Action::Probe])
 }
 
 /// Closed for good once what runs has ended, but not much later.
@@ -385,13 +417,18 @@ impl Record {
     /// Forgets the past after a minute of health.
     fn settle(&mut self, now: Instant) {
         if self.ready_since.is_some_and(|since| since + HEALTHY_AFTER <= now) {
-            *self = Self { dialed_at: self.dialed_at, ready_since: self.ready_since, ..Self::default() };
+            *self = Self { dialed_at: self.dialed_at, ready_since: self.ready_since, ..self.fresh() };
         }
+    }
+
+    /// Without a past, under the same rules.
+    fn fresh(&self) -> Self {
+        Self { rules: self.rules, ..Self::default() }
     }
 
     fn ready(&mut self, now: Instant) -> (Phase, Vec<Action>) {
         self.ready_since = Some(now);
-        (Phase::Ready { check_at: now + SILENCE }, vec![])
+        (Phase::Ready { check_at: now + self.rules.silence }, vec![])
     }
 
     fn dial(&mut self, now: Instant, mut actions: Vec<Action>) -> (Phase, Vec<Action>) {
@@ -434,14 +471,14 @@ impl Record {
         (phase, actions)
     }
 
-    /// Counts an exit. Returns whether it makes a crash loop: five within a minute, or one more after that.
+    /// Counts an exit. Returns whether it makes a crash loop: so many within a minute, or one more after that.
     fn crash(&mut self, now: Instant) -> bool {
         self.exits.retain(|exit| *exit + CRASH_WINDOW > now);
         self.exits.push(now);
-        if self.exits.len() > CRASHES {
-            self.exits.remove(0);
-        }
-        self.loops > 0 || self.exits.len() >= CRASHES
+        let most = self.rules.exits_max;
+        // The number of a moment ago may have been larger.
+        self.exits.drain(..self.exits.len().saturating_sub(most));
+        self.loops > 0 || self.exits.len() >= most
     }
 }
 

@@ -23,7 +23,7 @@ use crate::lists::Lists;
 use crate::offer::{Kinds, Offer};
 use crate::refresh::Refresh;
 use crate::stale::Stale;
-use crate::state::{Action, Event, Failure, Phase, State, step};
+use crate::state::{Action, Event, Failure, Phase, Rules, State, step};
 use crate::status::StateView;
 use crate::transport::{Broken, Dialed, FaultPoint};
 
@@ -146,11 +146,13 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
 /// it offers: else it is started once to find out.
 fn beginning(shared: &Shared, now: Instant) -> State {
     let server = shared.server();
-    if !server.enabled {
-        return State::disabled();
-    }
     let known = shared.offers.borrow().revision.is_some();
-    if server.tuning.start == Start::Lazy && known { State::idle() } else { State::starting(now) }
+    let state = match server.tuning.start {
+        _ if !server.enabled => State::disabled(),
+        Start::Lazy if known => State::idle(),
+        Start::Lazy | Start::Eager => State::starting(now),
+    };
+    state.under(Rules::of(&server.tuning))
 }
 
 impl Supervisor {

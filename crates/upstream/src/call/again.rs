@@ -75,7 +75,8 @@ impl Errand {
         let fault = failed.fault;
         let unsent = fault == FaultPoint::NothingSent;
         let is_large = !unsent && self.bytes > REPLAY_BYTES_MAX;
-        if is_large || !retry::resend(row, fault, self.resends, self.quiet) {
+        let most = self.shared.server().tuning.retries_max;
+        if is_large || !retry::resend_within(most, row, fault, self.resends, self.quiet) {
             return Err(self.failed(failed));
         }
         let pause = match failed.retry_after {

@@ -204,7 +204,8 @@ impl<'a> Ladder<'a> {
         let message_bytes = environment.limits.upstream_message_bytes;
         let bounds = Bounds { message_bytes, budget: environment.budget.clone() };
         let proxies = Proxies::of(&environment.inherited);
-        let peer = Peer::new(self.http, &proxies, Scrubber::new(secrets), bounds).map_err(Missed::Failed)?;
+        let peer = Peer::new(self.http, (&proxies, server.tuning.connect_timeout), Scrubber::new(secrets), bounds)
+            .map_err(Missed::Failed)?;
         let key = environment.signin.as_ref().and_then(|signin| signin.key(self.order.name, self.http));
         Ok(Peer { client: peer.client.with_key(key), ..peer })
     }

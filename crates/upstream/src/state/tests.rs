@@ -6,6 +6,9 @@ use super::*;
 
 const LUCK: Luck = Luck(0.5);
 
+/// The default.
+const SILENCE: Duration = Duration::from_secs(30);
+
 fn failure(disposition: Disposition) -> Failure {
     Failure { disposition, ..Failure::SILENT }
 }
@@ -117,6 +120,45 @@ async fn r33_five_exits_in_a_minute_are_a_crash_loop_that_waits_longer_each_time
         assert_eq!((state.phase, actions), (if open { probing } else { Phase::Starting }, vec![Action::Dial]));
     }
     assert_eq!(waits, [60, 120, 240, 300]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_how_many_exits_make_a_crash_loop_is_the_operators_to_say() {
+    let now = Instant::now();
+    let exits_until_open = |exits_max: usize, state: State| {
+        let mut state = state.under(Rules { exits_max, ..Rules::default() });
+        (1..=99).find(|_| {
+            state = after(state.clone(), Event::DialFailed(EXITED), now).0;
+            let open = matches!(state.phase, Phase::Open { .. });
+            state.phase = Phase::Starting;
+            open
+        })
+    };
+    assert_eq!(exits_until_open(1, State::starting(now)), Some(1));
+    assert_eq!(exits_until_open(20, State::starting(now)), Some(20));
+    // Said while it runs: what has happened counts, and is not counted twice.
+    let mut state = State::starting(now);
+    for _ in 0..4 {
+        state = after(state, Event::DialFailed(EXITED), now).0;
+        state.phase = Phase::Starting;
+    }
+    assert_eq!(exits_until_open(2, state.clone()), Some(1));
+    assert_eq!(exits_until_open(6, state), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r21_how_long_a_server_may_be_silent_is_the_operators_to_say() {
+    let now = Instant::now();
+    let rules = |silence: u64| Rules { silence: secs(silence), ..Rules::default() };
+    let state = ready(now).under(rules(300));
+    // What was planned by the default stays, and is no reason to probe.
+    assert_eq!(state.wake_at(), Some(now + secs(30)));
+    let (state, actions) = after(state, timer(now), now + secs(30));
+    assert_eq!((state.wake_at(), actions), (Some(now + secs(300)), vec![]));
+    let state = state.under(rules(10));
+    assert_eq!(state.wake_at(), Some(now + secs(10)), "in force at once");
+    let (_, actions) = after(state, timer(now), now + secs(31));
+    assert_eq!(actions, [Action::Probe]);
 }
 
 #[tokio::test(start_paused = true)]

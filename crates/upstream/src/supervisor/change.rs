@@ -25,7 +25,7 @@ use crate::link::Link;
 use crate::lists::Lists;
 use crate::offer::Kinds;
 use crate::refresh::Refresh;
-use crate::state::{Event, Phase};
+use crate::state::{Event, Phase, Rules};
 
 /// A connection by the new configuration, with its lists.
 pub(super) type Replacement = Result<(Opened, Lists), DialError>;
@@ -65,6 +65,7 @@ impl Supervisor {
     pub(super) fn reconfigured(&mut self) {
         let new = self.shared.server();
         let old = std::mem::replace(&mut self.in_use, new.clone());
+        self.state = self.state.clone().under(Rules::of(&new.tuning));
         if !new.enabled {
             if old.enabled {
                 self.apply(Event::Disabled, "disabled");

@@ -72,6 +72,7 @@ fn with(own: &[(HeaderName, HeaderValue)], carried: &Carried) -> Vec<(HeaderName
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use serde_json::json;
     use trunkline_config::{Http, StateDir};
@@ -135,7 +136,7 @@ mod tests {
             let returned = signin.callback(&format!("code=x&state={state}")).await;
             assert_eq!(returned.outcome, Ok(()));
             let address = Address::new(fake.url.clone()).expect("an address");
-            let client = Client::new(&address, None, &Proxies::default()).expect("a client");
+            let client = Client::new(&address, None, &Proxies::default(), Duration::from_secs(10)).expect("a client");
             let client = client.with_key(signin.key(&name, &http));
             let mut world = Self { fake, client, valid, before: 0, _keep: dir };
             world.before = world.requests();
@@ -175,7 +176,8 @@ mod tests {
         let to = Address::new(world.fake.url.join("/repeats").expect("a URL")).expect("an address");
         let bounds = Bounds { message_bytes: 1 << 20, budget: trunkline_wire::Budget::new(1 << 20) };
         let http = Http::new(world.fake.url.clone());
-        let peer = Peer::new(&http, &Proxies::default(), Scrubber::default(), bounds).expect("a peer");
+        let peer = Peer::new(&http, (&Proxies::default(), Duration::from_secs(10)), Scrubber::default(), bounds)
+            .expect("a peer");
         let peer = Peer { client: world.client.clone(), ..peer };
         let answer = peer.client.send(Method::POST, &to, &HeaderMap::new(), Bytes::new()).await.expect("an answer");
         let told = peer.refusal(answer, false).await.text;

@@ -1,7 +1,7 @@
 //! [`Client`]: the one way out to servers behind a URL, with the rules that both HTTP transports share.
 //!
 //! Redirects are ours to follow, proxies are for remote servers only, idle connections are not reused
-//! after 15 s and dead ones found by keep-alive, a connection stands within 10 s, and nothing here limits how
+//! after 15 s and dead ones found by keep-alive, a connection stands in time, and nothing here limits how
 //! long an answer takes: streams are long, and deadlines belong to the call (reliability 11).
 //!
 //! Two stacks stand behind it. Servers on this machine and in the private network, named by number or as `localhost`
@@ -39,9 +39,6 @@ use super::pooled::Pooled;
 use super::proxies::{Proxies, Via};
 use super::trust;
 
-/// TLS included (reliability 7).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Start and spacing of the probes; after three the connection is dead.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -55,11 +52,15 @@ const REDIRECTS_MAX: usize = 3;
 ///
 const FAMILIES_APART: Duration = Duration::from_millis(250);
 
-/// The clients of all remote servers that trust what the system trusts, by the proxy they go through: each holds its
-/// own copy of the trust store.
-static REMOTE: Mutex<Vec<(Option<Via>, Pooled)>> = Mutex::new(Vec::new());
+/// The clients of all remote servers that trust what the system trusts, by the proxy they go through and the time that
+/// a connection may take: each holds its own copy of the trust store.
+static REMOTE: Mutex<Vec<(Route, Pooled)>> = Mutex::new(Vec::new());
 
-/// Of those. An environment names two proxies at most, and they change with it alone.
+/// The proxy, if there is one, and how long a connection may take to stand.
+type Route = (Option<Via>, Duration);
+
+/// Of those. An environment names two proxies at most, and they change with it alone; that a server has another time is
+/// rare, and beyond this costs it a store of its own.
 const REMOTE_MAX: usize = 4;
 
 /// Sends requests to one server. Cloning shares its connections.
@@ -67,6 +68,8 @@ const REMOTE_MAX: usize = 4;
 pub(crate) struct Client {
     stack: Stack,
     via: Option<Via>,
+    /// How long a connection may take to stand, TLS included (`connect_timeout_sec`).
+    connect: Duration,
     /// What requests carry, if somebody may sign in (carried.rs).
     pub(super) key: Option<Key>,
 }
@@ -177,36 +180,43 @@ pub(crate) struct Strayed(pub(crate) String);
 
 impl Client {
     /// A client for the server at `address`. Reads the trust store, and `ca_file`, if it may have to speak TLS.
-    pub(crate) fn new(address: &Address, ca_file: Option<&Path>, proxies: &Proxies) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        address: &Address,
+        ca_file: Option<&Path>,
+        proxies: &Proxies,
+        connect: Duration,
+    ) -> Result<Self, Failure> {
         let (here, file) = (address.clone(), ca_file.map(Path::to_owned));
         if address.is_near() {
             let stack = match address.url.scheme() {
-                "http" => Stack::Direct(Direct::new(connector())),
-                _ => Stack::Full(Pooled::new(move || full(&here, file.as_deref(), |builder| Ok(builder.no_proxy())))?),
+                "http" => Stack::Direct(Direct::new(connector(connect))),
+                _ => Stack::Full(Pooled::new(move || {
+                    full(&here, file.as_deref(), connect, |builder| Ok(builder.no_proxy()))
+                })?),
             };
-            return Ok(Self { stack, via: None, key: None });
+            return Ok(Self { stack, via: None, connect, key: None });
         }
         let via = proxies.via(&address.url)?;
         let (proxy, any) = (via.as_ref().map(|via| via.url.clone()), proxies.any());
         let make = move || {
-            full(&here, file.as_deref(), |builder| match &proxy {
+            full(&here, file.as_deref(), connect, |builder| match &proxy {
                 Some(proxy) => Ok(builder.no_proxy().proxy(reqwest::Proxy::all(proxy.clone())?)),
                 None if any => Ok(builder.no_proxy()),
                 None => Ok(builder),
             })
         };
         if ca_file.is_some() {
-            return Ok(Self { stack: Stack::Full(Pooled::new(make)?), via, key: None });
+            return Ok(Self { stack: Stack::Full(Pooled::new(make)?), via, connect, key: None });
         }
         let mut remote = REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, pooled)) = remote.iter().find(|(other, _)| *other == via) {
-            return Ok(Self { stack: Stack::Full(pooled.clone()), via, key: None });
+        if let Some((_, pooled)) = remote.iter().find(|((other, time), _)| (other, *time) == (&via, connect)) {
+            return Ok(Self { stack: Stack::Full(pooled.clone()), via, connect, key: None });
         }
         let pooled = Pooled::new(make)?;
         if remote.len() < REMOTE_MAX {
-            remote.push((via.clone(), pooled.clone()));
+            remote.push(((via.clone(), connect), pooled.clone()));
         }
-        Ok(Self { stack: Stack::Full(pooled), via, key: None })
+        Ok(Self { stack: Stack::Full(pooled), via, connect, key: None })
     }
 
     /// Uses no connection again that rests now. One that is in use goes on.
@@ -261,7 +271,7 @@ impl Client {
                 *request.headers_mut() = headers;
                 request.headers_mut().entry(HOST).or_insert_with(|| to.host.clone());
                 let response = client.send(&to.uri, request).await.map_err(|error| match error {
-                    NoAnswer::Unreachable(error) => unreachable(&error, to, None),
+                    NoAnswer::Unreachable(error) => unreachable(&error, to, (None, self.connect)),
                     NoAnswer::Broke(error) => broke(&error, to),
                 })?;
                 let (head, body) = response.into_parts();
@@ -273,7 +283,8 @@ impl Client {
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
                 let via = self.via.as_ref();
-                let response = client.execute(request).await.map_err(|error| failure(&error, to, via))?;
+                let response =
+                    client.execute(request).await.map_err(|error| failure(&error, to, (via, self.connect)))?;
                 // Through a tunnel no proxy answers any more: what comes there is the server's word, and it has the request.
                 let from_proxy =
                     to.url.scheme() == "http" && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
@@ -288,13 +299,13 @@ impl Client {
 }
 
 /// Connects to servers near by.
-pub(super) fn connector() -> Connector {
+pub(super) fn connector(connect: Duration) -> Connector {
     let loopbacks: fn(Name) -> _ = |_name| {
         let both = [(IpAddr::from(Ipv4Addr::LOCALHOST), 0), (IpAddr::from(Ipv6Addr::LOCALHOST), 0)];
         ready(Ok(both.map(SocketAddr::from).into_iter()))
     };
     let mut connector = HttpConnector::new_with_resolver(tower::service_fn(loopbacks));
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_connect_timeout(Some(connect));
     connector.set_happy_eyeballs_timeout(Some(FAMILIES_APART));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEPALIVE));
@@ -309,6 +320,7 @@ pub(super) fn connector() -> Connector {
 fn full(
     address: &Address,
     ca_file: Option<&Path>,
+    connect: Duration,
     route: impl FnOnce(reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder>,
 ) -> Result<reqwest::Client, Failure> {
     let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
@@ -326,7 +338,7 @@ fn full(
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(connect)
         .pool_idle_timeout(REST_MAX)
         .pool_max_idle_per_host(RESTING_MAX)
         .tcp_nodelay(true)
@@ -383,16 +395,20 @@ fn next_hop(method: &Method, from: &Address, answer: &Answer) -> Result<Address,
 }
 
 /// Reads from the chain of causes how far the request got.
-fn failure(error: &(dyn std::error::Error + 'static), to: &Address, via: Option<&Via>) -> Failure {
+fn failure(error: &(dyn std::error::Error + 'static), to: &Address, by: (Option<&Via>, Duration)) -> Failure {
     if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-        unreachable(error, to, via)
+        unreachable(error, to, by)
     } else {
         broke(error, to)
     }
 }
 
-/// No connection could be made.
-fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address, via: Option<&Via>) -> Failure {
+/// No connection could be made. `connect`: the time that one has.
+fn unreachable(
+    error: &(dyn std::error::Error + 'static),
+    to: &Address,
+    (via, connect): (Option<&Via>, Duration),
+) -> Failure {
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure::new(FaultPoint::NothingSent, Seen::Tls, tls_text(tls));
     }
@@ -401,6 +417,10 @@ fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address, via: Opt
     }
     let cause = root(error);
     let kind = find::<io::Error>(error).map(io::Error::kind);
+    let too_slow = || {
+        let (to, time) = (to.tried(), connect.as_secs_f64());
+        format!("no connection to {to} within {time} s; `connect_timeout_sec` among its limits says how long")
+    };
     let text = match kind {
         Some(io::ErrorKind::ConnectionRefused) => {
             format!("nothing listens at {}; is the server running?", to.tried())
@@ -409,12 +429,12 @@ fn unreachable(error: &(dyn std::error::Error + 'static), to: &Address, via: Opt
         Some(io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable) if to.is_loopback() => {
             format!("nothing listens at {} (one of them is off on this machine); is the server running?", to.tried())
         }
-        Some(io::ErrorKind::TimedOut) => format!("no connection to {} within 10 s", to.tried()),
+        Some(io::ErrorKind::TimedOut) => too_slow(),
         // The resolver's error has no type of its own.
         _ if cause.to_string().starts_with("failed to lookup") => {
             format!("the name in {} cannot be resolved", to.shown())
         }
-        _ if cause.to_string().contains("timed out") => format!("no connection to {} within 10 s", to.tried()),
+        _ if cause.to_string().contains("timed out") => too_slow(),
         _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
     };
     Failure::new(FaultPoint::NothingSent, Seen::Unreachable, text)

@@ -1,6 +1,8 @@
 //! [`Peer`]: a server behind a URL, as both HTTP transports see it: where it is, what is sent with each request, and
 //! what may be buffered of its answers.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use http::Method;
@@ -37,12 +39,18 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Prepares what can be prepared; connects to nothing.
-    pub(crate) fn new(http: &Http, proxies: &Proxies, scrubber: Scrubber, bounds: Bounds) -> Result<Self, Failure> {
+    /// Prepares what can be prepared; connects to nothing. The `way` is by which proxies, and how long a connection may
+    /// take to stand.
+    pub(crate) fn new(
+        http: &Http,
+        way: (&Proxies, Duration),
+        scrubber: Scrubber,
+        bounds: Bounds,
+    ) -> Result<Self, Failure> {
         let unusable = |text: String| Failure::new(FaultPoint::NothingSent, Seen::Setting, text);
         let address =
             Address::new(http.url.clone()).ok_or_else(|| unusable("`url` is no http or https address".to_owned()))?;
-        let client = Client::new(&address, http.ca_file.as_deref(), proxies)?;
+        let client = Client::new(&address, http.ca_file.as_deref(), way.0, way.1)?;
         let headers = headers(http).map_err(unusable)?;
         Ok(Self { client, address, headers, bounds, scrubber })
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
+use trunkline_config::{Server, Tuning};
 use trunkline_wire::Outcome;
 
 use super::*;
@@ -160,6 +161,53 @@ async fn r18_a_tools_hints_count_where_the_operator_says_so() {
     let other = trusting(&told);
     other.is("ready").await;
     assert_eq!(run(&other, echo()).await.expect_err("no hint").outcome, Outcome::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r17_how_often_a_request_is_sent_again_is_the_operators_to_say() {
+    // The fifth fault in a row would open the breaker.
+    for retries_max in [0, 2, 4] {
+        let told =
+            Told::new(|out| if out.method == Method::ResourcesRead { Err(FaultPoint::ServerFailed) } else { DONE });
+        let world = world(&told);
+        world.is("ready").await;
+        // Enough that went well for the budget not to be what ends it.
+        for _ in 0..40 {
+            run(&world, echo()).await.expect("answered").expect("a result");
+        }
+        let tuning = Tuning { retries_max, ..Tuning::default() };
+        world.fleet.apply(&[(crate::fakes::name(), Server { tuning, ..config() })]);
+        run(&world, read()).await.expect_err("it fails each time");
+        assert_eq!(told.count(&Method::ResourcesRead), 1 + retries_max as usize, "{retries_max}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_without_retries_a_request_still_outlives_its_forgotten_session() {
+    let told = failing(Method::ToolsCall, 1, FaultPoint::SessionGone);
+    let server = Server { tuning: Tuning { retries_max: 0, ..Tuning::default() }, ..config() };
+    let plan = (0..9).map(|_| Plan::Tell(told.clone()));
+    let world = World::planned(server, plan, trunkline_testkit::Script::default());
+    world.is("ready").await;
+    run(&world, echo()).await.expect("answered").expect("a result");
+    assert_eq!(told.count(&Method::ToolsCall), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r21_a_changed_silence_holds_for_the_connection_that_stands() {
+    let told = Told::new(|_| DONE);
+    let world = world(&told);
+    world.is("ready").await;
+    let silent = async |silence: u64, time: u64| {
+        let tuning = Tuning { silence: Duration::from_secs(silence), ..Tuning::default() };
+        world.fleet.apply(&[(crate::fakes::name(), Server { tuning, ..config() })]);
+        let before = told.count(&Method::Ping);
+        tokio::time::sleep(Duration::from_secs(time)).await;
+        told.count(&Method::Ping) - before
+    };
+    assert_eq!(silent(600, 300).await, 0);
+    assert!(silent(10, 35).await >= 1);
+    assert_eq!(world.pipes.dials(), 1, "the same connection");
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,8 +130,29 @@ fn environment(pairs: &[(&str, &str)]) -> Proxies {
 
 async fn get(url: &str, ca_file: Option<&Path>, proxies: &Proxies) -> Result<StatusCode, Failure> {
     let address = Address::new(url.parse().expect("a URL")).expect("an address");
-    let client = Client::new(&address, ca_file, proxies)?;
+    let client = Client::new(&address, ca_file, proxies, Duration::from_secs(10))?;
     client.send(Method::GET, &address, &HeaderMap::new(), Bytes::new()).await.map(|answer| answer.status)
+}
+
+/// Whoever has a full queue of connections that nobody takes leaves the next one without an answer.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn how_long_a_connection_may_take_is_the_operators_to_say() {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let listener = socket.listen(1).expect("a queue of two");
+    let address = listener.local_addr().expect("bound");
+    let connect = async || tokio::net::TcpStream::connect(address).await.expect("room in the queue");
+    let _held = [connect().await, connect().await];
+    for (url, time) in [(format!("http://{address}/mcp"), 30), (format!("https://{address}/mcp"), 60)] {
+        let to = Address::new(url.parse().expect("a URL")).expect("an address");
+        let client = Client::new(&to, None, &Proxies::default(), Duration::from_millis(time)).expect("a client");
+        let asked = client.send(Method::GET, &to, &HeaderMap::new(), Bytes::new()).await;
+        let failure = asked.map(|answer| answer.status).expect_err("nobody answers");
+        let told = format!("no connection to {address} within 0.0{} s; `connect_timeout_sec`", time / 10);
+        assert!(failure.text.starts_with(&told), "{failure}");
+        assert_eq!(failure.point, FaultPoint::NothingSent);
+    }
 }
 
 async fn fault(url: &str, ca_file: Option<&Path>) -> String {
@@ -278,6 +299,6 @@ async fn r42_a_family_that_is_off_is_not_blamed_for_a_server_that_is_not_there()
     let to = Address::new("http://localhost:7/mcp".parse().expect("a URL")).expect("an address");
     // EADDRNOTAVAIL, as Linux answers a connect to ::1 where IPv6 is off.
     let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let text = unreachable(&error, &to, None).text;
+    let text = unreachable(&error, &to, (None, Duration::from_secs(10))).text;
     assert!(text.starts_with("nothing listens at 127.0.0.1:7 or [::1]:7"), "{text}");
 }

@@ -60,7 +60,7 @@ async fn ask(direct: &Direct, to: SocketAddr) -> Result<Bytes, NoAnswer> {
 #[tokio::test]
 async fn a_connection_whose_answer_was_read_serves_the_next_request() {
     let (address, seen) = server(Manner::Answers).await;
-    let direct = Direct::new(client::connector());
+    let direct = Direct::new(client::connector(Duration::from_secs(10)));
     for _ in 0..5 {
         assert_eq!(ask(&direct, address).await.expect("an answer"), "halfhalf");
     }
@@ -73,7 +73,7 @@ async fn a_connection_whose_answer_was_read_serves_the_next_request() {
 #[tokio::test]
 async fn an_answer_that_was_not_read_to_its_end_costs_its_connection() {
     let (address, seen) = server(Manner::Answers).await;
-    let direct = Direct::new(client::connector());
+    let direct = Direct::new(client::connector(Duration::from_secs(10)));
     let mut request = Request::new(Full::from("hello"));
     request.headers_mut().insert(http::header::HOST, "a".parse().expect("a value"));
     let to = format!("http://{address}/").parse().expect("an address");
@@ -88,7 +88,7 @@ async fn an_answer_that_was_not_read_to_its_end_costs_its_connection() {
 #[tokio::test]
 async fn r20_a_resting_connection_that_the_server_closed_fails_no_request() {
     let (address, seen) = server(Manner::ClosesBehind).await;
-    let direct = Direct::new(client::connector());
+    let direct = Direct::new(client::connector(Duration::from_secs(10)));
     for _ in 0..3 {
         assert_eq!(ask(&direct, address).await.expect("an answer"), "halfhalf");
         // Time for the news of the end; nobody polls the connection meanwhile.
@@ -100,7 +100,7 @@ async fn r20_a_resting_connection_that_the_server_closed_fails_no_request() {
 #[tokio::test]
 async fn r18_a_request_that_was_written_is_not_sent_again() {
     let (address, seen) = server(Manner::Drops).await;
-    let direct = Direct::new(client::connector());
+    let direct = Direct::new(client::connector(Duration::from_secs(10)));
     assert!(matches!(ask(&direct, address).await, Err(NoAnswer::Broke(_))));
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
@@ -108,7 +108,7 @@ async fn r18_a_request_that_was_written_is_not_sent_again() {
 #[tokio::test]
 async fn r20_what_has_rested_for_15_seconds_is_closed() {
     let (address, seen) = server(Manner::Answers).await;
-    let direct = Direct::new(client::connector());
+    let direct = Direct::new(client::connector(Duration::from_secs(10)));
     ask(&direct, address).await.expect("an answer");
     assert_eq!(direct.0.resting().len(), 1);
     // Only now: a paused clock runs ahead of sockets.

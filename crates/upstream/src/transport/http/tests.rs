@@ -262,7 +262,9 @@ async fn to_raw(answer: &'static [u8]) -> super::HttpTransport {
 fn to(url: &url::Url) -> super::HttpTransport {
     let bounds = Bounds { message_bytes: 1 << 20, budget: trunkline_wire::Budget::new(1 << 20) };
     let http = trunkline_config::Http::new(url.clone());
-    super::HttpTransport::new(Peer::new(&http, &Proxies::default(), Scrubber::default(), bounds).expect("a peer"))
+    super::HttpTransport::new(
+        Peer::new(&http, (&Proxies::default(), Duration::from_secs(10)), Scrubber::default(), bounds).expect("a peer"),
+    )
 }
 
 async fn fault_of(transport: &super::HttpTransport) -> FaultPoint {

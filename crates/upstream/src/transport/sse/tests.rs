@@ -168,8 +168,8 @@ async fn closing_ends_the_stream() {
 /// Passes a request on, so that a fake can answer some itself.
 async fn forward(target: &Url, got: &Got) -> axum::response::Response {
     let address = Address::new(target.clone()).expect("a URL");
-    let client = crate::transport::client::Client::new(&address, None, &crate::transport::proxies::Proxies::default())
-        .expect("a client");
+    let (proxies, connect) = (crate::transport::proxies::Proxies::default(), Duration::from_secs(10));
+    let client = crate::transport::client::Client::new(&address, None, &proxies, connect).expect("a client");
     let mut headers = HeaderMap::new();
     headers.insert("accept", HeaderValue::from_static("*/*"));
     let body = if got.body.is_null() { String::new() } else { got.body.to_string() };
