@@ -33,6 +33,8 @@ mod recover;
 mod relay;
 mod reload;
 mod restart;
+// The daemon dies at a word only in such builds.
+#[cfg(debug_assertions)]
 mod rotation;
 mod sdk;
 mod servers;

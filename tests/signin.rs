@@ -303,6 +303,39 @@ async fn a_login_that_makes_no_sense_is_refused_with_what_to_do() {
     }
 }
 
+#[tokio::test]
+async fn s30_a_disk_that_takes_no_token_ends_no_sign_in_and_a_person_is_told() {
+    let authority = Authority::start(Manners::default()).await;
+    let daemon = serve(&authority.block("guarded")).await;
+    signed_in(&authority, &daemon).await;
+    let record = kept(&daemon.home).into_iter().find(|file| file.extension().is_some_and(|end| end == "json"));
+    let record = record.expect("a record");
+    let name = record.file_name().expect("a name").to_str().expect("ours");
+    // A directory in the place of the file that is written first: no disk is full for root.
+    let partial = record.with_file_name(format!(".{name}.partial"));
+    std::fs::create_dir(&partial).expect("made");
+    for _ in 0..2 {
+        authority.expire();
+        assert_eq!(text_of(&echo(&daemon).await), "in");
+    }
+    assert!(!authority.state().replayed, "the newest token was refreshed, not that of the disk");
+    let failed = ["state=\"signin\"", "outcome=\"failed\""];
+    assert!(daemon.metric("trunkline_state_writes_total", &failed).await >= 2.0);
+    let warnings = daemon.health().await["warnings"].to_string();
+    assert!(warnings.contains("newest sign-in of `guarded`"), "{warnings}");
+
+    std::fs::remove_dir(&partial).expect("room");
+    crate::harness::until("the warning to go", async || {
+        (!daemon.health().await["warnings"].to_string().contains("guarded")).then_some(())
+    })
+    .await;
+    let address = daemon.address().to_owned();
+    let daemon = daemon.kill().serve_at(&address).await;
+    daemon.until_ready(&["guarded"]).await;
+    assert_eq!(text_of(&echo(&daemon).await), "in");
+    assert_eq!(authority.state().refusals, 0);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn s28_the_browser_gets_the_address_as_one_argument() {

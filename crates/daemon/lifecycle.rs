@@ -123,7 +123,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let offers = state.below(OFFERS).map_err(|error| state_failure(&error))?;
     let shelf = Shelf::at(offers, metrics.clone());
     let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
-    let signin = SignIn::new(Store::watched(signins, refresh_watch));
+    let signin = SignIn::new(Store::watched(signins, metrics.clone(), refresh_watch));
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
     let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
     warn_of_limits(&config, guard.enforces_limits());

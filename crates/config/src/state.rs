@@ -214,7 +214,13 @@ impl StateDir {
         let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("the flags of a system call are an int");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-        options.open(self.0.join(name))
+        match options.open(self.0.join(name)) {
+            // What is there can be locked all the same.
+            Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()) => {
+                OpenOptions::new().read(true).custom_flags(flags).open(self.0.join(name))
+            }
+            opened => opened,
+        }
     }
 
     /// Removes a file that is no longer of use.

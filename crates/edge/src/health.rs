@@ -138,7 +138,7 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
         resident_bytes: trunkline_telemetry::resident_bytes(),
         memory_bytes: edge.config().limits.memory_bytes,
         config: origin(edge, named),
-        warnings: warnings.into_iter().chain(short_of_memory(edge)).collect(),
+        warnings: warnings.into_iter().chain(short_of_memory(edge)).chain(unkept(edge, named)).collect(),
         servers: named.then(servers),
     };
     reply::json(StatusCode::OK, &report)
@@ -230,6 +230,16 @@ fn short_of_memory(edge: &Edge) -> Option<String> {
         Pressure::Refuse => "new requests are refused while others are worked on",
     };
     Some(format!("the daemon is near the bound of its memory (`limits.memory_bytes`): {does}"))
+}
+
+/// Tokens that a restart would lose (reliability 10).
+fn unkept(edge: &Edge, named: bool) -> Option<String> {
+    let servers = edge.hub.fleet().signin()?.unkept();
+    let quoted: Vec<String> = servers.iter().map(|server| format!("`{server}`")).collect();
+    let of = if named { quoted.join(", ") } else { format!("{} servers", quoted.len()) };
+    (!quoted.is_empty()).then(|| {
+        format!("the disk does not take the newest sign-in of {of}, which a restart would lose: make room, it is written then")
+    })
 }
 
 fn cost(Usage { resident_bytes, cpu_seconds, open_fds, processes }: Usage) -> Cost {

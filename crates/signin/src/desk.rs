@@ -229,6 +229,15 @@ impl SignIn {
         }
     }
 
+    /// Servers whose newest tokens the disk did not take; a restart would want a new sign-in to them.
+    pub fn unkept(&self) -> Vec<ServerName> {
+        let keys = lock(&self.0.keys);
+        let mut names: Vec<ServerName> =
+            keys.iter().filter(|(_, key)| key.is_unkept()).map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Waits until refreshes that are under way are on the disk, for as long as an authorization server may take.
     pub async fn settled(&self) {
         let keys: Vec<Key> = lock(&self.0.keys).values().cloned().collect();
@@ -242,12 +251,11 @@ impl SignIn {
         // Another process may have refreshed or signed out meanwhile: a person's login is newer than that.
         let there = held.read().await.map_or(0, |record| record.generation);
         let record = crate::Record { generation: record.generation.max(there + 1), ..record };
-        if let Err(error) = held.write(&record).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(%server, error, "the sign-in cannot be written; a restart would want a new login");
-        }
         let scopes = record.scopes.clone();
-        login.key.adopt(Some(record));
+        match held.write(&record).await {
+            Ok(()) => login.key.adopt(Some(record)),
+            Err(error) => login.key.keep_later(record, &error),
+        }
         Ok(scopes)
     }
 

@@ -30,24 +30,24 @@ use crate::store::Store;
 
 /// The way in to one server. Cloning shares it.
 #[derive(Clone)]
-pub struct Key(Arc<Shared>);
+pub struct Key(pub(crate) Arc<Shared>);
 
-struct Shared {
-    server: ServerName,
+pub(crate) struct Shared {
+    pub(crate) server: ServerName,
     endpoint: Url,
     oauth: OAuth,
     ca_file: Option<PathBuf>,
-    store: Store,
+    pub(crate) store: Store,
     now: Mutex<Now>,
     /// The newest generation that was good for a request.
     proven: AtomicU64,
-    /// The refresh that is under way; it says when it is done.
-    flight: Mutex<Option<watch::Receiver<bool>>>,
+    /// The refresh that is under way, and of which generation; it says when it is done.
+    flight: Mutex<Option<(u64, watch::Receiver<bool>)>>,
 }
 
 /// What the key holds.
 #[derive(Default)]
-struct Now {
+pub(crate) struct Now {
     /// The store was read.
     read: bool,
     record: Option<Arc<Record>>,
@@ -57,7 +57,9 @@ struct Now {
     /// No refresh before this: the last one failed.
     pause_until: Option<Instant>,
     /// The record, where the disk did not take it.
-    unkept: Option<Arc<Record>>,
+    pub(crate) unkept: Option<Arc<Record>>,
+    /// A task tries to write it.
+    pub(crate) keeping: bool,
     /// Refreshes ahead of the end.
     timer: Option<JoinHandle<()>>,
 }
@@ -170,10 +172,12 @@ impl Key {
     /// Waits until the refresh that is under way is done, if there is one: what it brings must get onto the disk.
     pub(crate) async fn settled(&self) {
         let under_way = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(mut done) = under_way {
+        if let Some((_, mut done)) = under_way {
             // The sender is gone only if the task is.
             let _ = done.wait_for(|done| *done).await;
         }
+        // A last time, if the disk did not take it before.
+        self.kept().await;
     }
 
     /// Whether anybody but the desk has it.
@@ -212,7 +216,7 @@ impl Key {
         }
     }
 
-    fn now(&self) -> MutexGuard<'_, Now> {
+    pub(crate) fn now(&self) -> MutexGuard<'_, Now> {
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -232,7 +236,7 @@ impl Key {
     }
 
     /// Reads the store.
-    async fn look(&self) {
+    pub(crate) async fn look(&self) {
         let (store, server) = (&self.0.store, &self.0.server);
         let record = store.read(server).await;
         let refreshable = record.as_ref().filter(|record| {
@@ -241,7 +245,7 @@ impl Key {
         });
         let generation = refreshable.map_or(0, |record| record.generation);
         self.adopt(record);
-        if generation > 0 && store.mark(server, generation).await.is_some() {
+        if generation > 0 && generation == self.generation() && store.mark(server, generation).await.is_some() {
             // A process ended before the answer was kept: what may still be had is to be had soon (`renew.rs`).
             self.take_off(generation);
         }
@@ -270,11 +274,14 @@ impl Key {
     /// Starts a refresh, unless one is under way.
     fn take_off(&self, stale: u64) -> watch::Receiver<bool> {
         let mut flight = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under_way) = flight.as_ref().filter(|done| done.has_changed().is_ok() && !*done.borrow()) {
+        // One of an older generation brings nothing to who has the newer one.
+        let joins =
+            |(of, done): &&(u64, watch::Receiver<bool>)| *of >= stale && done.has_changed().is_ok() && !*done.borrow();
+        if let Some((_, under_way)) = flight.as_ref().filter(joins) {
             return under_way.clone();
         }
         let (tell, done) = watch::channel(false);
-        *flight = Some(done.clone());
+        *flight = Some((stale, done.clone()));
         let key = self.clone();
         spawn("signin-refresh", async move {
             key.refresh(stale).await;
@@ -307,15 +314,7 @@ impl Key {
                 tracing::info!(%server, generation = record.generation, "the token was refreshed");
                 self.adopt(Some(record));
             }
-            Renewal::Unkept(record, error) => {
-                tracing::warn!(
-                    %server,
-                    error = &error as &dyn std::error::Error,
-                    "the refreshed token cannot be written; a restart would want a new login"
-                );
-                self.adopt(Some(record.clone()));
-                self.now().unkept = Some(Arc::new(record));
-            }
+            Renewal::Unkept(record, error) => self.keep_later(record, &error),
             Renewal::SignedOut => self.look().await,
             Renewal::Rejected { lost } => {
                 let why = if lost { ": the answer that held the next one was lost" } else { "" };

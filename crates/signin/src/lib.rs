@@ -7,7 +7,7 @@
 //! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `renew` (how one
 //! generation follows another), `fetch` (how
 //! authorization servers are reached), `client` (the one file that knows the library), `key` (what a request to a server
-//! carries), `desk` (logins).
+//! carries), `unkept` (what the disk did not take), `desk` (logins).
 
 mod record;
 
@@ -20,6 +20,8 @@ mod fetch;
 mod client;
 
 mod key;
+
+mod unkept;
 
 mod desk;
 

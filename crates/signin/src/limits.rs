@@ -44,5 +44,8 @@ pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 /// After a refresh that the authorization server did not answer, calls go without for this long (reliability 10).
 pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 
+/// Between two attempts to write what the disk did not take: soon after there is room, and hardly any work until then.
+pub(crate) const KEEP_PAUSE: Duration = Duration::from_secs(10);
+
 /// Longest sentence of an authorization server that is passed on (S-17).
 pub(crate) const WORDS_BYTES_MAX: usize = 300;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use trunkline_config::{StateDir, Written};
+use trunkline_telemetry::Metrics;
 use trunkline_wire::ServerName;
 
 use crate::limits::{LOCK_PATIENCE, LOCK_PAUSE, MARK_BYTES_MAX, RECORD_BYTES_MAX};
@@ -27,6 +28,7 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     dir: StateDir,
+    metrics: Metrics,
     watch: Box<dyn Fn(Step) + Send + Sync>,
 }
 
@@ -78,12 +80,12 @@ pub enum StoreError {
 impl Store {
     /// The store in this directory.
     pub fn at(dir: StateDir) -> Self {
-        Self::watched(dir, |_| {})
+        Self::watched(dir, Metrics::new(), |_| {})
     }
 
-    /// The same; `watch` hears how far each refresh has come.
-    pub fn watched(dir: StateDir, watch: impl Fn(Step) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { dir, watch: Box::new(watch) }))
+    /// The same, where writes are counted; `watch` hears how far each refresh has come.
+    pub fn watched(dir: StateDir, metrics: Metrics, watch: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { dir, metrics, watch: Box::new(watch) }))
     }
 
     /// What is kept of a server. A file that is not sound is moved aside, which the log tells, and counts as none.
@@ -153,7 +155,9 @@ impl Held {
         if self.read().await.is_some_and(|there| there.generation >= record.generation) {
             return Err(StoreError::Overtaken);
         }
-        self.put(file_of(&self.server), self.text(record)?, watch).await
+        let written = self.put(file_of(&self.server), self.text(record)?, watch).await;
+        self.store.0.metrics.state_write("signin", written.is_ok());
+        written
     }
 
     /// The tokens of this generation were good for a request: those before it are of no use any more.

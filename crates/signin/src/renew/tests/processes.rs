@@ -10,6 +10,7 @@ use std::thread;
 use http::HeaderMap;
 use tokio::task::spawn_blocking;
 use trunkline_config::OAuth;
+use trunkline_telemetry::Metrics;
 
 use super::*;
 use crate::key::Key;
@@ -93,7 +94,7 @@ async fn one_of_several() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let [path, origin, step] = *place.split(' ').collect::<Vec<_>>() else { panic!("three words") };
     let fatal = Step::ALL.into_iter().find(|(name, _)| *name == step).map(|(_, step)| step);
-    let store = Store::watched(StateDir::open(path).expect("our own"), move |step| {
+    let store = Store::watched(StateDir::open(path).expect("our own"), Metrics::new(), move |step| {
         if fatal == Some(step) {
             // As `kill -9` does it: nothing of this process goes on from here.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
