@@ -67,7 +67,7 @@ impl Parked {
         match event {
             CallEvent::Notice(notice) if notice.method == Method::Progress => self.progress = Some(notice),
             // A log line has no stream to go on (mcp-protocol 5.9 rule 4).
-            CallEvent::Notice(_) => {}
+            CallEvent::Notice(_) | CallEvent::Beat => {}
             CallEvent::Asked(asked) => self.questions.extend(asked.questions),
             CallEvent::Withdrawn(key) => self.questions.retain(|question| question.key != key),
             CallEvent::Failed(error) => self.ended = Some(Err(error.fault())),

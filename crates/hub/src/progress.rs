@@ -2,7 +2,8 @@
 //!
 //! The client's own token comes back with it. A second's worth leaves at once (`limits.progress_per_sec`: a few quick
 //! steps are told one by one), then no more than that in a second; the newest waits for its turn and goes out before the
-//! answer, values that do not grow never do.
+//! answer, values that do not grow never do. Of a task, which tells nothing itself, there is a beat now and then
+//! (mcp-protocol 5.14).
 
 use std::time::Duration;
 
@@ -42,6 +43,13 @@ impl Progress {
         }
         self.held = None;
         Some(self.send(params, now))
+    }
+
+    /// A sign of life of the gateway's own, for a server that works and tells nothing: it goes on from what was told.
+    pub(crate) fn beat(&mut self, now: Instant) -> Option<Bytes> {
+        let value = if self.last.is_finite() { self.last.floor() + 1.0 } else { 1.0 };
+        let params = [("progress", Json::trusted(format!("{value}")))].into_iter().collect();
+        self.take(&Notification { method: Method::Progress, params: Some(Object::to_json(&params)) }, now)
     }
 
     /// When something held back may go.
@@ -105,6 +113,24 @@ mod tests {
         assert_eq!(progress.flush(due), None);
         assert_eq!(progress.take(&notice("14"), due), None, "the burst is spent");
         assert!(progress.take(&notice("15"), due + Duration::from_millis(100)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_is_more_than_whatever_was_told_before() {
+        let start = Instant::now();
+        let mut progress = Progress::new(Json::from("mine"), 10);
+        let beat = |progress: &mut Progress| text(progress.beat(start));
+        let told = |value: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":{value},"progressToken":"mine"}}}}"#
+            )
+        };
+        assert_eq!(beat(&mut progress), told("1"));
+        assert_eq!(beat(&mut progress), told("2"));
+        assert!(progress.take(&notice("41.5"), start).is_some());
+        assert_eq!(beat(&mut progress), told("42"));
+        assert!(progress.take(&notice("1e308"), start).is_some());
+        assert_eq!(progress.beat(start), None, "no number tells this one and the next apart");
     }
 
     #[tokio::test(start_paused = true)]

@@ -153,6 +153,11 @@ impl<'a> Relay<'a> {
                 self.notice(&notice);
                 return None;
             }
+            CallEvent::Beat => {
+                let beat = self.progress.as_mut().and_then(|progress| progress.beat(Instant::now()));
+                self.tell(beat);
+                return None;
+            }
             CallEvent::Asked(asked) => return self.asked(call, asked),
             CallEvent::Withdrawn(key) => {
                 self.legs.retain(|(asked, ..)| *asked != key);

@@ -104,6 +104,53 @@ async fn r07_a_client_with_a_minute_of_patience_waits_for_a_server_that_reports_
 }
 
 #[tokio::test(start_paused = true)]
+async fn r07_a_client_with_a_minute_of_patience_waits_for_a_task_that_it_sees_nothing_of() {
+    let working = r#"{"resultType":"complete","taskId":"t1","status":"working","pollIntervalMs":30000}"#;
+    let created = r#"{"resultType":"task","taskId":"t1","status":"working","ttlMs":null,"pollIntervalMs":30000}"#;
+    let completed = r#"{"resultType":"complete","taskId":"t1","status":"completed","result":{"content":[]}}"#;
+    let modern = Script {
+        modern: true,
+        capabilities: Some(r#"{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#.to_owned()),
+        faults: vec![
+            Fault::result("tasks/get", working).times(60),
+            Fault::result("tasks/get", completed),
+            Fault::result("tools/call", created),
+        ],
+        ..Script::default()
+    };
+    // Of the older design, whose server is silent while its result is asked for; the fake has none, and says so late.
+    let tool = r#"{"name":"echo","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}"#;
+    let legacy = Script {
+        tools: vec![tool.to_owned()],
+        capabilities: Some(r#"{"tools":{},"tasks":{"requests":{"tools":{"call":{}}},"cancel":{}}}"#.to_owned()),
+        faults: vec![
+            Fault::result("tools/call", r#"{"task":{"taskId":"t1","status":"working","ttl":null}}"#),
+            Fault::result("tasks/get", r#"{"taskId":"t1","status":"input_required"}"#),
+            Fault::slow("tasks/result", Duration::from_secs(200)),
+        ],
+        ..Script::default()
+    };
+    for (script, least, answered) in [(modern, 60 * 30, "result"), (legacy, 200, "error")] {
+        let world = World::new(script).await;
+        let session = fakes::session(&world.hub, "2025-11-25");
+        let begun = Instant::now();
+        let params = json!({ "name": "git__echo", "arguments": {}, "_meta": { "progressToken": "mine" } });
+        let mut messages = called(&world, &session, &call(&json!(1), &params)).await;
+        assert!(begun.elapsed().as_secs() >= least, "{:?}", begun.elapsed());
+        let answer = messages.pop().expect("an answer");
+        assert!(answer[answered].is_object(), "{answer}");
+        assert!(messages.len() as u64 >= least / 30, "{messages:?}");
+        for (value, notice) in (1..).zip(&messages) {
+            assert_eq!(notice["params"], json!({ "progress": value, "progressToken": "mine" }));
+        }
+        // Who wants no progress gets none.
+        let params = json!({ "name": "git__echo", "arguments": {} });
+        let reply = world.hub.handle(&session, message(&call(&json!(2), &params).to_string()), BOTH).await;
+        assert_eq!(within(reply, Duration::from_hours(2)).await.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn r06_whatever_a_server_does_a_call_has_one_answer_and_it_is_the_last_word() {
     let faults = [
         Fault::silent("tools/call"),

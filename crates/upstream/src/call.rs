@@ -18,13 +18,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use trunkline_wire::{Abilities, Json, Method, Notification, Object};
 
 use crate::environment::LogLevel;
 use crate::error::CallError;
 use crate::flight::Flight;
 use crate::handle::Shared;
+use crate::limits::TASK_BEAT;
 use crate::questions::{self, Asked, CallerId, Question};
 use crate::tasks::Task;
 
@@ -76,6 +77,8 @@ pub struct CallerFacts {
 /// A request on its way. Dropping it tells the server, if that may be working on it.
 pub struct Call {
     stage: Stage,
+    /// When the next [`CallEvent::Beat`] is due; none before a task does the work.
+    beat: Option<Instant>,
 }
 
 /// What comes back on a [`Call`].
@@ -83,6 +86,9 @@ pub struct Call {
 pub enum CallEvent {
     /// Progress, with the gateway's own token, or a log message of this call.
     Notice(Notification),
+    /// A task still does the work, of which the caller sees nothing but this (mcp-protocol 5.14). Only for whoever wants
+    /// progress.
+    Beat,
     /// The server asks something of whoever made the request, and the deadline stands still until it is answered.
     Asked(Asked),
     /// The server does not want the answer to this question any more.
@@ -120,7 +126,7 @@ impl Call {
     pub(crate) async fn begin(shared: Arc<Shared>, ask: Ask) -> Result<Self, CallError> {
         let mut errand = Box::new(Errand::new(shared, ask));
         match errand.send().await {
-            Ok(Next::Flying(flight, place)) => Ok(Self { stage: Stage::Flying(errand, flight, place) }),
+            Ok(Next::Flying(flight, place)) => Ok(Self { stage: Stage::Flying(errand, flight, place), beat: None }),
             Ok(Next::Ended(_) | Next::Asks(..)) => unreachable!("only a task ends so"),
             Err(error) => Err(errand.fail(error)),
         }
@@ -130,9 +136,16 @@ impl Call {
     pub async fn next(&mut self) -> CallEvent {
         loop {
             let heard = match &mut self.stage {
-                Stage::Flying(errand, flight, _) => errand.listen(flight).await,
+                Stage::Flying(errand, flight, _) => {
+                    let Some(heard) = before(&mut self.beat, errand.listen(flight)).await else {
+                        return CallEvent::Beat;
+                    };
+                    heard
+                }
                 Stage::Sending(sending) => {
-                    let (mut errand, sent) = sending.await;
+                    let Some((mut errand, sent)) = before(&mut self.beat, sending).await else {
+                        return CallEvent::Beat;
+                    };
                     match sent {
                         Ok(Next::Flying(flight, place)) => {
                             self.stage = Stage::Flying(errand, flight, place);
@@ -165,6 +178,9 @@ impl Call {
             let link = flight.link().clone();
             drop(flight);
             if let Heard::Task(task) = heard {
+                if errand.ask.progress {
+                    self.beat.get_or_insert_with(|| Instant::now() + TASK_BEAT);
+                }
                 self.stage = Stage::Sending(Box::pin(errand.follow(task, place)));
                 continue;
             }
@@ -236,6 +252,17 @@ impl Call {
         }
         true
     }
+}
+
+/// What `work` comes to, or `None` if a beat is due before that: then the next one is a while away. What comes together
+/// with a beat makes it needless.
+async fn before<T>(beat: &mut Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    let Some(due) = beat else { return Some(work.await) };
+    let ended = timeout_at(*due, work).await.ok();
+    if ended.is_none() {
+        *due = Instant::now() + TASK_BEAT;
+    }
+    ended
 }
 
 impl fmt::Debug for Call {

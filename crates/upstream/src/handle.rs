@@ -364,7 +364,7 @@ impl Upstream {
         let mut call = self.call(ask).await?;
         loop {
             match call.next().await {
-                CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+                CallEvent::Notice(_) | CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
                 CallEvent::Done(answer) => return Ok(answer),
                 CallEvent::Failed(error) => return Err(error),
             }

@@ -107,6 +107,10 @@ pub(crate) const TASK_POLL_MIN: Duration = Duration::from_millis(100);
 /// Nor one that wants it less often: a result lies there and a caller waits.
 pub(crate) const TASK_POLL_MAX: Duration = Duration::from_secs(30);
 
+/// How often whoever called what became a task, and wants progress, has a sign of life: a third of the patience of the most
+/// impatient clients, which is a minute (mcp-protocol 5.14).
+pub(crate) const TASK_BEAT: Duration = Duration::from_secs(20);
+
 /// Looks at a task in a row that may fail on their way.
 pub(crate) const TASK_MISSES: u32 = 5;
 

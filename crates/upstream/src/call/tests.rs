@@ -32,7 +32,9 @@ async fn run(upstream: &Upstream, ask: Ask) -> (usize, Result<Result<Json, Json>
             CallEvent::Notice(_) => notices += 1,
             CallEvent::Done(answer) => return (notices, Ok(answer)),
             CallEvent::Failed(error) => return (notices, Err(error)),
-            CallEvent::Asked(_) | CallEvent::Withdrawn(_) => panic!("nobody is to be asked"),
+            CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {
+                panic!("nobody is to be asked, and there is no task")
+            }
         }
     }
 }

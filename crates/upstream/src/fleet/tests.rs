@@ -47,7 +47,7 @@ impl World {
                 match call.next().await {
                     CallEvent::Done(_) => return Ok(()),
                     CallEvent::Failed(error) => return Err(error),
-                    CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+                    CallEvent::Notice(_) | CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
                 }
             }
         }

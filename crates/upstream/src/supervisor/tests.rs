@@ -207,7 +207,7 @@ async fn called(world: &World) -> Result<(), String> {
         match call.next().await {
             CallEvent::Done(_) => return Ok(()),
             CallEvent::Failed(error) => return Err(error.text),
-            CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+            CallEvent::Notice(_) | CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
         }
     }
 }

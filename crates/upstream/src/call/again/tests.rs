@@ -44,7 +44,7 @@ async fn run(world: &World, ask: Ask) -> Result<Result<Json, Json>, CallError> {
         match call.next().await {
             CallEvent::Done(answer) => return Ok(answer),
             CallEvent::Failed(error) => return Err(error),
-            CallEvent::Notice(_) | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
+            CallEvent::Notice(_) | CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
         }
     }
 }
