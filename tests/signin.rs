@@ -265,6 +265,67 @@ async fn a_registration_that_is_forgotten_there_is_made_anew_by_the_second_attem
 }
 
 #[tokio::test]
+async fn a_registration_that_a_refresh_finds_forgotten_is_made_anew_by_the_next_login() {
+    let authority = Authority::start(Manners { knows_clients: true, ..Manners::default() }).await;
+    let daemon = serve(&authority.block("guarded")).await;
+    signed_in(&authority, &daemon).await;
+    authority.forget_clients();
+    authority.expire();
+    let refused = echo(&daemon).await;
+    assert!(text_of(&refused).contains("`trunkline login guarded`"), "{refused}");
+    daemon.until_state("guarded", "needs_auth").await;
+    assert!(daemon.home.log().contains("does not know the gateway any more"));
+    signed_in(&authority, &daemon).await;
+    assert_eq!(authority.state().registrations, 2);
+    authority.expire();
+    assert_eq!(text_of(&echo(&daemon).await), "in");
+}
+
+#[tokio::test]
+async fn a_registration_whose_secret_has_ended_is_not_used_again() {
+    let authority = Authority::start(Manners { secret: true, secret_ends: 1_000_000_000, ..Manners::default() }).await;
+    let daemon = serve(&authority.block("guarded")).await;
+    signed_in(&authority, &daemon).await;
+    authority.expire();
+    let refused = echo(&daemon).await;
+    assert!(text_of(&refused).contains("`trunkline login guarded`"), "{refused}");
+    assert_eq!(authority.state().refreshes, 0, "nothing is asked with a secret that is known to have ended");
+    signed_in(&authority, &daemon).await;
+    assert_eq!(authority.state().registrations, 2);
+}
+
+#[tokio::test]
+async fn s29_a_person_comes_back_to_the_port_of_the_configuration_which_is_open_for_the_login_alone() {
+    let authority = Authority::start(Manners::default()).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let table = format!("[mcp_servers.guarded.oauth]\ncallback_port = {port}\n");
+    let daemon = serve(&(authority.block("guarded") + &table)).await;
+    let out = cli(&daemon, &["login", "guarded", "--no-browser"]).await;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let one_line = said.trim().lines().count() == 1;
+    assert!(one_line && said.contains(&format!("port {port}")) && said.contains("oauth.callback_port"), "{said}");
+    assert!(!out.status.success() && authority.state().registrations == 0, "before anything is begun");
+
+    drop(taken);
+    // One that is given up leaves its port to the next.
+    let mut given_up = Login::begin(&daemon, "guarded").await;
+    given_up.child.kill().expect("the person gives up");
+    given_up.child.wait().expect("our child");
+    let login = Login::begin(&daemon, "guarded").await;
+    let own = format!("127.0.0.1:{port}");
+    let back = redirected(&login.url).await;
+    assert_eq!(http::authority(&back), own);
+    assert_eq!(http::get(&own, "/health").await.status, 404, "only the way back is there");
+    let page = http::get(&own, http::path(&back)).await;
+    assert_eq!(page.status, 200);
+    assert!(login.end().await.0);
+    daemon.until_ready(&["guarded"]).await;
+    crate::harness::until("the port to close", async || std::net::TcpListener::bind(&own).ok()).await;
+    assert_eq!(text_of(&echo(&daemon).await), "in");
+}
+
+#[tokio::test]
 async fn a_server_that_wants_more_than_was_granted_gets_it_with_the_next_login() {
     let authority = Authority::start(Manners { call_scope: Some("admin"), ..Manners::default() }).await;
     let daemon = serve(&authority.block("guarded")).await;

@@ -38,6 +38,8 @@ pub(crate) struct Manners {
     pub(crate) knows_clients: bool,
     /// The person says no.
     pub(crate) denies: bool,
+    /// When the secrets of clients end.
+    pub(crate) secret_ends: u64,
     /// It takes the refresh token before the current one once more, since an answer may have been lost.
     pub(crate) forgives: bool,
     /// What the metadata calls the issuer, in place of the truth.
@@ -58,6 +60,7 @@ impl Default for Manners {
             knows_clients: false,
             call_scope: None,
             denies: false,
+            secret_ends: 0,
             forgives: false,
             issuer: None,
         }
@@ -222,6 +225,7 @@ impl State {
         let mut answer = json!({ "client_id": id, "redirect_uris": [redirect] });
         if self.manners.secret {
             answer["client_secret"] = json!(self.secret("client"));
+            answer["client_secret_expires_at"] = json!(self.manners.secret_ends);
         }
         reply(201, &answer)
     }
@@ -267,6 +271,9 @@ impl State {
         }
         if self.manners.secret && !headers.contains_key("authorization") {
             return self.complain("a token request without the client's secret");
+        }
+        if self.manners.knows_clients && !self.clients.contains_key(&get("client_id")) {
+            return reply(401, &json!({ "error": "invalid_client" }));
         }
         match get("grant_type").as_str() {
             "authorization_code" => {

@@ -13,7 +13,7 @@ use crate::clients::{EnvVar, EraFile, ServerFile, TransportFile};
 use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
-use crate::oauth::OAuth;
+use crate::oauth::{OAuth, OAuthFile};
 use crate::secret::{Expanded, Resolver, Secret, variable_shown};
 use crate::server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 use crate::tuning::Tuning;
@@ -257,7 +257,11 @@ impl Block<'_, '_> {
             }
             url
         });
-        OAuth { client_id: file.client_id, client_secret, client_metadata_url, assume_pkce: file.assume_pkce, scopes }
+        if file.callback_port == Some(0) {
+            self.error("oauth.callback_port", "is no port that a browser could come back to");
+        }
+        let OAuthFile { client_id, assume_pkce, callback_port, .. } = file;
+        OAuth { client_id, client_secret, client_metadata_url, assume_pkce, callback_port, scopes }
     }
 
     fn url(&mut self, text: &str, listen: &Listen) -> Option<Url> {

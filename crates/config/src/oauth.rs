@@ -24,9 +24,11 @@ pub(crate) struct OAuthFile {
     pub(crate) client_metadata_url: Option<String>,
     /// Sign in although the authorization server does not say that it supports PKCE with S256. Default false.
     pub(crate) assume_pkce: bool,
+    /// The port of 127.0.0.1 that a person comes back to, where another address than the gateway's own was registered. It is
+    /// listened on while a sign-in is under way. Default: the gateway's own port.
+    #[schemars(range(min = 1))]
+    pub(crate) callback_port: Option<u16>,
 
-    /// Codex's own; without effect here: a person always comes back to the gateway's own address.
-    pub(crate) callback_port: Option<Ignored>,
     /// Codex's own; without effect here.
     pub(crate) callback_url: Option<Ignored>,
     /// Codex's own; without effect here.
@@ -46,6 +48,8 @@ pub struct OAuth {
     pub client_metadata_url: Option<Url>,
     /// Whether PKCE is taken for granted.
     pub assume_pkce: bool,
+    /// The port that a person comes back to; `None`: the gateway's own.
+    pub callback_port: Option<u16>,
     /// What to ask for. Empty: what the server says.
     pub scopes: Vec<String>,
 }
@@ -54,7 +58,6 @@ impl OAuthFile {
     /// Keys that are known and have no effect.
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
         let keys = [
-            ("oauth.callback_port", self.callback_port.is_some()),
             ("oauth.callback_url", self.callback_url.is_some()),
             ("oauth.token_endpoint_auth_method", self.token_endpoint_auth_method.is_some()),
             ("oauth.authorization_server_issuer", self.authorization_server_issuer.is_some()),

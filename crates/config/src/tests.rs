@@ -604,13 +604,16 @@ fn r34_the_own_program_is_no_server_but_for_its_demo() {
 #[test]
 fn how_to_sign_in_is_read_and_its_secret_prints_nowhere() {
     let block = "[mcp_servers.a]\nurl = \"https://a.example/mcp\"\nscopes = [\"read\"]\n[mcp_servers.a.oauth]\n";
-    let text = format!("{block}client_id = \"me\"\nclient_secret = \"${{env:KEY}}\"\ncallback_port = 5000\n");
+    let text = format!(
+        "{block}client_id = \"me\"\nclient_secret = \"${{env:KEY}}\"\ncallback_port = 5000\ncallback_url = \"x\"\n"
+    );
     let loaded = loaded(&text, &[("KEY", "canary")], None).expect("sound");
     let oauth = &http(server(&loaded, "a")).oauth;
     assert_eq!((oauth.client_id.as_deref(), oauth.scopes.as_slice()), (Some("me"), &["read".to_owned()][..]));
     assert_eq!(oauth.client_secret.as_ref().map(Secret::expose), Some("canary"));
+    assert_eq!(oauth.callback_port, Some(5000));
     assert!(!format!("{loaded:?}").contains("canary"));
-    assert!(loaded.warnings.join("\n").contains("oauth.callback_port (of a)"), "{:?}", loaded.warnings);
+    assert!(loaded.warnings.join("\n").contains("oauth.callback_url (of a)"), "{:?}", loaded.warnings);
     for (more, expected) in [
         ("client_secret = \"x\"", "needs the `client_id`"),
         ("client_metadata_url = \"http://a.example/me\"", "no https address"),

@@ -50,6 +50,8 @@ mod api;
 
 mod signin;
 
+mod callback;
+
 mod configuration;
 
 mod health;

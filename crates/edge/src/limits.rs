@@ -76,3 +76,9 @@ pub(crate) const STDERR_KEPT_BYTES: usize = 64 * 1024;
 /// An event below this size is copied into one piece with its framing, a larger one is sent as it lies:
 /// one copy costs less than two more chunks only while it is small.
 pub(crate) const EVENT_COPIED_BYTES: usize = 16 * 1024;
+
+/// Connections to a port that waits for one browser: browsers open some that they may need.
+pub(crate) const CALLBACK_CONNECTIONS_MAX: usize = 16;
+
+/// How long a login waits for its port: the login before it, which is given up, closes it at once.
+pub(crate) const CALLBACK_BIND_PATIENCE: Duration = Duration::from_secs(1);

@@ -4,42 +4,78 @@
 //! The callback is answered with plain text: no page of ours holds a word that an authorization server chose, and nothing
 //! of it is kept by the browser. What happens with the answer is decided by `state`, which only the login knows.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Uri};
 use serde_json::json;
+use tokio::net::TcpListener;
 use trunkline_config::{Connect, Http};
 use trunkline_signin::{SignIn, SignedOut};
 use trunkline_upstream::Upstream;
+use trunkline_wire::ServerName;
 
-use crate::Edge;
 use crate::body::Body;
 use crate::reply::{json, plain};
+use crate::{Edge, callback};
 
 /// Where a person comes back to. Registered with authorization servers, so it never changes.
 pub(crate) const CALLBACK: &str = "/oauth/callback";
 
 /// Begins a login: `{"url": …}`, where the person is to go.
-pub(crate) async fn login(edge: &Edge, upstream: &Upstream) -> Response<Body> {
-    let redirect =
-        match edge.addresses.borrow().iter().find(|address| address.is_ipv4()).or(edge.addresses.borrow().first()) {
-            Some(address) => redirect(*address),
-            None => {
-                return no(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the gateway listens nowhere that a browser could come back to",
-                );
-            }
-        };
+pub(crate) async fn login(edge: &Arc<Edge>, upstream: &Upstream) -> Response<Body> {
     let (signin, http) = match counterpart(edge, upstream) {
         Ok(found) => found,
         Err(text) => return no(StatusCode::CONFLICT, &text),
     };
+    let (redirect, own) = match way_back(edge, &signin, upstream.name(), http.oauth.callback_port).await {
+        Ok(way) => way,
+        Err(refused) => return refused,
+    };
     match Box::pin(signin.login(upstream.name(), &http, &redirect)).await {
-        Ok(url) => json(StatusCode::OK, &json!({ "url": url })),
+        Ok(url) => {
+            if let Some(listener) = own {
+                callback::serve(edge, listener, signin, upstream.name().clone());
+            }
+            json(StatusCode::OK, &json!({ "url": url }))
+        }
         Err(error) => no(StatusCode::CONFLICT, &error.to_string()),
+    }
+}
+
+/// Where the person comes back to, and the listener for that if it is not the daemon's own.
+async fn way_back(
+    edge: &Edge,
+    signin: &SignIn,
+    server: &ServerName,
+    port: Option<u16>,
+) -> Result<(String, Option<TcpListener>), Response<Body>> {
+    let addresses = edge.addresses.borrow().clone();
+    let own = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    match (port, own) {
+        (Some(port), own) if own.is_none_or(|own| own.port() != port) => {
+            // Its port may be this one.
+            signin.withdraw(server);
+            match callback::bind(port).await {
+                Ok(listener) => Ok((redirect((Ipv4Addr::LOCALHOST, port).into()), Some(listener))),
+                Err(error) => {
+                    tracing::debug!(%server, port, %error, "the port of a sign-in cannot be had");
+                    Err(no(
+                        StatusCode::CONFLICT,
+                        &format!(
+                            "port {port}, the `oauth.callback_port` of [mcp_servers.{server}], cannot be had ({error}): end \
+                             the program that has it, or set another port and register {} for it",
+                            redirect((Ipv4Addr::LOCALHOST, port).into())
+                        ),
+                    ))
+                }
+            }
+        }
+        (_, Some(own)) => Ok((redirect(*own), None)),
+        (_, None) => {
+            Err(no(StatusCode::SERVICE_UNAVAILABLE, "the gateway listens nowhere that a browser could come back to"))
+        }
     }
 }
 

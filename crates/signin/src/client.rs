@@ -24,6 +24,10 @@ use crate::record::{Client, Record, Tokens};
 /// How the gateway calls itself where it registers.
 const CLIENT_NAME: &str = "Trunkline";
 
+/// What a person can do whose own client is refused.
+const WRONG_CLIENT: &str = "the authorization server refuses the client: look whether `oauth.client_id` and \
+                            `oauth.client_secret` are still what is registered there";
+
 /// What a login goes by.
 pub(crate) struct Wish<'a> {
     pub(crate) endpoint: &'a Url,
@@ -56,6 +60,9 @@ pub(crate) enum Unsigned {
     /// The authorization server takes the refresh token no more.
     #[error("the authorization server takes the refresh token no more")]
     Rejected,
+    /// The authorization server does not know the registration any more, and so none of its tokens.
+    #[error("the authorization server does not know this client any more")]
+    Unregistered,
     /// It may work later, or with other settings. Nothing changed at the authorization server.
     #[error("{0}")]
     Failed(String),
@@ -111,6 +118,7 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
     let before = known.filter(|known| {
         let client = &known.client;
         client.registered
+            && !client.is_over()
             && known.issuer == issuer
             && client.redirect == redirect
             && known.endpoint == endpoint.as_str()
@@ -131,11 +139,18 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
              redirect address {redirect}, and set `oauth.client_id`"
         )));
     };
+    // A secret that does not end says 0, or nothing.
+    let ends = Some(fetcher.said().client_secret_expires_at).filter(|end| *end > 0);
+    let secret_ends = match before {
+        Some(Record { client, .. }) if client.id == config.client_id => client.secret_ends,
+        _ => ends.filter(|_| registered && config.client_secret.is_some()),
+    };
     let client = Client {
         id: config.client_id.clone(),
         secret: config.client_secret.clone().map(Secret::new),
         redirect: redirect.to_owned(),
         registered,
+        secret_ends,
     };
     manager.configure_client(config).map_err(|error| failed(&error))?;
     let url = manager.get_authorization_url(&wanted).await.map_err(|error| failed(&error))?;
@@ -251,13 +266,16 @@ impl Begun {
 pub(crate) async fn refresh(record: &Record, fetcher: Fetcher) -> Result<Tokens, Unsigned> {
     let tokens = record.tokens.as_ref().ok_or(Unsigned::Rejected)?;
     let refresh = tokens.refresh.as_ref().ok_or(Unsigned::Rejected)?;
+    if record.client.is_over() {
+        return Err(Unsigned::Unregistered);
+    }
     let metadata: AuthorizationMetadata =
         serde_json::from_str(&record.metadata).map_err(|error| refused(error.to_string()))?;
     let fetcher = Arc::new(fetcher.naming(&record.resource));
     let manager = AuthorizationManager::new_with_oauth_http_client(record.resource.as_str(), fetcher.clone()).await;
     let mut manager = manager.map_err(|error| failed(&error))?;
     manager.set_metadata(metadata);
-    let Client { id, secret, redirect, registered: _ } = &record.client;
+    let Client { id, secret, redirect, registered, secret_ends: _ } = &record.client;
     manager.configure_client(config(id, secret.as_ref(), redirect)).map_err(|error| failed(&error))?;
     // The library refreshes what it finds in a store; ours is asked before and after (store.rs).
     let before = json!({
@@ -273,11 +291,14 @@ pub(crate) async fn refresh(record: &Record, fetcher: Fetcher) -> Result<Tokens,
     let got = match manager.refresh_token().await {
         Ok(response) => serde_json::to_value(response).map_err(|error| refused(error.to_string())).and_then(Issued::of),
         Err(AuthError::TokenRefreshRejected(_)) => return Err(Unsigned::Rejected),
+        Err(_) if matches!(fetcher.said().error.as_deref(), Some("invalid_client" | "unauthorized_client")) => {
+            return Err(if *registered { Unsigned::Unregistered } else { refused(WRONG_CLIENT) });
+        }
         Err(other) => Err(failed(&other)),
     };
     got.map(|issued| issued.tokens()).map_err(|error| match error {
         Unsigned::Failed(reason) if fetcher.is_unheard() => Unsigned::Unheard(reason),
-        told @ (Unsigned::Failed(_) | Unsigned::Rejected | Unsigned::Unheard(_)) => told,
+        told @ (Unsigned::Failed(_) | Unsigned::Rejected | Unsigned::Unregistered | Unsigned::Unheard(_)) => told,
     })
 }
 

@@ -137,6 +137,14 @@ impl SignIn {
         Ok(url)
     }
 
+    /// Gives up the login to a server that is open, for another one that begins.
+    pub fn withdraw(&self, server: &ServerName) {
+        if let Some(login) = lock(&self.0.open).get(server).filter(|login| login.ended.borrow().is_none()) {
+            login.answered.store(true, Ordering::SeqCst);
+            login.end(Err(format!("another sign-in to server `{server}` took the place of this one")));
+        }
+    }
+
     /// Waits until the open login to a server ends; yields the scopes that were granted.
     ///
     /// # Errors

@@ -7,14 +7,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rmcp::transport::auth::{OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpRequest};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde::Deserialize;
 use url::{Host, Url, form_urlencoded};
 
 use crate::limits::{DOCUMENT_BYTES_MAX, FETCH_TIMEOUT};
@@ -27,6 +28,18 @@ pub(crate) struct Fetcher {
     resource: Option<String>,
     /// The last request went out, and no answer of the authorization server's own came.
     unheard: AtomicBool,
+    /// What the library has no words for, of the last answer.
+    said: Mutex<Said>,
+}
+
+/// Members of answers that the library does not pass on.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Said {
+    /// The code of a refusal.
+    pub(crate) error: Option<String>,
+    /// When the secret of a registration ends, in seconds of the Unix age; 0 for never.
+    pub(crate) client_secret_expires_at: u64,
 }
 
 /// How near the server itself is; what it names may be as near, and no nearer.
@@ -141,7 +154,7 @@ impl Fetcher {
         // A proxy resolves names where we cannot look, and is no way to what is near.
         let builder = if reach == Reach::Public { builder } else { builder.no_proxy() };
         let client = builder.build().map_err(|error| Refused::Tls(error.to_string()))?;
-        Ok(Self { client, reach, resource: None, unheard: AtomicBool::new(false) })
+        Ok(Self { client, reach, resource: None, unheard: AtomicBool::new(false), said: Mutex::default() })
     }
 
     /// Names the resource exactly so in every form that is sent.
@@ -198,6 +211,7 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_slice(&body).unwrap_or_default();
         let mut answer = http::Response::new(body);
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
@@ -207,6 +221,11 @@ impl Fetcher {
     /// Whether the last request may have had an effect that nobody told of.
     pub(crate) fn is_unheard(&self) -> bool {
         self.unheard.load(Ordering::Relaxed)
+    }
+
+    /// What the last answer said besides.
+    pub(crate) fn said(&self) -> Said {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Posts a form, for what the library has no words for. Nothing but the status is of interest.

@@ -316,9 +316,8 @@ impl Key {
             }
             Renewal::Unkept(record, error) => self.keep_later(record, &error),
             Renewal::SignedOut => self.look().await,
-            Renewal::Rejected { lost } => {
-                let why = if lost { ": the answer that held the next one was lost" } else { "" };
-                tracing::warn!(%server, "the authorization server takes the refresh token no more{why}; sign in again with `trunkline login {server}`");
+            Renewal::Rejected(why) => {
+                tracing::warn!(%server, "{why}; sign in again with `trunkline login {server}`");
                 self.look().await;
             }
             Renewal::Failed(reason) => {

@@ -5,7 +5,7 @@
 //! way meanwhile cannot bring them back.
 
 use serde::{Deserialize, Serialize};
-use trunkline_config::Secret;
+use trunkline_config::{Secret, wall_clock};
 
 /// The form of the files. Another number is read as no record.
 const FORM: u32 = 1;
@@ -45,6 +45,16 @@ pub struct Client {
     pub redirect: String,
     /// It was registered by ourselves, and may be again.
     pub registered: bool,
+    /// When its secret ends, in seconds of the Unix age, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ends: Option<u64>,
+}
+
+impl Client {
+    /// Whether it is a registration of ours that the authorization server knows no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.registered && self.secret_ends.is_some_and(|end| end <= wall_clock())
+    }
 }
 
 /// What was issued.
@@ -130,6 +140,14 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The generation after this one, without tokens and without the registration.
+    pub(crate) fn unregistered(&self) -> Self {
+        let client = Client { registered: false, ..self.client.clone() };
+        Self { client, ..self.next(None) }
+    }
+}
+
 /// A secret on its way to its own file and back, the one place where it is written.
 mod hidden {
     use serde::{Deserialize, Deserializer, Serializer};
@@ -180,6 +198,7 @@ pub(crate) fn sample() -> Record {
             secret: None,
             redirect: "http://127.0.0.1:6270/oauth/callback".to_owned(),
             registered: true,
+            secret_ends: None,
         },
         scopes: vec!["read".to_owned()],
         tokens: Some(tokens),

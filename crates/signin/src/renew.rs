@@ -29,12 +29,34 @@ pub(crate) enum Renewal {
     /// There is nothing to refresh: nobody is signed in.
     SignedOut,
     /// The authorization server takes the refresh token no more. The record is set aside; nobody is signed in.
-    Rejected {
-        /// An earlier answer was lost, and with it, probably, the token that would have been taken.
-        lost: bool,
-    },
+    Rejected(Why),
     /// It gave none this time; what was there holds as long as it holds.
     Failed(String),
+}
+
+/// What a person should know of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The authorization server gave no reason.
+    Untold,
+    /// An earlier answer was lost, and with it, probably, the token that would have been taken.
+    AnswerLost,
+    /// The registration is over, there or by its date.
+    Unregistered,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Untold => "the authorization server takes the refresh token no more",
+            Self::AnswerLost => {
+                "the authorization server takes the refresh token no more: the answer that held the next one was lost"
+            }
+            Self::Unregistered => {
+                "the authorization server does not know the gateway any more; the next sign-in registers it anew"
+            }
+        })
+    }
 }
 
 impl Held {
@@ -76,11 +98,11 @@ impl Held {
                 return Renewal::Failed(reason);
             }
             Err(Unsigned::Rejected) => {
-                if let Err(error) = self.set_aside(&record).await {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(server = %self.server, error, "a refused sign-in cannot be set aside");
-                }
-                return Renewal::Rejected { lost: before.is_some() };
+                let why = if before.is_some() { Why::AnswerLost } else { Why::Untold };
+                return self.refused(&record, record.next(None), why).await;
+            }
+            Err(Unsigned::Unregistered) => {
+                return self.refused(&record, record.unregistered(), Why::Unregistered).await;
             }
         };
         self.reached(Step::Answered);
@@ -88,6 +110,17 @@ impl Held {
             Ok(()) => Renewal::New(next),
             Err(error) => Renewal::Unkept(next, error),
         }
+    }
+}
+
+impl Held {
+    /// Keeps what was refused for a person to look at, and signs out.
+    async fn refused(&self, record: &Record, next: Record, why: Why) -> Renewal {
+        if let Err(error) = self.set_aside(record, &next).await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(server = %self.server, error, "a refused sign-in cannot be set aside");
+        }
+        Renewal::Rejected(why)
     }
 }
 

@@ -170,10 +170,10 @@ impl Held {
         }
     }
 
-    /// Keeps the record under another name, for a person to look at, and signs out.
-    pub(crate) async fn set_aside(&self, record: &Record) -> Result<(), StoreError> {
+    /// Keeps the record under another name, and puts `next` in its place.
+    pub(crate) async fn set_aside(&self, record: &Record, next: &Record) -> Result<(), StoreError> {
         self.put(format!("{}.refused", file_of(&self.server)), self.text(record)?, |_, _| {}).await?;
-        self.write(&record.next(None)).await
+        self.write(next).await
     }
 
     /// The mark of a refresh of `generation` that is without an answer. The lock is held, so whoever made it has ended, or

@@ -100,7 +100,7 @@ async fn s30_a_refused_refresh_token_signs_out_and_the_record_is_set_aside() {
     let (dir, store) = temporary();
     put(&store, &sample()).await.expect("written");
     let rejected = renew(&store, 1, None, async |_: Record| Err(Unsigned::Rejected)).await;
-    assert!(matches!(rejected, Renewal::Rejected { lost: false }));
+    assert!(matches!(rejected, Renewal::Rejected(Why::Untold)));
     let now = store.read(&server()).await.expect("a record");
     assert_eq!((now.generation, now.tokens), (2, None));
     let files = std::fs::read_dir(dir.path().join("signin")).expect("there").flatten();
@@ -139,7 +139,7 @@ async fn s30_an_answer_that_was_lost_is_asked_for_once_more_at_once_and_then_no_
     held.set_mark(&Mark { generation: 1, at: early, times: 2 }).await.expect("written");
     drop(held);
     let rejected = renew(&store, 1, None, async |_: Record| Err(Unsigned::Rejected)).await;
-    assert!(matches!(rejected, Renewal::Rejected { lost: true }));
+    assert!(matches!(rejected, Renewal::Rejected(Why::AnswerLost)));
 }
 
 #[tokio::test]
@@ -154,5 +154,5 @@ async fn s30_tokens_before_the_newest_are_kept_until_these_were_good_for_a_reque
     let again = renew(&store, 2, None, &forgetful).await;
     assert!(matches!(again, Renewal::New(record) if record.generation == 3 && record.tokens == Some(tokens(2))));
     store.hold(&server()).await.expect("free").proven(3).await.expect("written");
-    assert!(matches!(renew(&store, 3, None, &forgetful).await, Renewal::Rejected { .. }));
+    assert!(matches!(renew(&store, 3, None, &forgetful).await, Renewal::Rejected(Why::Untold)));
 }
