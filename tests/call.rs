@@ -164,14 +164,14 @@ async fn published_names_are_valid_unique_when_folded_and_stable() {
     assert_eq!(daemon.client().await.tools().await, names, "the same after a restart");
 }
 
-/// 50 clients that count their ids alike, 200 calls each; every answer must hold the nonce that was asked for.
-async fn fifty_clients(daemon: &Daemon, tool: &'static str) {
+/// 50 clients that count their ids alike, so many calls each; every answer must hold the nonce that was asked for.
+async fn fifty_clients(daemon: &Daemon, tool: &'static str, calls: usize) {
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..50 {
         let url = daemon.url.clone();
         clients.spawn(async move {
             let session = Client::connect(&url, "2025-06-18").await;
-            for call in 0..200 {
+            for call in 0..calls {
                 let nonce = format!("nonce-{client}-{call}");
                 // Half of them count with strings.
                 let id = if client % 2 == 0 { call.to_string() } else { format!("\"{call}\"") };
@@ -191,19 +191,29 @@ async fn fifty_clients(daemon: &Daemon, tool: &'static str) {
 async fn fifty_clients_with_equal_ids_get_their_own_answers_over_stdio() {
     // F-53.
     let (daemon, _fakes, _) = three(&[]).await;
-    fifty_clients(&daemon, "stdio__echo").await;
+    fifty_clients(&daemon, "stdio__echo", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_clients_with_equal_ids_get_their_own_answers_over_http() {
     let (daemon, _fakes, _) = three(&[]).await;
-    fifty_clients(&daemon, "http__echo").await;
+    fifty_clients(&daemon, "http__echo", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_clients_with_equal_ids_get_their_own_answers_over_sse() {
     let (daemon, _fakes, _) = three(&[]).await;
-    fifty_clients(&daemon, "sse__echo").await;
+    fifty_clients(&daemon, "sse__echo", 200).await;
+}
+
+/// The long form of the three above, 10^5 calls over each transport at the same time. By hand:
+/// `cargo test --release --test blackbox f53_a_hundred -- --ignored`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn f53_a_hundred_thousand_calls_with_equal_ids_over_each_transport_find_their_own_answers() {
+    let (daemon, _fakes, _) = three(&[]).await;
+    let of = |tool| fifty_clients(&daemon, tool, 2000);
+    tokio::join!(of("stdio__echo"), of("http__echo"), of("sse__echo"));
 }
 
 #[tokio::test]

@@ -154,9 +154,21 @@ async fn f24_r22_a_server_that_is_gone_stays_listed_over_a_restart_and_another_i
 
 #[tokio::test]
 async fn f41_r37_killed_in_the_middle_of_writes_and_with_garbage_for_state_it_always_starts() {
+    killed_in_writes(20).await;
+}
+
+/// By hand: `cargo test --test blackbox f41_ -- --ignored`.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn f41_r37_killed_two_hundred_times_in_the_middle_of_writes_it_always_starts() {
+    killed_in_writes(200).await;
+}
+
+async fn killed_in_writes(kills: u64) {
     let mut daemon = Daemon::start("").await;
     let client = daemon.client().await;
-    for round in 0..20_u64 {
+    let mut dice = fastrand::Rng::with_seed(41);
+    for round in 0..kills {
         let busy = async {
             for level in ["debug", "info", "notice", "warning", "error"].iter().cycle() {
                 let body = request("1", "logging/setLevel", &format!(r#"{{"level":"{level}"}}"#));
@@ -164,7 +176,7 @@ async fn f41_r37_killed_in_the_middle_of_writes_and_with_garbage_for_state_it_al
             }
         };
         // At another place in the writes each time; what of it was reached does not matter.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(7 * round), busy).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(dice.u64(..140)), busy).await;
         daemon = kill_and_start(daemon).await;
         assert_eq!(client.result("ping", "{}").await, "{}", "round {round}");
     }

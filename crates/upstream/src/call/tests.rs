@@ -155,9 +155,11 @@ async fn r44_a_dropped_call_tells_the_server_and_gives_back_its_place() {
         event = call.next() => panic!("{event:?}"),
         _ = server.saw("tools/call", 1) => {}
     }
+    let left = Instant::now();
     drop(call);
     assert_eq!(world.upstream().status().in_flight, 0);
     server.saw("notifications/cancelled", 1).await;
+    assert!(left.elapsed() <= Duration::from_millis(250), "{:?} after its caller left", left.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
