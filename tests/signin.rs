@@ -11,15 +11,15 @@ use crate::harness::daemon::{Daemon, Home};
 use crate::harness::http;
 
 /// `trunkline login`, while it waits for the person.
-struct Login {
+pub(crate) struct Login {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
     /// Where the person is to go.
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Login {
-    async fn begin(daemon: &Daemon, server: &str) -> Login {
+    pub(crate) async fn begin(daemon: &Daemon, server: &str) -> Login {
         let mut command = daemon.home.command(["login", server, "--no-browser"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the CLI starts");
@@ -46,7 +46,7 @@ impl Login {
     }
 
     /// Whether it went well, and all that was said.
-    async fn end(self) -> (bool, String) {
+    pub(crate) async fn end(self) -> (bool, String) {
         let Login { mut child, mut out, .. } = self;
         let wait = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
@@ -59,7 +59,7 @@ impl Login {
 }
 
 /// What the browser does: goes there, and follows the redirect back. Returns what the person reads.
-async fn visit(url: &str) -> (u16, String) {
+pub(crate) async fn visit(url: &str) -> (u16, String) {
     let back = redirected(url).await;
     let page = http::get(http::authority(&back), http::path(&back)).await;
     assert_eq!(page.header("cache-control"), Some("no-store"));
@@ -73,7 +73,7 @@ async fn redirected(url: &str) -> String {
 }
 
 /// Runs a command to its end, while the authorization server in this process goes on.
-async fn cli(daemon: &Daemon, args: &[&str]) -> std::process::Output {
+pub(crate) async fn cli(daemon: &Daemon, args: &[&str]) -> std::process::Output {
     let mut command = daemon.home.command(args);
     let run = tokio::task::spawn_blocking(move || command.output().expect("the CLI runs"));
     crate::harness::in_time("the end of a command", run).await.expect("it ran")
@@ -94,7 +94,7 @@ pub(crate) async fn echo(daemon: &Daemon) -> serde_json::Value {
     daemon.client().await.call("guarded__echo", r#"{"message":"in"}"#).await
 }
 
-async fn serve(config: &str) -> Daemon {
+pub(crate) async fn serve(config: &str) -> Daemon {
     let home = Home::new();
     home.configure(config);
     // Everything that is ever logged is looked at for secrets.

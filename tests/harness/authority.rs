@@ -12,6 +12,19 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
+/// What is wrong with the authorization server's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hostile {
+    /// It is found after so many redirects.
+    Hops(usize),
+    /// It is at this address, says a redirect.
+    Elsewhere(String),
+    /// It is of so many bytes.
+    Large(usize),
+    /// The resource is another one, say its own metadata.
+    OtherResource,
+}
+
 /// How it behaves.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a manner of its own, and a test sets one or two")]
@@ -38,6 +51,8 @@ pub(crate) struct Manners {
     pub(crate) knows_clients: bool,
     /// The person says no.
     pub(crate) denies: bool,
+    /// What is wrong with metadata.
+    pub(crate) hostile: Option<Hostile>,
     /// When the secrets of clients end.
     pub(crate) secret_ends: u64,
     /// It takes the refresh token before the current one once more, since an answer may have been lost.
@@ -60,6 +75,7 @@ impl Default for Manners {
             knows_clients: false,
             call_scope: None,
             denies: false,
+            hostile: None,
             secret_ends: 0,
             forgives: false,
             issuer: None,
@@ -151,6 +167,11 @@ fn reply(status: u16, body: &Value) -> Response<Body> {
     response.body(Body::from(text)).expect("a response")
 }
 
+fn led(to: &str) -> Response<Body> {
+    let response = Response::builder().status(StatusCode::FOUND).header("location", to);
+    response.body(Body::empty()).expect("a response")
+}
+
 fn form(text: &str) -> HashMap<String, String> {
     url::form_urlencoded::parse(text.as_bytes()).into_owned().collect()
 }
@@ -164,12 +185,22 @@ impl State {
             (&Method::GET, path) if Some(path) == manners.resource_metadata => reply(
                 200,
                 &json!({
-                    "resource": format!("{}/mcp", self.origin),
+                    "resource": match manners.hostile {
+                        Some(Hostile::OtherResource) => "https://other.example/mcp".to_owned(),
+                        _ => format!("{}/mcp", self.origin),
+                    },
                     "authorization_servers": [self.origin],
                     "scopes_supported": ["read", "write"],
                 }),
             ),
             (&Method::GET, path) if Some(path) == manners.server_metadata => {
+                let query = uri.query().unwrap_or_default();
+                let hop: usize = query.strip_prefix("hop=").and_then(|hop| hop.parse().ok()).unwrap_or(0);
+                match &manners.hostile {
+                    Some(Hostile::Hops(hops)) if hop < *hops => return led(&format!("{path}?hop={}", hop + 1)),
+                    Some(Hostile::Elsewhere(address)) => return led(address),
+                    _ => {}
+                }
                 let mut metadata = json!({
                     "issuer": manners.issuer.unwrap_or(&self.origin),
                     "authorization_endpoint": format!("{}/authorize", self.origin),
@@ -179,6 +210,9 @@ impl State {
                     "authorization_response_iss_parameter_supported": true,
                     "client_id_metadata_document_supported": manners.takes_documents,
                 });
+                if let Some(Hostile::Large(bytes)) = manners.hostile {
+                    metadata["padding"] = json!("x".repeat(bytes));
+                }
                 if manners.registers {
                     metadata["registration_endpoint"] = json!(format!("{}/register", self.origin));
                 }

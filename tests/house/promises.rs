@@ -1,5 +1,5 @@
-//! Holds `docs/reliability.md` against the tests: what the page names exists, what names a promise in its own name stands on
-//! the page, and no row is empty.
+//! Holds `docs/reliability.md` and the table of `docs/signing-in.md` against the tests: what a page names exists, what names a
+//! promise in its own name stands on the page, and no row is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,6 +26,20 @@ fn rows() -> BTreeMap<(char, u32), Row> {
         let quoted = tests.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         let row = Row { proof: (*proof).to_owned(), tests: quoted, reason: (*tests).to_owned() };
         assert!(rows.insert((letter, number), row).is_none(), "{name} has two rows");
+    }
+    rows
+}
+
+/// The tests of each promise about signing in, by its number. The page has those that are about it, not all of the contract.
+fn sign_in_rows() -> BTreeMap<u32, Vec<String>> {
+    let text = std::fs::read_to_string(root().join("docs/signing-in.md")).expect("the page");
+    let mut rows = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("| S-")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, _, tests] = cells.as_slice() else { panic!("a row has three cells: {line}") };
+        let number = name["S-".len()..].parse().expect("a number");
+        let quoted = tests.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        assert!(rows.insert(number, quoted).is_none(), "{name} has two rows");
     }
     rows
 }
@@ -133,6 +147,22 @@ fn each_test_that_is_named_for_a_promise_stands_on_the_page() {
         for (letter, number) in tags(&test).filter(|(letter, _)| LAST.iter().any(|(known, _)| known == letter)) {
             let listed = rows.get(&(letter, number)).is_some_and(|row| row.tests.contains(&test));
             assert!(listed, "the row {letter}-{number} of docs/reliability.md lacks {test}");
+        }
+    }
+}
+
+#[test]
+fn each_promise_about_signing_in_has_tests_and_those_that_are_named_for_it_stand_on_the_page() {
+    let (rows, tests) = (sign_in_rows(), all_tests());
+    assert!(rows.len() >= 7, "the table is not where it was");
+    for (number, listed) in &rows {
+        assert!(!listed.is_empty(), "S-{number} has no test");
+        for test in listed {
+            assert!(tests.contains(test), "S-{number}: there is no test {test}");
+        }
+        for test in &tests {
+            let named = tags(test).any(|tag| tag == ('S', *number));
+            assert!(!named || listed.contains(test), "the row S-{number} of docs/signing-in.md lacks {test}");
         }
     }
 }

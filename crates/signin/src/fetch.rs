@@ -3,11 +3,11 @@
 //! What is fetched here was named by a server, which may be anybody's. So a name is resolved once, its addresses are looked
 //! at, and exactly those are connected to. Addresses of this machine and of private networks are only for servers that are
 //! there themselves; those of clouds' metadata services are for nobody. A redirect is never followed here, since the body
-//! that it would carry along may hold a code or a token; discovery follows those within the origin by itself.
+//! that it would carry along may hold a code or a token; discovery follows those within the origin by itself, a few of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use url::{Host, Url, form_urlencoded};
 
-use crate::limits::{DOCUMENT_BYTES_MAX, FETCH_TIMEOUT};
+use crate::limits::{DOCUMENT_BYTES_MAX, FETCH_TIMEOUT, REDIRECTS_MAX};
 
 /// Reaches what a server named.
 pub(crate) struct Fetcher {
@@ -28,6 +28,8 @@ pub(crate) struct Fetcher {
     resource: Option<String>,
     /// The last request went out, and no answer of the authorization server's own came.
     unheard: AtomicBool,
+    /// Redirects that followed one another so far.
+    hops: AtomicUsize,
     /// What the library has no words for, of the last answer.
     said: Mutex<Said>,
 }
@@ -68,6 +70,9 @@ pub(crate) enum Refused {
     /// Larger than any document of this kind.
     #[error("the answer is larger than {} KiB", DOCUMENT_BYTES_MAX / 1024)]
     Large,
+    /// S-26.
+    #[error("discovery refused: it is led on more than {REDIRECTS_MAX} times")]
+    LedOn,
     /// No client can be made, for want of certificates.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -154,7 +159,14 @@ impl Fetcher {
         // A proxy resolves names where we cannot look, and is no way to what is near.
         let builder = if reach == Reach::Public { builder } else { builder.no_proxy() };
         let client = builder.build().map_err(|error| Refused::Tls(error.to_string()))?;
-        Ok(Self { client, reach, resource: None, unheard: AtomicBool::new(false), said: Mutex::default() })
+        Ok(Self {
+            client,
+            reach,
+            resource: None,
+            unheard: AtomicBool::new(false),
+            hops: AtomicUsize::new(0),
+            said: Mutex::default(),
+        })
     }
 
     /// Names the resource exactly so in every form that is sent.
@@ -202,6 +214,11 @@ impl Fetcher {
         let response = answered?;
         self.unheard.store(!response.status().is_client_error(), Ordering::Relaxed);
         let (status, headers) = (response.status(), response.headers().clone());
+        let hops = if status.is_redirection() { self.hops.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        self.hops.store(hops, Ordering::Relaxed);
+        if hops > REDIRECTS_MAX {
+            return Err(Refused::LedOn.into());
+        }
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {

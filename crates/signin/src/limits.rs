@@ -23,6 +23,9 @@ pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(11);
 /// Largest document or answer of an authorization server that is read (S-26).
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Redirects in a row that discovery follows (S-26).
+pub(crate) const REDIRECTS_MAX: usize = 3;
+
 /// How long a person may take over a login (S-27).
 pub(crate) const LOGIN_PATIENCE: Duration = Duration::from_mins(10);
 
