@@ -32,6 +32,8 @@ struct Roster {
     offers_changed: watch::Sender<u64>,
     environment: Environment,
     dialer: Arc<dyn Dialer>,
+    /// Nothing waits any more, and nothing is put: the daemon stops.
+    draining: CancellationToken,
     stop: CancellationToken,
     /// Every server with a task, those that are leaving included. Held while the list changes.
     posts: Mutex<Vec<Post>>,
@@ -75,6 +77,7 @@ impl Fleet {
             offers_changed: watch::Sender::new(0),
             environment,
             dialer,
+            draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             posts: Mutex::default(),
         }));
@@ -83,7 +86,8 @@ impl Fleet {
     }
 
     /// Makes these the servers, in this order. Those that are equal to before keep their connection; what becomes of the
-    /// others stands in `supervisor/change.rs`. Returns at once. Does nothing once the fleet was stopped.
+    /// others stands in `supervisor/change.rs`. Returns at once. Does nothing once the fleet drains: what it runs then is to
+    /// end in its own time, and nothing new begins.
     pub fn apply(&self, servers: &[(ServerName, Server)]) {
         self.put(servers);
         self.0.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -92,7 +96,7 @@ impl Fleet {
     fn put(&self, servers: &[(ServerName, Server)]) {
         let roster = &self.0;
         let mut posts = roster.posts();
-        if roster.stop.is_cancelled() {
+        if roster.draining.is_cancelled() || roster.stop.is_cancelled() {
             return;
         }
         let before = self.all();
@@ -127,9 +131,7 @@ impl Fleet {
     /// Lets no request wait any more, neither for a server to be ready nor for a free place: the daemon stops, and what
     /// was not sent by now is refused. Requests that servers work on go on.
     pub fn drain(&self) {
-        for post in self.0.posts().iter() {
-            post.upstream.0.draining.cancel();
-        }
+        self.0.draining.cancel();
     }
 
     /// Closes all connections, all at the same time, and returns when no child is left.
@@ -171,7 +173,8 @@ impl Roster {
             return upstream.clone();
         }
         let environment = self.environment.clone();
-        let upstream = Upstream::new(name.clone(), server.clone(), environment, self.offers_changed.clone());
+        let (changed, draining) = (self.offers_changed.clone(), self.draining.clone());
+        let upstream = Upstream::new(name.clone(), server.clone(), environment, changed, draining);
         let keeper = keep(upstream.clone(), self.dialer.clone(), self.stop.clone(), Arc::downgrade(self));
         posts.push(Post { upstream: upstream.clone(), keeper: spawn("server", keeper) });
         upstream

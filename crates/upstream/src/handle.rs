@@ -127,6 +127,7 @@ impl Upstream {
         server: Server,
         environment: Environment,
         offers_changed: watch::Sender<u64>,
+        draining: CancellationToken,
     ) -> Self {
         let now = Instant::now();
         let state = if server.enabled { State::starting(now) } else { State::disabled() };
@@ -145,7 +146,7 @@ impl Upstream {
             used_ms: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
             born: now,
-            draining: CancellationToken::new(),
+            draining,
             timeouts: AtomicU32::new(0),
             ever_ready: AtomicBool::new(false),
             proven: AtomicBool::new(false),

@@ -424,3 +424,17 @@ async fn r36_an_old_connection_does_not_outlive_a_supervisor_that_panics() {
     assert!(old.is_closed());
     assert_eq!(world.upstream().status().state, "ready");
 }
+
+#[tokio::test(start_paused = true)]
+async fn r35_f39_a_reload_while_the_daemon_drains_starts_and_ends_nothing() {
+    let world = World::planned(config(), [Plan::Serve(slow(12))], Script::default());
+    let server = world.ready().await;
+    let running = world.running().await;
+    world.fleet.drain();
+    let other = trunkline_wire::ServerName::new("other").expect("a name");
+    world.fleet.apply(&[(name(), child("another command")), (other, config())]);
+    running.await.expect("no panic").expect("its answer came");
+    sleep(Duration::from_secs(5)).await;
+    assert!(!server.is_closed() && world.fleet.get("other").is_none());
+    assert_eq!((world.pipes.dials(), world.upstream().status().state), (1, "ready"));
+}
