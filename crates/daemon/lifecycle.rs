@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, StateDirError, Stdio};
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
@@ -125,7 +125,8 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let signins = state.below(SIGNINS).map_err(|error| state_failure(&error))?;
     let signin = SignIn::new(Store::watched(signins, metrics.clone(), refresh_watch));
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
-    let guard = guard.behind(sweep_predecessors(&state, metrics.clone())).in_groups();
+    // They are ended while clients are served already; children start once nothing of them is left.
+    let guard = guard.in_groups().after(predecessors(&state), metrics.clone());
     warn_of_limits(&config, guard.enforces_limits());
     let environment = Environment {
         metrics: metrics.clone(),
@@ -231,18 +232,11 @@ async fn keep(state: &StateDir) -> Keep {
     })
 }
 
-/// Ends what daemons before this one left behind, while clients are served already. Children start from when the gate
-/// that is returned opens.
-fn sweep_predecessors(state: &StateDir, metrics: Metrics) -> watch::Receiver<bool> {
-    let (gate, opened) = watch::channel(false);
-    match Predecessors::enter(state) {
-        Ok(predecessors) => drop(trunkline_telemetry::spawn("predecessors", async move {
-            predecessors.sweep(&metrics).await;
-            let _ = gate.send(true);
-        })),
-        Err(error) => tracing::warn!(%error, "children of a daemon that was killed here are not looked for"),
-    }
-    opened
+/// The daemons before this one, with what they may have left behind.
+fn predecessors(state: &StateDir) -> Option<Predecessors> {
+    Predecessors::enter(state)
+        .inspect_err(|error| tracing::warn!(%error, "children of a daemon that was killed here are not looked for"))
+        .ok()
 }
 
 /// Says which limits stand in the configuration and mean nothing here.

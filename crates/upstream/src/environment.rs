@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use trunkline_config::Limits;
 use trunkline_signin::SignIn;
-use trunkline_telemetry::{Journal, Metrics};
+use trunkline_telemetry::{Journal, Metrics, spawn};
 use trunkline_wire::{Budget, Json, ServerName};
 
 use crate::shelf::Shelf;
-use crate::transport::process::Groups;
+use crate::transport::process::{Groups, Predecessors};
 
 /// What every server of the fleet shares. Cloning is cheap but for the inherited variables.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Environment {
 pub struct GuardProgram {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
-    /// Guards are started from when this says so.
+    /// Guards are started from when this says so, or nobody is left to say it.
     gate: Option<watch::Receiver<bool>>,
     /// From which control group theirs are cut.
     groups: Option<Arc<Groups>>,
@@ -58,10 +58,27 @@ impl GuardProgram {
         Ok(Self::new(crate::transport::process::own_program()?, ["__guard"]))
     }
 
-    /// Has every start wait until `gate` says `true`, or nobody is left to say it.
+    /// Has every start wait until nothing is left of the daemons before this one: the guards that live end their trees,
+    /// then what no guard watches over is ended, then what is left in control groups. Returns at once.
     #[must_use]
-    pub fn behind(self, gate: watch::Receiver<bool>) -> Self {
-        Self { gate: Some(gate), ..self }
+    pub fn after(self, predecessors: Option<Predecessors>, metrics: Metrics) -> Self {
+        let (gate, opened) = watch::channel(false);
+        let groups = self.groups.clone();
+        spawn("predecessors", async move {
+            if let Some(predecessors) = predecessors {
+                predecessors.sweep(&metrics).await;
+            }
+            if let Some(groups) = groups {
+                // It ends processes and waits for the kernel.
+                let found = tokio::task::spawn_blocking(move || groups.clear()).await.unwrap_or_default();
+                if found > 0 {
+                    metrics.orphans_swept(found);
+                    tracing::warn!(found, "killed processes that were left in control groups");
+                }
+            }
+            let _ = gate.send(true);
+        });
+        Self { gate: Some(opened), ..self }
     }
 
     /// Gives each child a control group of its own, if the service manager delegated one to this process. Moves the
@@ -69,6 +86,11 @@ impl GuardProgram {
     #[must_use]
     pub fn in_groups(self) -> Self {
         Self { groups: Groups::take().map(Arc::new), ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_these(self, groups: Groups) -> Self {
+        Self { groups: Some(Arc::new(groups)), ..self }
     }
 
     /// Whether children's limits of memory and processes are enforced.

@@ -40,8 +40,7 @@ pub(crate) struct Groups(PathBuf);
 pub(super) struct Group(PathBuf);
 
 impl Groups {
-    /// Finds the group delegated to this process, moves the process into a leaf of it and clears what a predecessor
-    /// left there. `None` without one.
+    /// Finds the group delegated to this process and moves the process into a leaf of it. `None` without one.
     pub(crate) fn take() -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let groups = Self::find(&MOUNTS.map(Path::new), &own, std::process::id(), is_delegated)?;
@@ -82,12 +81,21 @@ impl Groups {
                 tracing::warn!(%error, controller, "this limit of children is not enforced");
             }
         }
-        for entry in fs::read_dir(&self.0)?.flatten() {
-            if is_a_trees(&entry.file_name()) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                Group(entry.path()).end();
-            }
-        }
         Ok(())
+    }
+
+    /// Ends what predecessors left here and returns how many processes that were. Blocks. To be called before a tree is
+    /// made, since names come again, and once their guards are gone, which end a tree more gently.
+    pub(crate) fn clear(&self) -> usize {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let trees =
+            entries.filter(|entry| is_a_trees(&entry.file_name()) && entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        trees.map(|tree| Group(tree.path()).end()).sum()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
     }
 
     /// Makes the group of a tree. What cannot be limited is not: a child runs all the same.
@@ -172,14 +180,14 @@ fn remove(group: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const FILES: [&str; 6] =
         ["cgroup.controllers", "cgroup.procs", "cgroup.subtree_control", "cgroup.kill", "memory.max", "pids.max"];
 
     /// A directory with the files of a group. Real ones make them by themselves.
-    fn group(path: &Path) {
+    pub(crate) fn group(path: &Path) {
         fs::create_dir_all(path).expect("made");
         for file in FILES {
             fs::write(path.join(file), "").expect("written");
@@ -224,7 +232,10 @@ mod tests {
         fs::write(unit.path().join("cgroup.procs"), "42\n").expect("written");
         group(&unit.path().join("app.slice"));
         group(&unit.path().join("git.7"));
-        Groups(unit.path().to_owned()).prepare().expect("prepared");
+        let groups = Groups(unit.path().to_owned());
+        groups.prepare().expect("prepared");
+        assert_eq!(text(&unit.path().join("git.7"), "cgroup.kill"), "", "its guard ends it more gently");
+        groups.clear();
         assert_eq!(text(&unit.path().join("git.7"), "cgroup.kill"), "1", "a predecessor's tree");
         assert_eq!(text(&unit.path().join("app.slice"), "cgroup.kill"), "", "not one of ours");
         assert_eq!(text(&unit.path().join(OWN_LEAF), "cgroup.procs"), "42");

@@ -161,7 +161,7 @@ pub(crate) async fn start(
     let (stop, stopped) = watch::channel(None);
     let (living, life_seen) = watch::channel(Life::default());
     let account = metrics.tree(name, guard.id().unwrap_or_default());
-    let owner = Owner { guard, group, living, stopped, mark, account, metrics: metrics.clone() };
+    let owner = Owner { guard, group: group.take(), living, stopped, mark, account, metrics: metrics.clone() };
     trunkline_telemetry::spawn("child", owner.run(life));
 
     let mut tree = Tree { pid: 0, stop, life: life_seen };
@@ -230,11 +230,29 @@ fn signal_name(signal: i32) -> &'static str {
 
 struct Spawned {
     guard: Child,
-    group: Option<Group>,
+    group: Entered,
     life: UnixStream,
     stdin: pipe::Sender,
     stdout: pipe::Receiver,
     stderr: pipe::Receiver,
+}
+
+/// The control group of a tree that nobody owns yet: ended if it is not taken, for it would stay for ever. What is in it
+/// then is a guard whose orders did not reach it, or a child that nobody waits for any more.
+struct Entered(Option<Group>);
+
+impl Entered {
+    fn take(mut self) -> Option<Group> {
+        self.0.take()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            group.end();
+        }
+    }
 }
 
 fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Result<Spawned> {
@@ -253,7 +271,7 @@ fn spawn_guard(program: &GuardProgram, command: &Command, mark: &str) -> io::Res
     let child = guard.spawn()?;
     drop(guard);
     // Before it has its orders, so that all it starts begins inside.
-    let group = program.groups().and_then(|groups| enter_group(groups, mark, command, &child));
+    let group = Entered(program.groups().and_then(|groups| enter_group(groups, mark, command, &child)));
     ours.set_write_timeout(Some(START_LIMIT))?;
     let argv = std::iter::once(command.program.as_os_str()).chain(command.args.iter().map(OsStr::new));
     unix::hand_over(&ours, argv, [stdin_read.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()])?;
@@ -389,4 +407,22 @@ fn read_report(line: &str) -> Option<Report> {
         "gone" => Report::Gone,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r30_a_start_that_fails_leaves_no_control_group_behind() {
+        let unit = tempfile::tempdir().expect("a directory");
+        let path = unit.path().join("git.7");
+        cgroup::tests::group(&path);
+        let program = GuardProgram::new("/bin/sh", []).in_these(Groups::at(unit.path()));
+        let args = vec!["an argument that cannot be passed on\0".to_owned()];
+        let command = Command { program: "server".into(), args, env: Vec::new(), cwd: None, caps: Caps::default() };
+        assert!(spawn_guard(&program, &command, "0123456789abcdef.git.7").is_err());
+        assert_ne!(std::fs::read_to_string(path.join("cgroup.procs")).expect("readable"), "", "the guard was in it");
+        assert_eq!(std::fs::read_to_string(path.join("cgroup.kill")).expect("readable"), "1", "it is ended");
+    }
 }

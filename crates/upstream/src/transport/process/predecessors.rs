@@ -75,7 +75,7 @@ impl Predecessors {
     }
 
     /// Ends what they left, strikes them out, and returns how many processes were killed.
-    pub async fn sweep(self, metrics: &Metrics) -> usize {
+    pub(crate) async fn sweep(self, metrics: &Metrics) -> usize {
         let begun = Instant::now();
         let (mut killed, mut left) = (0, self.dead);
         while !left.is_empty() && begun.elapsed() < GUARDS_LIMIT + KILL_LIMIT {
@@ -153,10 +153,12 @@ fn write<'a>(state: &StateDir, runs: impl Iterator<Item = &'a Run>) -> io::Resul
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
 
     use super::*;
-    use crate::transport::process::MARK;
+    use crate::environment::GuardProgram;
+    use crate::transport::process::{Groups, MARK, cgroup};
 
     /// A list with `lines` before the own one, as [`Predecessors::enter`] finds it.
     fn entered(state: &StateDir, lines: &str) -> Predecessors {
@@ -200,6 +202,31 @@ mod tests {
         foreign.wait().expect("reaped");
         let own = Run::own().expect("Linux");
         assert_eq!(read(&state).expect("readable"), [own], "the dead one is struck out, this one stays");
+    }
+
+    #[tokio::test]
+    async fn r30_a_dead_daemons_guard_ends_its_tree_before_its_control_group_is_cleared() {
+        let (directory, state) = directory();
+        let units = tempfile::tempdir().expect("a directory");
+        let old = units.path().join("git.1");
+        cgroup::tests::group(&old);
+        let killed = || fs::read_to_string(old.join("cgroup.kill")).expect("readable");
+        // What bears a guard's name, and takes its time.
+        let program = directory.path().join("trunkline-guard");
+        std::os::unix::fs::symlink("/bin/sleep", &program).expect("linked");
+        let dead = random_instance();
+        let mut guard = Command::new(&program);
+        guard.arg0("sleep").arg("60").env(MARK, format!("{dead}.git.1"));
+        let mut guard = guard.spawn().expect("it runs");
+        let predecessors = entered(&state, &line(&dead, 1));
+        let next = GuardProgram::new("/nowhere", []).in_these(Groups::at(units.path()));
+        let next = next.after(Some(predecessors), Metrics::new());
+        tokio::time::timeout(Duration::from_millis(500), next.opened()).await.expect_err("one is at work");
+        assert_eq!(killed(), "", "it is left to end its tree");
+        guard.kill().expect("our child");
+        guard.wait().expect("reaped");
+        next.opened().await;
+        assert_eq!(killed(), "1", "whoever is left is ended before a child starts");
     }
 
     #[tokio::test]
