@@ -21,7 +21,7 @@ use crate::error::DialError;
 use crate::handle::{Upstream, mark};
 use crate::limits::SUPERVISOR_RESTART;
 use crate::supervisor::{Dialer, supervise};
-use crate::transport::Dialed;
+use crate::transport::{Dialed, client};
 use crate::wake::{self, Cause};
 
 /// All configured servers, in the order of the configuration.
@@ -62,6 +62,7 @@ impl Fleet {
     pub(crate) fn woke(&self, cause: Cause) {
         tracing::info!(cause = cause.as_str(), "every server is looked at");
         self.0.environment.metrics.wake_event();
+        client::renew_common();
         for upstream in self.all().iter() {
             upstream.0.marks.raise(mark::WAKE);
         }

@@ -9,6 +9,8 @@
 //! trust store is loaded for them. All others go through reqwest, which brings TLS and proxies; its store is loaded
 //! when the first such server is dialled.
 
+mod faults;
+
 use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,10 +22,8 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Method, StatusCode, Uri};
 use http_body_util::Full;
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tower::util::ServiceFn;
@@ -38,6 +38,7 @@ use super::failure::{Failure, Seen};
 use super::pooled::Pooled;
 use super::proxies::{Proxies, Via};
 use super::trust;
+use faults::{broke, failure, root, unreachable};
 
 /// Start and spacing of the probes; after three the connection is dead.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -77,7 +78,10 @@ pub(crate) struct Client {
 #[derive(Debug, Clone)]
 enum Stack {
     Direct(Direct),
+    /// Its own.
     Full(Pooled),
+    /// One of [`REMOTE`].
+    Common(Pooled),
 }
 
 /// Resolves whatever it is asked to the two loopbacks: only `localhost` is ever asked. Some machines list one family
@@ -210,20 +214,23 @@ impl Client {
         }
         let mut remote = REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, pooled)) = remote.iter().find(|((other, time), _)| (other, *time) == (&via, connect)) {
-            return Ok(Self { stack: Stack::Full(pooled.clone()), via, connect, key: None });
+            return Ok(Self { stack: Stack::Common(pooled.clone()), via, connect, key: None });
         }
         let pooled = Pooled::new(make)?;
-        if remote.len() < REMOTE_MAX {
-            remote.push(((via.clone(), connect), pooled.clone()));
+        if remote.len() >= REMOTE_MAX {
+            return Ok(Self { stack: Stack::Full(pooled), via, connect, key: None });
         }
-        Ok(Self { stack: Stack::Full(pooled), via, connect, key: None })
+        remote.push(((via.clone(), connect), pooled.clone()));
+        Ok(Self { stack: Stack::Common(pooled), via, connect, key: None })
     }
 
-    /// Uses no connection again that rests now. One that is in use goes on.
+    /// Uses no connection again that rests now. One that is in use goes on. What is shared with other servers stays:
+    /// that one of them is in doubt says nothing of theirs. See [`renew_common`].
     pub(crate) fn renew(&self) {
         match &self.stack {
             Stack::Direct(client) => client.renew(),
             Stack::Full(pooled) => pooled.renew(),
+            Stack::Common(_) => {}
         }
     }
 
@@ -246,7 +253,13 @@ impl Client {
             }
             headers
         };
-        let mut answer = self.once(method.clone(), to, headers(), body.clone()).await?;
+        let mut answer = match self.once(method.clone(), to, headers(), body.clone()).await {
+            // Nothing was sent, and a new look at the trust store may show what was missing.
+            Err(failure) if failure.seen == Seen::Tls && self.trusts_anew().await => {
+                self.once(method.clone(), to, headers(), body.clone()).await?
+            }
+            tried => tried?,
+        };
         for _ in 0..REDIRECTS_MAX {
             if !answer.status.is_redirection() {
                 return Ok(answer);
@@ -260,6 +273,14 @@ impl Client {
             return Err(Failure::new(FaultPoint::Unreadable, Seen::Other, "redirects more than three times"));
         }
         Ok(answer)
+    }
+
+    /// Reads the trust store again, if it may have changed. One of its own was read with this connection's dial.
+    async fn trusts_anew(&self) -> bool {
+        match &self.stack {
+            Stack::Common(pooled) => pooled.distrusted().await,
+            Stack::Direct(_) | Stack::Full(_) => false,
+        }
     }
 
     async fn once(&self, method: Method, to: &Address, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
@@ -277,8 +298,8 @@ impl Client {
                 let (head, body) = response.into_parts();
                 Ok(Answer { status: head.status, headers: head.headers, body: Body::Direct(body), moved: None })
             }
-            Stack::Full(pooled) => {
-                let client = pooled.client();
+            Stack::Full(pooled) | Stack::Common(pooled) => {
+                let client = pooled.client().await;
                 let mut request = reqwest::Request::new(method, to.url.clone());
                 *request.headers_mut() = headers;
                 *request.body_mut() = Some(body.into());
@@ -296,6 +317,12 @@ impl Client {
             }
         }
     }
+}
+
+/// The machine slept or is in another network: what rests for remote servers may be dead, of all of them. Returns at
+/// once; what is sent from now on goes by new connections.
+pub(crate) fn renew_common() {
+    REMOTE.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|(_, pooled)| pooled.renew());
 }
 
 /// Connects to servers near by.
@@ -392,120 +419,6 @@ fn next_hop(method: &Method, from: &Address, answer: &Answer) -> Result<Address,
             Err(refused(format!("redirects to {target}, another origin; set `url` to the final address")))
         }
     }
-}
-
-/// Reads from the chain of causes how far the request got.
-fn failure(error: &(dyn std::error::Error + 'static), to: &Address, by: (Option<&Via>, Duration)) -> Failure {
-    if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-        unreachable(error, to, by)
-    } else {
-        broke(error, to)
-    }
-}
-
-/// No connection could be made. `connect`: the time that one has.
-fn unreachable(
-    error: &(dyn std::error::Error + 'static),
-    to: &Address,
-    (via, connect): (Option<&Via>, Duration),
-) -> Failure {
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return Failure::new(FaultPoint::NothingSent, Seen::Tls, tls_text(tls));
-    }
-    if let Some(via) = via {
-        return behind(error, to, via);
-    }
-    let cause = root(error);
-    let kind = find::<io::Error>(error).map(io::Error::kind);
-    let too_slow = || {
-        let (to, time) = (to.tried(), connect.as_secs_f64());
-        format!("no connection to {to} within {time} s; `connect_timeout_sec` among its limits says how long")
-    };
-    let text = match kind {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            format!("nothing listens at {}; is the server running?", to.tried())
-        }
-        // IPv6 is off, and nothing listens on the other loopback: hyper reports the second that it tried.
-        Some(io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable) if to.is_loopback() => {
-            format!("nothing listens at {} (one of them is off on this machine); is the server running?", to.tried())
-        }
-        Some(io::ErrorKind::TimedOut) => too_slow(),
-        // The resolver's error has no type of its own.
-        _ if cause.to_string().starts_with("failed to lookup") => {
-            format!("the name in {} cannot be resolved", to.shown())
-        }
-        _ if cause.to_string().contains("timed out") => too_slow(),
-        _ => format!("no connection to {}: {}", to.tried(), redact::printable(&cause.to_string(), 200)),
-    };
-    Failure::new(FaultPoint::NothingSent, Seen::Unreachable, text)
-}
-
-/// The connection failed the request.
-fn broke(error: &(dyn std::error::Error + 'static), to: &Address) -> Failure {
-    let broken = find::<hyper::Error>(error);
-    if broken.is_some_and(hyper::Error::is_parse) {
-        return Failure::new(FaultPoint::Unreadable, Seen::Other, format!("what answers at {} is no HTTP", to.tried()));
-    }
-    let text = format!("the connection to {} closed before an answer came", to.tried());
-    Failure::new(FaultPoint::LostUnanswered, Seen::Unreachable, text)
-}
-
-/// What the proxy did, or that it is not there.
-fn behind(error: &(dyn std::error::Error + 'static), to: &Address, via: &Via) -> Failure {
-    // The library's error of a tunnel has no type that others could name.
-    let mut next = Some(error);
-    while let Some(error) = next {
-        match error.to_string().strip_prefix("tunnel error: ") {
-            Some("proxy authorization required") => return via.wants_credential(),
-            Some("failed to create underlying connection") => break,
-            Some(_) => return via.refuses(&to.tried()),
-            None => next = error.source(),
-        }
-    }
-    let refused = find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    via.unreachable(&if refused { "nothing listens there".to_owned() } else { root(error).to_string() })
-}
-
-/// What is wrong with TLS, and what would mend it.
-fn tls_text(error: &rustls::Error) -> String {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls names dozens; these are those that people meet")]
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            match other.0.downcast_ref::<trust::Refused>() {
-                Some(refused) => refused.sentence(),
-                None => format!("its certificate cannot be used: {}", redact::printable(&error.to_string(), 300)),
-            }
-        }
-        rustls::Error::InvalidMessage(_) => {
-            "what answers there does not speak TLS; should `url` begin with `http:`?".to_owned()
-        }
-        _ => format!("TLS failed: {}", redact::printable(&error.to_string(), 300)),
-    }
-}
-
-/// The first cause of type `T`. An I/O error hides what it wraps from `source`, and rustls comes wrapped so.
-fn find<'e, T: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(found) = wrapped.and_then(|inner| find::<T>(inner)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// The last cause: the outer ones say no more than that a request failed.
-fn root<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error
 }
 
 fn is_localhost(name: &str) -> bool {

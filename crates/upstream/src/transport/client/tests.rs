@@ -2,6 +2,7 @@
 //! Real sockets, certificates made on the spot, nothing beyond loopback (F-45, F-46).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
@@ -301,4 +302,58 @@ async fn r42_a_family_that_is_off_is_not_blamed_for_a_server_that_is_not_there()
     let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let text = unreachable(&error, &to, (None, Duration::from_secs(10))).text;
     assert!(text.starts_with("nothing listens at 127.0.0.1:7 or [::1]:7"), "{text}");
+}
+
+/// A time to connect that no other test has, so that none shares what is made here.
+const ELEVEN: Duration = Duration::from_secs(11);
+
+/// A client whose trust store, as it is read, holds this authority from the second time on, and how often it was read.
+fn learning(address: &Address, authority: &Authority) -> (Pooled, Arc<AtomicUsize>) {
+    let (reads, here, file) = (Arc::new(AtomicUsize::new(0)), address.clone(), authority.file.path().to_owned());
+    let count = reads.clone();
+    let make = move || {
+        let known = count.fetch_add(1, Ordering::Relaxed) > 0;
+        full(&here, known.then_some(&*file), ELEVEN, |builder| Ok(builder.no_proxy()))
+    };
+    (Pooled::eager(make).expect("a client"), reads)
+}
+
+#[tokio::test]
+async fn r43_an_authority_that_was_installed_meanwhile_is_trusted_without_a_restart() {
+    let authority = Authority::new();
+    let url = format!("https://{}/mcp", authority.server(&NAMES, |_| ()).await);
+    let address = Address::new(url.parse().expect("a URL")).expect("an address");
+    let (pooled, reads) = learning(&address, &authority);
+    let client = Client { stack: Stack::Common(pooled), via: None, connect: ELEVEN, key: None };
+    for _ in 0..2 {
+        let answer = client.send(Method::GET, &address, &HeaderMap::new(), Bytes::new()).await;
+        assert_eq!(answer.map(|answer| answer.status), Ok(StatusCode::OK));
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), 2, "and it is not read for what is trusted");
+    let untrusted = Authority::new().server(&NAMES, |_| ()).await;
+    let other = Address::new(format!("https://{untrusted}/mcp").parse().expect("a URL")).expect("an address");
+    let answer = client.send(Method::GET, &other, &HeaderMap::new(), Bytes::new()).await;
+    let failure = answer.map(|answer| answer.status).expect_err("not trusted");
+    assert_eq!((failure.seen, reads.load(Ordering::Relaxed)), (Seen::Tls, 3), "tried twice, not for ever");
+}
+
+#[tokio::test]
+async fn r20_a_doubted_server_leaves_the_pool_of_all_alone_and_a_wake_renews_it() {
+    let address = Address::new("https://mcp.example.test/mcp".parse().expect("a URL")).expect("an address");
+    let (pooled, reads) = learning(&address, &Authority::new());
+    let client = Client { stack: Stack::Common(pooled.clone()), via: None, connect: ELEVEN, key: None };
+    client.renew();
+    assert_eq!(pooled_reads(&pooled, &reads).await, 1);
+    let remote = || REMOTE.lock().unwrap_or_else(PoisonError::into_inner);
+    remote().push(((None, ELEVEN), pooled.clone()));
+    let world = crate::fakes::World::new(trunkline_testkit::Script::default());
+    world.fleet.woke(crate::wake::Cause::Network);
+    assert_eq!(pooled_reads(&pooled, &reads).await, 2);
+    remote().retain(|(_, other)| !other.is(&pooled));
+}
+
+/// How often a store was read, once nothing is being read.
+async fn pooled_reads(pooled: &Pooled, reads: &AtomicUsize) -> usize {
+    pooled.client().await;
+    reads.load(Ordering::Relaxed)
 }
