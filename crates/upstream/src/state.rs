@@ -15,7 +15,6 @@ use crate::backoff::{self, Luck};
 use crate::error::Disposition;
 use crate::limits::{CLOSE_GRACE, CRASH_WINDOW, DEMAND_SPACING, DRAIN, HEALTHY_AFTER, PROBE_MISSES, PROBE_TIMEOUT};
 
-use alone::woken;
 pub(crate) use alone::{Fuse, Trial};
 
 /// Where a server stands, and what is remembered from one state to the next.
@@ -360,7 +359,7 @@ pub(crate) fn step(state: State, event: Event, now: Instant, luck: Luck) -> (Sta
             (record.open(Fuse::Breaker, true, now), vec![])
         }
         (Phase::Open { .. } | Phase::Probing { .. }, _) => record.left_alone(phase, event, now, luck),
-        (_, Event::Wake { strict, busy }) => woken(phase, (strict, busy), now, luck),
+        (_, Event::Wake { strict, busy }) => record.woken(phase, (strict, busy), now, luck),
 
         (
             Phase::Backoff { until, .. } | Phase::NeedsAuth { until } | Phase::Misconfigured { until },

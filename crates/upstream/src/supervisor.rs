@@ -229,9 +229,11 @@ impl Supervisor {
             }
         }
         let busy = self.link.as_ref().is_some_and(|link| link.is_busy());
+        // While calls end on an old connection no dial has begun that could hang, and they are not to be cut.
+        let strict = self.is_remote() && self.leaving.is_none();
         for (wanted, event, reason) in [
             (mark::RESTART, Event::Restart, "restart"),
-            (mark::WAKE, Event::Wake { strict: self.is_remote(), busy }, "wake"),
+            (mark::WAKE, Event::Wake { strict, busy }, "wake"),
             (mark::TRIP, Event::Trip, "breaker"),
             (mark::DOUBT, Event::Doubt, "doubt"),
             (mark::DEMAND, Event::Demand, "demand"),

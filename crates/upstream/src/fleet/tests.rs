@@ -15,6 +15,7 @@ use crate::call::CallEvent;
 use crate::error::{CallError, CallErrorKind, DialError, DialErrorKind};
 use crate::fakes::{Plan, Told, World, config, echo, name};
 use crate::transport::FaultPoint;
+use crate::wake::Cause;
 
 fn remote(path: &str) -> Server {
     Server::new(Connect::Http(Http::new(Url::parse(&format!("http://127.0.0.1:9/{path}")).expect("a URL"))))
@@ -437,4 +438,36 @@ async fn r35_f39_a_reload_while_the_daemon_drains_starts_and_ends_nothing() {
     sleep(Duration::from_secs(5)).await;
     assert!(!server.is_closed() && world.fleet.get("other").is_none());
     assert_eq!((world.pipes.dials(), world.upstream().status().state), (1, "ready"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_f75_a_dial_across_a_network_that_is_gone_is_begun_anew() {
+    let hangs = Script { faults: vec![Fault::silent("initialize")], ..Script::default() };
+    let url = Url::parse("https://mcp.example.test/mcp").expect("a URL");
+    let far = Server::new(Connect::Http(Http::new(url)));
+    for (server, dials) in [(far, 2), (config(), 1)] {
+        let world = World::planned(server, [Plan::Serve(hangs.clone())], Script::default());
+        world.pipes.dialed(1).await;
+        sleep(Duration::from_secs(1)).await;
+        world.fleet.woke(Cause::Network);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.pipes.dials(), dials);
+        assert_eq!(world.upstream().status().state, if dials == 2 { "ready" } else { "starting" });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_r36_a_wake_does_not_cut_calls_that_end_on_an_old_connection() {
+    let far = |path: &str| {
+        let url = Url::parse(&format!("https://mcp.example.test/{path}")).expect("a URL");
+        Server::new(Connect::Http(Http::new(url)))
+    };
+    let plan = std::iter::once(Plan::Serve(slow(45))).chain((0..30).map(|_| refused()));
+    let world = World::planned(far("a"), plan, Script::default());
+    world.ready().await;
+    let running = world.running().await;
+    world.reload(far("b"));
+    world.is("starting").await;
+    world.fleet.woke(Cause::Network);
+    running.await.expect("no panic").expect("its answer came");
 }

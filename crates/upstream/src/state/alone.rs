@@ -58,7 +58,7 @@ impl Record {
             }
             (Phase::Probing { by: Trial::Start, .. }, Event::Fetched)
             | (Phase::Probing { by: Trial::Probe, .. }, Event::ProbeAnswered) => self.ready(now),
-            (_, Event::Wake { strict, busy }) => woken(phase, (strict, busy), now, luck),
+            (_, Event::Wake { strict, busy }) => self.woken(phase, (strict, busy), now, luck),
             (_, _) => (phase, vec![]),
         }
     }
@@ -75,36 +75,53 @@ impl Record {
     }
 }
 
-/// The step of a server when the machine woke up, or is in another network. `strict`: its connection crosses that, and
-/// one missed probe is enough to give it up. Others are probed unless they are `busy`: as in `silence`, one that does one
-/// thing at a time answers no ping then, and neither sleep nor network come between it and us.
-pub(super) fn woken(phase: Phase, (strict, busy): (bool, bool), now: Instant, luck: Luck) -> (Phase, Vec<Action>) {
-    // All at the same moment would be a storm.
-    let soon = |until: Instant| until.min(now + backoff::stagger(luck));
-    match phase {
-        Phase::Ready { .. } | Phase::Suspect { .. } if strict => {
-            (Phase::Suspect { misses: PROBE_MISSES - 1 }, vec![Action::Renew, Action::ProbeBriefly])
+impl Record {
+    /// The step of a server when the machine woke up, or is in another network. `strict`: its connection crosses that, so
+    /// one missed probe is enough to give it up, and what is under way is begun anew: it would wait for answers that do not
+    /// come. Others are probed unless they are `busy`: as in `silence`, one that does one thing at a time answers no ping
+    /// then, and neither sleep nor network come between it and us.
+    pub(super) fn woken(
+        &mut self,
+        phase: Phase,
+        (strict, busy): (bool, bool),
+        now: Instant,
+        luck: Luck,
+    ) -> (Phase, Vec<Action>) {
+        // All at the same moment would be a storm.
+        let soon = |until: Instant| until.min(now + backoff::stagger(luck));
+        match phase {
+            Phase::Ready { .. } | Phase::Suspect { .. } if strict => {
+                (Phase::Suspect { misses: PROBE_MISSES - 1 }, vec![Action::Renew, Action::ProbeBriefly])
+            }
+            Phase::Ready { .. } | Phase::Suspect { .. } if busy => (phase, vec![]),
+            Phase::Ready { .. } | Phase::Suspect { .. } => {
+                (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe])
+            }
+            Phase::Starting | Phase::Handshake if strict => self.dial(now, vec![Action::Close]),
+            Phase::Probing { by: Trial::Start, .. } if strict => {
+                let (_, actions) = self.dial(now, vec![Action::Close]);
+                (phase, actions)
+            }
+            // Calls may still run on this connection.
+            Phase::Probing { by: Trial::Probe, .. } if strict => (phase, vec![Action::Renew, Action::Probe]),
+            Phase::Backoff { until, told: false } => (Phase::Backoff { until: soon(until), told: false }, vec![]),
+            Phase::Misconfigured { until } => (Phase::Misconfigured { until: soon(until) }, vec![]),
+            Phase::Open { until, fuse: Fuse::Breaker, linked } => {
+                (Phase::Open { until: soon(until), fuse: Fuse::Breaker, linked }, vec![])
+            }
+            // What the server asked for still holds, no sleep brings a credential, and no child that keeps exiting is
+            // mended.
+            Phase::Backoff { told: true, .. }
+            | Phase::NeedsAuth { .. }
+            | Phase::Open { fuse: Fuse::CrashLoop, .. }
+            | Phase::Probing { .. }
+            | Phase::Disabled
+            | Phase::Idle
+            | Phase::Starting
+            | Phase::Handshake
+            | Phase::Draining { .. }
+            | Phase::Stopped => (phase, vec![]),
         }
-        Phase::Ready { .. } | Phase::Suspect { .. } if busy => (phase, vec![]),
-        Phase::Ready { .. } | Phase::Suspect { .. } => {
-            (Phase::Suspect { misses: 0 }, vec![Action::Renew, Action::Probe])
-        }
-        Phase::Backoff { until, told: false } => (Phase::Backoff { until: soon(until), told: false }, vec![]),
-        Phase::Misconfigured { until } => (Phase::Misconfigured { until: soon(until) }, vec![]),
-        Phase::Open { until, fuse: Fuse::Breaker, linked } => {
-            (Phase::Open { until: soon(until), fuse: Fuse::Breaker, linked }, vec![])
-        }
-        // What the server asked for still holds, no sleep brings a credential, and no child that keeps exiting is mended.
-        Phase::Backoff { told: true, .. }
-        | Phase::NeedsAuth { .. }
-        | Phase::Open { fuse: Fuse::CrashLoop, .. }
-        | Phase::Probing { .. }
-        | Phase::Disabled
-        | Phase::Idle
-        | Phase::Starting
-        | Phase::Handshake
-        | Phase::Draining { .. }
-        | Phase::Stopped => (phase, vec![]),
     }
 }
 

@@ -304,6 +304,32 @@ async fn r20_after_a_sleep_all_are_looked_at_within_a_second_and_what_the_server
     assert_eq!(after(told.clone(), wake(true), now).0, told);
 }
 
+#[tokio::test(start_paused = true)]
+async fn r20_f75_what_is_under_way_across_a_network_that_is_gone_is_begun_anew() {
+    let now = Instant::now();
+    let wake = |strict| Event::Wake { strict, busy: false };
+    let later = now + secs(3);
+    let handshake = after(State::starting(now), Event::Dialed, now).0;
+    for state in [State::starting(now), handshake] {
+        let (again, actions) = after(state.clone(), wake(true), later);
+        assert_eq!((again.phase, actions), (Phase::Starting, vec![Action::Close, Action::Dial]));
+        assert_eq!((again.record.dialed_at, again.record.failures), (Some(later), 0), "that is no failure");
+        assert_eq!(after(state.clone(), wake(false), later), (state, vec![]), "a child starts on");
+    }
+    let until = now + secs(5);
+    let open = after(ready(now), Event::Trip, now).0;
+    let probed = after(open.clone(), timer(now), until).0;
+    let (again, actions) = after(probed.clone(), wake(true), until);
+    assert_eq!((again.phase, actions), (probed.phase, vec![Action::Renew, Action::Probe]));
+    let lost = after(open, Event::LinkDown(Failure::SILENT), now).0;
+    let dialed = after(lost, timer(now), until).0;
+    let (again, actions) = after(dialed.clone(), wake(true), until);
+    assert_eq!((again.phase, actions), (dialed.phase, vec![Action::Close, Action::Dial]));
+    for state in [probed, dialed] {
+        assert_eq!(after(state.clone(), wake(false), until), (state, vec![]));
+    }
+}
+
 fn events() -> impl Strategy<Value = Event> {
     let failures = (0..3_u8, any::<bool>(), any::<bool>(), proptest::option::of(0..1000_u64)).prop_map(
         |(disposition, exited, session_gone, retry_after)| Failure {
