@@ -230,9 +230,8 @@ fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, relocated: bool) -> Vec<
         let keys = keys.iter().filter(|key| !is_at_start(section, key, relocated));
         out.extend(keys.map(|key| format!("{section}.{key}")));
     }
-    if diff.errors {
-        out.push("errors".to_owned());
-    }
+    let whole = [(diff.auth, "auth.tokens"), (diff.errors, "errors")];
+    out.extend(whole.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key.to_owned()));
     out
 }
 
@@ -311,6 +310,7 @@ mod tests {
         let name = |text: &str| ServerName::new(text).expect("a name");
         let only = Parts::default();
         let diff = Diff {
+            auth: true,
             servers: vec![
                 (name("new"), Change::Added),
                 (name("moved"), Change::Changed(Parts { reconnect: true, retune: true, ..only })),
@@ -334,6 +334,7 @@ mod tests {
                 "listen.port",
                 "limits.in_flight",
                 "log.level",
+                "auth.tokens",
                 "errors",
             ]
         );

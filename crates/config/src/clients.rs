@@ -251,7 +251,7 @@ pub(crate) fn ignored_warning(ignored: &BTreeMap<&'static str, Vec<String>>) -> 
 /// What to say about a key nobody knows.
 pub(crate) fn unknown_key(name: &str, known: &[&str], key: &[&str]) -> (String, Option<String>) {
     let in_server = key.len() == 3 && key[0] == "mcp_servers";
-    if key.len() == 1 && ["auth", "profiles"].contains(&name) {
+    if key.len() == 1 && name == "profiles" {
         return ("not supported by this version".to_owned(), None);
     }
     let other_word =

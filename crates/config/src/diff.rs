@@ -19,6 +19,8 @@ pub struct Diff {
     pub order: bool,
     /// Keys of `[listen]` that differ.
     pub listen: Vec<String>,
+    /// `auth.tokens` differ.
+    pub auth: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
     /// `errors` differs.
@@ -76,6 +78,7 @@ impl Diff {
             servers,
             order: both(old, new) != both(new, old),
             listen: changed_keys(&old.listen, &new.listen),
+            auth: old.auth != new.auth,
             limits: changed_keys(&old.limits, &new.limits),
             errors: old.errors != new.errors,
             log: changed_keys::<Log>(&old.log, &new.log),
@@ -124,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Secret, Stdio, Tuning};
+    use crate::{Auth, Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Secret, Stdio, Tuning};
 
     fn server(command: &str, token: u8, tool_timeout: u64, prefix: bool, enabled: bool) -> Server {
         let mut stdio = Stdio::new(command, []);
@@ -153,6 +156,7 @@ mod tests {
         (servers, 0..2_u16, 1..3_usize, any::<bool>(), any::<bool>()).prop_map(
             |(servers, port, in_flight, protocol, debug)| Config {
                 listen: Listen { port, ..Listen::default() },
+                auth: Auth { tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))] },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
@@ -196,6 +200,9 @@ mod tests {
         }
         if !diff.listen.is_empty() {
             out.listen = new.listen.clone();
+        }
+        if diff.auth {
+            out.auth = new.auth.clone();
         }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();

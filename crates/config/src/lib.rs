@@ -10,6 +10,7 @@
 //! * It prints no value: error texts name keys, and secrets print as `***`.
 //! * It reads the environment only from what it is given, so that a test needs none of its own.
 
+mod auth;
 mod check;
 mod clients;
 mod diff;
@@ -33,6 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
+pub use auth::Auth;
 pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use expose::Expose;
@@ -55,6 +57,8 @@ use crate::sources::Layers;
 pub struct Config {
     /// Where clients connect.
     pub listen: Listen,
+    /// Who may connect.
+    pub auth: Auth,
     /// Limits of the whole gateway.
     pub limits: Limits,
     /// The form of the gateway's own failures.
@@ -90,7 +94,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let file = findings.read_file();
     let resolver = Resolver::new(&sources.env, layers.path.as_deref());
 
-    file.listen.check(&mut findings);
+    let auth = file.auth.check(&resolver, &mut findings);
+    file.listen.check(!auth.tokens.is_empty(), &mut findings);
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
@@ -101,7 +106,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         errors.sort_by_key(ConfigError::place);
         return Err(ConfigErrors(errors));
     }
-    let config = Config { listen: file.listen, limits: file.limits, errors: file.errors, log: file.log, servers };
+    let config = Config { listen: file.listen, auth, limits: file.limits, errors: file.errors, log: file.log, servers };
     Ok(Loaded { config, path: layers.path, warnings })
 }
 

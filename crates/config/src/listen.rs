@@ -14,8 +14,11 @@ use crate::findings::Findings;
 pub struct Listen {
     /// The port, the same on every host. 0 lets the system choose.
     pub port: u16,
-    /// Loopback addresses, all of which must bind.
+    /// Addresses, all of which must bind: of loopback, unless `auth.tokens` and `tls_terminated` are set.
     pub hosts: Vec<IpAddr>,
+    /// Declares that whoever comes by an address beyond loopback comes through a proxy of yours that speaks TLS: without,
+    /// tokens would cross the network in the clear, and such addresses are refused.
+    pub tls_terminated: bool,
     /// Further names that `Host` may carry, beside `127.0.0.1`, `[::1]` and `localhost` (S-2).
     pub names: Vec<String>,
     /// Origins of browser pages that may connect. Empty means none but the gateway's own (S-3).
@@ -48,17 +51,23 @@ impl Listen {
             }
             None => false,
         };
+        let ours = ours || url.host().is_some_and(|host| self.hosts.iter().any(|own| is_address(&host, *own)));
         ours && self.port != 0 && url.port_or_known_default() == Some(self.port)
     }
 
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, has_tokens: bool, findings: &mut Findings<'_>) {
         if self.hosts.is_empty() {
             findings.error(&["listen", "hosts"], "at least one address is needed");
         }
         for host in self.hosts.iter().filter(|host| !host.is_loopback()) {
+            let lacks = match (has_tokens, self.tls_terminated) {
+                (true, true) => continue,
+                (false, _) => "no `auth.tokens` say who may call",
+                (true, false) => "`listen.tls_terminated` does not say that a proxy of yours speaks TLS before it",
+            };
             findings.error_with_hint(
                 &["listen", "hosts"],
-                format!("{host} is reachable from other machines, and this version has no way to tell who calls"),
+                format!("{host} is reachable from other machines, and {lacks}"),
                 "use 127.0.0.1 and ::1; reach the daemon from elsewhere through ssh -L",
             );
         }
@@ -92,8 +101,17 @@ impl Default for Listen {
             hosts: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             names: Vec::new(),
             origins: Vec::new(),
+            tls_terminated: false,
             legacy_sse: true,
         }
+    }
+}
+
+fn is_address(host: &Host<&str>, own: IpAddr) -> bool {
+    match host {
+        Host::Ipv4(address) => own.to_canonical() == IpAddr::V4(*address),
+        Host::Ipv6(address) => own.to_canonical() == IpAddr::V6(*address).to_canonical(),
+        Host::Domain(_) => false,
     }
 }
 
@@ -158,6 +176,10 @@ mod tests {
         ] {
             assert!(!is_own(url), "{url}");
         }
+        let wide = Listen { hosts: vec!["192.168.1.2".parse().expect("an address")], ..Listen::default() };
+        assert!(wide.is_own(&Url::parse("http://192.168.1.2:6270/mcp").expect("a URL"), ""));
+        assert!(wide.is_own(&Url::parse("http://[::ffff:192.168.1.2]:6270/mcp").expect("a URL"), ""));
+        assert!(!wide.is_own(&Url::parse("http://192.168.1.3:6270/mcp").expect("a URL"), ""));
         let any_port = Listen { port: 0, ..Listen::default() };
         assert!(!any_port.is_own(&Url::parse("http://127.0.0.1:6270/").expect("a URL"), HOSTS));
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::auth::AuthFile;
 use crate::clients::ServerFile;
 use crate::{ErrorForm, Limits, Listen, Log};
 
@@ -17,6 +18,8 @@ use crate::{ErrorForm, Limits, Listen, Log};
 pub(crate) struct File {
     /// Where clients connect.
     pub(crate) listen: Listen,
+    /// Tokens that clients must show. None is needed on a machine of your own.
+    pub(crate) auth: AuthFile,
     /// Limits of the whole gateway.
     pub(crate) limits: Limits,
     /// What a failed tool call looks like when the failure is the gateway's.

@@ -179,7 +179,7 @@ fn the_listen_flag_takes_a_port_or_an_address() {
         for example 6270, 127.0.0.1:6270 or [::1]:6270
     ");
     assert_snapshot!(errors_in("", &[], Some("0.0.0.0:6270")), @r"
-    flag --listen: listen.hosts: 0.0.0.0 is reachable from other machines, and this version has no way to tell who calls
+    flag --listen: listen.hosts: 0.0.0.0 is reachable from other machines, and no `auth.tokens` say who may call
         use 127.0.0.1 and ::1; reach the daemon from elsewhere through ssh -L
     ");
 }
@@ -220,7 +220,7 @@ transport = "websocket"
     config.toml:2: model: unknown key
         only the [mcp_servers.…] tables of a Codex config.toml belong here, not its other settings
     config.toml:5: listen.port: expected a whole number from 0 to 65535, found a text
-    config.toml:6: listen.hosts: 192.168.1.2 is reachable from other machines, and this version has no way to tell who calls
+    config.toml:6: listen.hosts: 192.168.1.2 is reachable from other machines, and no `auth.tokens` say who may call
         use 127.0.0.1 and ::1; reach the daemon from elsewhere through ssh -L
     config.toml:9: limits.name_chars: must be from 16 to 128
     config.toml:10: limits.conections: unknown key
@@ -258,10 +258,10 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
          trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true\n\
          stale_keep_sec = 0",
     );
-    let text = "[auth]\ntokens = []\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
+    let text = "[profiles]\nx = {}\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
                 era = \"future\"\npin = \"warn\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = -1";
     assert_snapshot!(errors(text), @r"
-    config.toml:1: auth: not supported by this version
+    config.toml:1: profiles: not supported by this version
     config.toml:5: mcp_servers.a.sharing: not supported by this version, which has only: shared
     config.toml:6: mcp_servers.a.start: must be one of: eager, lazy
     config.toml:7: mcp_servers.a.era: must be one of: auto, legacy, modern

@@ -102,7 +102,7 @@ pub(crate) async fn follow(edge: &Edge, slots: &Semaphore) {
             return std::future::pending().await;
         }
         let config = current.borrow_and_update().clone();
-        edge.rename(&config.listen);
+        edge.go_by(&config);
         in_flight.resize(config.limits.in_flight);
         connections.resize(config.limits.connections);
     }

@@ -1,7 +1,7 @@
 //! The door: HTTP for clients, health for people and probes, a private socket for the owner's own commands.
 //!
 //! A request passes, in this order (mcp-protocol 3.2): the names and origins in [`guard`], the route, the
-//! verb, who the peer is ([`peer`]), and then the handler. Everything refused up to there, and by the handler
+//! verb, who the peer is ([`peer`]) and what it shows ([`tokens`]), and then the handler. Everything refused up to there, and by the handler
 //! before it has read a body, is answered with one line of text: there is no request id yet, and a JSON-RPC
 //! error without one makes Codex wait for its whole tool timeout (clients.md 1.3).
 //!
@@ -27,6 +27,8 @@ mod framing;
 mod guard;
 
 mod peer;
+
+mod tokens;
 
 mod cors;
 
@@ -85,6 +87,7 @@ use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
 use crate::sse_pair::Pairs;
+use crate::tokens::{Failures, Tokens};
 
 /// What the door opens onto.
 pub struct Door {
@@ -115,6 +118,8 @@ pub(crate) struct Edge {
     budget: Budget,
     version: &'static str,
     guard: watch::Sender<Arc<Guard>>,
+    tokens: watch::Sender<Arc<Tokens>>,
+    failures: Failures,
     peers: Peers,
     addresses: watch::Sender<Vec<SocketAddr>>,
     /// Calls that clients wait for, in the whole gateway (reliability 7).
@@ -141,6 +146,8 @@ impl Edge {
             budget,
             version,
             guard: watch::Sender::new(Arc::new(guard)),
+            tokens: watch::Sender::new(Arc::new(Tokens::new(&config.auth))),
+            failures: Failures::default(),
             peers,
             addresses: watch::Sender::new(addresses),
             in_flight,
@@ -161,9 +168,11 @@ impl Edge {
         Patience { head: limits.head_read, rest: limits.idle_connection }
     }
 
-    /// Goes by these names and origins from now on.
-    fn rename(&self, listen: &Listen) {
-        self.guard.send_replace(Arc::new(Guard::new(&Guard::names(listen), &listen.origins)));
+    /// Goes by the names, origins and tokens of `config` from now on.
+    fn go_by(&self, config: &Config) {
+        let Listen { origins, .. } = &config.listen;
+        self.guard.send_replace(Arc::new(Guard::new(&Guard::names(&config.listen), origins)));
+        self.tokens.send_replace(Arc::new(Tokens::new(&config.auth)));
     }
 
     /// Whether the daemon has begun to stop.
@@ -193,7 +202,7 @@ async fn ladder<B>(edge: &Arc<Edge>, arrival: Arrival, request: Request<B>) -> R
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    let Arrival { peer, port } = arrival;
+    let Arrival { peer, port, address } = arrival;
     // Before the route, against the ladder's letter: S-2 wants it so, and a rebound page learns nothing.
     let guard = edge.guard.borrow().clone();
     if let Err(refusal) = guard.check(port, request.uri(), request.headers()) {
@@ -214,17 +223,27 @@ where
         let text = format!("{} is not offered here; {} is", request.method(), route.verbs());
         return reply::with_allow(plain(StatusCode::METHOD_NOT_ALLOWED, &text), route.verbs());
     }
-    if route.is_owners() && peer == Peer::Stranger {
+    let tokens = edge.tokens.borrow().clone();
+    let may_connect = peer == Peer::Permitted || (peer == Peer::Remote && !tokens.is_empty());
+    if route.is_owners() && !may_connect {
         let text = "this gateway answers only processes of the user who runs it";
         return reject(edge, StatusCode::FORBIDDEN, "peer", text);
     }
+    let principal = match tokens.judge(request.headers(), address, &edge.failures) {
+        Ok(principal) => principal,
+        Err(_) if !route.wants_token() => None,
+        Err(denied) => {
+            edge.metrics.rejected(denied.reason());
+            return denied.response();
+        }
+    };
     let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
-        Route::Mcp => mcp::answer(edge, request).await,
-        Route::Sse => sse_pair::open(edge, request.headers()),
-        Route::Messages => Box::pin(sse_pair::post(edge, request)).await,
+        Route::Mcp => mcp::answer(edge, principal, request).await,
+        Route::Sse => sse_pair::open(edge, principal, request.headers()),
+        Route::Messages => Box::pin(sse_pair::post(edge, principal, request)).await,
         Route::Callback => signin::callback(edge, request.uri()).await,
-        Route::Health => health::report(edge, peer == Peer::Permitted).await,
+        Route::Health => health::report(edge, may_connect).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
         Route::Metrics => health::metrics(edge).await,
@@ -280,6 +299,12 @@ impl Route {
     /// Whether servers are reached through it, or signed in to: then it is for the owner alone.
     fn is_owners(self) -> bool {
         matches!(self, Self::Mcp | Self::Sse | Self::Messages | Self::Callback)
+    }
+
+    /// Whether it is for holders of a token, where there are any. Probes have none, nor has the browser that comes back from
+    /// a sign-in, which shows that it began there.
+    fn wants_token(self) -> bool {
+        !matches!(self, Self::Callback | Self::Live | Self::Ready | Self::Metrics)
     }
 
     fn offers(self, method: &Method) -> bool {

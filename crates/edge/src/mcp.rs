@@ -26,6 +26,7 @@ use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, Speech, names_
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
+use crate::tokens::Principal;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -40,22 +41,23 @@ struct Head {
     session: Option<HeaderValue>,
     revision: Option<HeaderValue>,
     wants: Wants,
+    principal: Principal,
 }
 
-/// Answers a request to the endpoint. Its verb is one that the route offers.
-pub(crate) async fn answer<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+/// Answers a request of `principal` to the endpoint. Its verb is one that the route offers.
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     match *request.method() {
         // Boxed, so that a connection that only holds an event stream does not carry the room for a call.
-        http::Method::POST => Box::pin(post(edge, request)).await,
-        http::Method::DELETE => Box::pin(delete(edge, request.headers())).await,
-        _ => get(edge, request.headers()),
+        http::Method::POST => Box::pin(post(edge, principal, request)).await,
+        http::Method::DELETE => Box::pin(delete(edge, principal, request.headers())).await,
+        _ => get(edge, principal, request.headers()),
     }
 }
 
-async fn post<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+async fn post<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -78,14 +80,14 @@ where
         };
     let response = match trunkline_wire::parse_batch(&bytes) {
         Some(Ok(members)) => {
-            let head = Head::of(&parts.headers, wants);
+            let head = Head::of(&parts.headers, principal, wants);
             drop(parts);
             Box::pin(batch(edge, &head, members)).await
         }
         Some(Err(malformed)) => bad_body(&malformed, None),
         None => match Message::parse(&bytes) {
             // Apart: each connection has room for what is awaited in place, also while it is idle.
-            Ok(message) => Box::pin(of_era(edge, parts.headers, wants, message)).await,
+            Ok(message) => Box::pin(of_era(edge, parts.headers, principal, wants, message)).await,
             Err(malformed) => bad_body(&malformed, readable_id(&bytes)),
         },
     };
@@ -94,7 +96,13 @@ where
 }
 
 /// Answers one message in the terms of its era.
-async fn of_era(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Message) -> Response<Body> {
+async fn of_era(
+    edge: &Arc<Edge>,
+    headers: HeaderMap,
+    principal: Principal,
+    wants: Wants,
+    message: Message,
+) -> Response<Body> {
     match ingress::speech(&headers, &message) {
         Ok(Speech::Modern(params)) => match message {
             Message::Request(call) => modern::answer(edge, headers, wants, call, params).await,
@@ -102,7 +110,7 @@ async fn of_era(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, message: Mes
         },
         Ok(Speech::Notice) => bare(StatusCode::ACCEPTED),
         Ok(Speech::Legacy) => {
-            let head = Head::of(&headers, wants);
+            let head = Head::of(&headers, principal, wants);
             // The head's buffer is not needed for the time of a call.
             drop(headers);
             single(edge, &head, message).await
@@ -170,8 +178,8 @@ async fn single(edge: &Arc<Edge>, head: &Head, message: Message) -> Response<Bod
 /// Opens a session. A modern `MCP-Protocol-Version` does not matter here: a client that falls back may still
 /// send it (mcp-protocol 3.3 row 7).
 fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
-    if let Some(id) = &head.session {
-        let known = session(edge, id).is_some();
+    if head.session.is_some() {
+        let known = session(edge, head).is_some();
         let refusal = if known { Refusal::SecondInitialize } else { Refusal::UnknownSession };
         return refused(&refusal, &call.id);
     }
@@ -181,7 +189,7 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
     if let Err(none) = edge.room() {
         return none.response(edge, call.id.clone());
     }
-    match edge.hub.open(call) {
+    match edge.hub.open(call, head.principal.as_deref()) {
         Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
         Err(refusal) => refused(&refusal, &call.id),
     }
@@ -326,14 +334,14 @@ async fn last_of(events: EventStream) -> Option<Bytes> {
     events.fold(None, |_, event| async { Some(event.data.into_bytes()) }).await
 }
 
-fn get(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+fn get(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /mcp opens an event stream: `Accept: text/event-stream`");
     }
-    let session = match find(edge, &Head::of(headers, STREAMED)) {
+    let session = match find(edge, &Head::of(headers, principal, STREAMED)) {
         Ok(session) => session,
         Err(no) => return plain(no.status, &no.error.message),
     };
@@ -365,11 +373,11 @@ pub(crate) fn idle_end(edge: &Edge, session: &str) -> impl Future<Output = ()> +
 }
 
 /// Ends a session. It is answered once the end is on disk: no restart brings the session back.
-async fn delete(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+async fn delete(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
-    match find(edge, &Head::of(headers, STREAMED)) {
+    match find(edge, &Head::of(headers, principal, STREAMED)) {
         Ok(session) => {
             edge.hub.end(&session);
             edge.hub.remembered().await;
@@ -388,18 +396,19 @@ fn modern_verb(headers: &HeaderMap) -> Option<Response<Body>> {
 }
 
 impl Head {
-    fn of(headers: &HeaderMap, wants: Wants) -> Self {
-        Self { session: headers.get(SESSION_ID).cloned(), revision: headers.get(PROTOCOL_VERSION).cloned(), wants }
+    fn of(headers: &HeaderMap, principal: Principal, wants: Wants) -> Self {
+        let (session, revision) = (headers.get(SESSION_ID).cloned(), headers.get(PROTOCOL_VERSION).cloned());
+        Self { session, revision, wants, principal }
     }
 }
 
 /// Rows 4 to 9 of mcp-protocol 3.9.
 fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
-    let Some(id) = &head.session else {
+    if head.session.is_none() {
         let error = RpcError::new(code::BAD_SESSION_REQUEST, NO_SESSION);
         return Err(Refused { status: StatusCode::BAD_REQUEST, error });
-    };
-    let Some(session) = session(edge, id) else {
+    }
+    let Some(session) = session(edge, head) else {
         return Err(Refused { status: StatusCode::NOT_FOUND, error: Refusal::UnknownSession.error() });
     };
     if head.revision.as_ref().is_some_and(|revision| legacy(revision).is_none()) {
@@ -411,8 +420,10 @@ fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
     Ok(session)
 }
 
-fn session(edge: &Edge, id: &HeaderValue) -> Option<Arc<Session>> {
-    edge.hub.session(id.to_str().ok()?)
+/// The session that a request names, if there is one that is open to who sent it (S-8).
+fn session(edge: &Edge, head: &Head) -> Option<Arc<Session>> {
+    let session = edge.hub.session(head.session.as_ref()?.to_str().ok()?)?;
+    session.is_open_to(head.principal.as_deref()).then_some(session)
 }
 
 fn legacy(revision: &HeaderValue) -> Option<Revision> {

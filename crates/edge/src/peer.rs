@@ -7,7 +7,7 @@
 //! loopback and the checks of `guard`, as it does on macOS. Where the facility is there, a single lookup
 //! that fails is a refusal: it must not be possible to get in by making it fail.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What is known about the user at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Peer {
     Permitted,
     /// Another user, or a lookup that failed.
     Stranger,
+    /// Another machine, of whose users nobody knows: a token has to tell.
+    Remote,
 }
 
 /// How a connection came.
@@ -25,6 +27,8 @@ pub(crate) struct Arrival {
     pub(crate) peer: Peer,
     /// The gateway's port that it came by; another one may be in use since.
     pub(crate) port: u16,
+    /// Where from.
+    pub(crate) address: IpAddr,
 }
 
 /// The kernel's word, or the knowledge that there is none to be had.
@@ -59,6 +63,11 @@ impl Peers {
 
     /// Decides about the connection from `remote` that was accepted at `local`.
     pub(crate) fn judge(&self, remote: SocketAddr, local: SocketAddr) -> Peer {
+        // This machine's own addresses are those that a connection can come from and go to alike.
+        let (from, to) = (remote.ip().to_canonical(), local.ip().to_canonical());
+        if !from.is_loopback() && from != to {
+            return Peer::Remote;
+        }
         let Self::Asked { own } = self else { return Peer::Permitted };
         match os::owner(remote, local) {
             Ok(uid) if uid == *own || uid == 0 => Peer::Permitted,

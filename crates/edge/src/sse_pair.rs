@@ -38,6 +38,7 @@ use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
 use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, refused_in_text, stopped};
 use crate::reply::{self, Named, plain};
+use crate::tokens::Principal;
 
 /// Where messages are posted to.
 pub(crate) const MESSAGES: &str = "/messages";
@@ -57,6 +58,8 @@ struct Pair {
     /// Names the stream in the address for messages; 128 random bits. Not the session's own id, which nobody is told.
     id: Box<str>,
     queue: Sender<Out>,
+    /// Who opened it, and may post to it (S-8).
+    principal: Principal,
     /// Set by `initialize`.
     session: OnceLock<Arc<Session>>,
     /// The requests being worked on: a stop waits for them.
@@ -81,7 +84,7 @@ struct Open {
 struct Gone;
 
 /// Opens a stream: row 1 of mcp-protocol 3.13.
-pub(crate) fn open(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
+pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /sse opens an event stream: `Accept: text/event-stream`");
     }
@@ -89,13 +92,14 @@ pub(crate) fn open(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<Body> {
         return refused_in_text(&Refusal::ShuttingDown);
     }
     let (sender, queue) = mpsc::channel(PAIR_QUEUE_MAX);
-    let pair = Arc::new(Pair { id: random_id(), queue: sender, session: OnceLock::new(), working: TaskTracker::new() });
+    let (session, working) = (OnceLock::new(), TaskTracker::new());
+    let pair = Arc::new(Pair { id: random_id(), queue: sender, principal, session, working });
     edge.pairs.lock().insert(pair.id.clone(), Arc::clone(&pair));
     reply::events(reply::until_ended(said(Open { edge: Arc::clone(edge), pair, queue })))
 }
 
 /// Takes what was posted: rows 2, 3 and 5 of mcp-protocol 3.13.
-pub(crate) async fn post<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+pub(crate) async fn post<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -108,7 +112,10 @@ where
         let text = "`sessionId` is missing or repeated; the first event of GET /sse has the address to post to";
         return plain(StatusCode::BAD_REQUEST, text);
     };
-    let Some(pair) = edge.pairs.lock().get(id).cloned() else { return unknown() };
+    let pair = edge.pairs.lock().get(id).cloned();
+    let is_open =
+        |pair: &Arc<Pair>| pair.principal.as_ref().zip(principal.as_ref()).is_none_or(|(one, other)| one == other);
+    let Some(pair) = pair.filter(is_open) else { return unknown() };
     let Incoming { bytes, charge } =
         match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {
             Ok(read) => read,
@@ -178,7 +185,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
     if pair.session.get().is_some() {
         return refused(&Refusal::SecondInitialize);
     }
-    let (session, response) = match edge.hub.open_pair(call) {
+    let (session, response) = match edge.hub.open_pair(call, pair.principal.as_deref()) {
         Ok(opened) => opened,
         Err(refusal) => return refused(&refusal),
     };

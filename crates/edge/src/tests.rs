@@ -1,6 +1,8 @@
 //! The endpoint as clients and strangers meet it: a request in, a status, headers and a body out. The hub is
 //! the real one, with no servers behind it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use http::HeaderMap;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
@@ -43,7 +45,7 @@ pub(crate) fn edge(config: Config) -> Arc<Edge> {
 }
 
 /// A connection of the daemon's own user.
-pub(crate) const OWN: Arrival = Arrival { peer: Peer::Permitted, port: 6270 };
+pub(crate) const OWN: Arrival = Arrival { peer: Peer::Permitted, port: 6270, address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 /// A connection of another user of the machine.
 pub(crate) const STRANGE: Arrival = Arrival { peer: Peer::Stranger, ..OWN };
 
@@ -70,6 +72,7 @@ impl Answer {
 }
 
 mod modern;
+mod tokens;
 
 /// A client of one daemon; what it sends by default is what clients send.
 struct Client {

@@ -135,7 +135,7 @@ pub(crate) fn able_session(hub: &Arc<Hub>, revision: &str, abilities: &str) -> A
     let params = format!(
         r#"{{"protocolVersion":"{revision}","capabilities":{abilities},"clientInfo":{{"name":"test","version":"1"}}}}"#
     );
-    let (session, _) = hub.open(&request(0, Method::Initialize, &params)).expect("a session");
+    let (session, _) = hub.open(&request(0, Method::Initialize, &params), None).expect("a session");
     session.initialized();
     session
 }

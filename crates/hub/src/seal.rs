@@ -74,8 +74,7 @@ pub(crate) enum State {
         #[serde(flatten)]
         until: Until,
     },
-    /// A legacy session: `Mcp-Session-Id` (mcp-protocol 3.9). There is one endpoint and one principal; ids of others will
-    /// have to name theirs (S-8).
+    /// A legacy session: `Mcp-Session-Id` (mcp-protocol 3.9).
     #[serde(rename = "sess")]
     Session {
         /// 144 random bits, by which the rest is known that is kept of it.
@@ -87,6 +86,9 @@ pub(crate) enum State {
         /// Who the client is; `None` if that is too long for a header.
         #[serde(rename = "f", skip_serializing_if = "Option::is_none")]
         facts: Option<Carried>,
+        /// Whose it is, where tokens tell (S-8).
+        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+        owner: Option<Box<str>>,
     },
 }
 

@@ -45,12 +45,14 @@ pub(crate) struct Identity {
     pub noted: u64,
     /// Its streams of another life are numbered already.
     pub revived: bool,
+    /// Whose it is: the name of the token it was begun with, if one was asked for.
+    pub owner: Option<Box<str>>,
 }
 
 impl Identity {
     /// Of a session that is bound to one stream.
-    pub(crate) fn of_stream(id: Box<str>) -> Self {
-        Self { id, nonce: None, noted: 0, revived: false }
+    pub(crate) fn of_stream(id: Box<str>, owner: Option<Box<str>>) -> Self {
+        Self { id, nonce: None, noted: 0, revived: false, owner }
     }
 }
 
@@ -58,6 +60,7 @@ impl Identity {
 pub struct Session {
     id: Box<str>,
     nonce: Option<Box<str>>,
+    owner: Option<Box<str>>,
     /// The last use that its record, or the id, knows of.
     noted: AtomicU64,
     label: Arc<str>,
@@ -89,13 +92,14 @@ struct State {
 impl Session {
     /// Begins, or takes up again, the session `number` of this process.
     pub(crate) fn begin(number: u64, identity: Identity, facts: Facts, replay: Budget, whole: Budget) -> Arc<Self> {
-        let Identity { id, nonce, noted, revived } = identity;
+        let Identity { id, nonce, noted, revived, owner } = identity;
         // What the session of an earlier life numbered must not be taken for what this one does: neither the streams
         // that a client resumes nor the questions that it answers.
         let first = if revived { random_base() } else { 0 };
         Arc::new(Self {
             id,
             nonce,
+            owner,
             noted: AtomicU64::new(noted),
             label: format!("{}#{number}", facts.name).into(),
             caller: CallerId(number),
@@ -112,6 +116,12 @@ impl Session {
     /// The value of `Mcp-Session-Id`: visible ASCII that nobody guesses.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether whoever showed the token of this name may speak in it: who began it, and everybody where one of the two was
+    /// not asked for a token (S-8).
+    pub fn is_open_to(&self, principal: Option<&str>) -> bool {
+        self.owner.as_deref().zip(principal).is_none_or(|(owner, principal)| owner == principal)
     }
 
     /// What it is known by beyond this process; `None` if it ends with its stream.

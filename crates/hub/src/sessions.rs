@@ -32,19 +32,33 @@ use crate::subscriptions::Joined;
 use crate::{Hub, Session, logging, subscriptions, wall};
 
 impl Hub {
-    /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
-    pub fn open(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, false)
+    /// Begins a session of `owner`, if tokens tell who that is: the answer to a legacy `initialize`. Waits for no server
+    ///
+    pub fn open(
+        self: &Arc<Self>,
+        initialize: &Request,
+        owner: Option<&str>,
+    ) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, owner, false)
     }
 
     /// As [`Hub::open`], for a client that hears everything on one stream: its events have no ids, nothing is kept
     /// for a resume, and a cancelled request is answered with an empty text, which is not to be sent
     /// (mcp-protocol 2.8, 3.13).
-    pub fn open_pair(self: &Arc<Self>, initialize: &Request) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, true)
+    pub fn open_pair(
+        self: &Arc<Self>,
+        initialize: &Request,
+        owner: Option<&str>,
+    ) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, owner, true)
     }
 
-    fn begin(self: &Arc<Self>, initialize: &Request, one_stream: bool) -> Result<(Arc<Session>, Response), Refusal> {
+    fn begin(
+        self: &Arc<Self>,
+        initialize: &Request,
+        owner: Option<&str>,
+        one_stream: bool,
+    ) -> Result<(Arc<Session>, Response), Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::ShuttingDown);
         }
@@ -53,7 +67,9 @@ impl Hub {
         self.make_room();
         self.acquaintances.met(&facts.name, facts.revision, &facts.abilities);
         let result = facts.welcome(&self.catalog().instructions);
-        let identity = if one_stream { Identity::of_stream(random_nonce()) } else { self.identity(&facts) };
+        let owner = owner.map(Into::into);
+        let identity =
+            if one_stream { Identity::of_stream(random_nonce(), owner) } else { self.identity(&facts, owner) };
         let session = self.live(identity, facts);
         self.sessions.insert(session.id().into(), Arc::clone(&session));
         self.metrics.sessions(self.sessions.len());
@@ -133,7 +149,7 @@ impl Hub {
         if id.len() > SESSION_ID_BYTES_MAX {
             return None;
         }
-        let Ok(State::Session { nonce, born, facts }) = self.sealer.open(id) else { return None };
+        let Ok(State::Session { nonce, born, facts, owner }) = self.sealer.open(id) else { return None };
         self.make_room();
         let (session, record) = match self.sessions.entry(id.into()) {
             // Others came with the same id.
@@ -145,7 +161,7 @@ impl Hub {
                     return None;
                 }
                 let facts = Facts::carried(facts.as_ref().or(record.carried.as_ref())?)?;
-                let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true };
+                let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true, owner };
                 let session = self.live(identity, facts);
                 session.initialized();
                 session.announce(&self.told().changed());
@@ -188,10 +204,11 @@ impl Hub {
     }
 
     /// Names a session that begins now.
-    fn identity(&self, facts: &Facts) -> Identity {
+    fn identity(&self, facts: &Facts, owner: Option<Box<str>>) -> Identity {
         let (nonce, born) = (random_nonce(), wall::now());
         let carried = facts.carry();
-        let seal = |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts });
+        let seal =
+            |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts, owner: owner.clone() });
         let mut id = seal(Some(carried.clone()));
         if id.len() > SESSION_ID_BYTES_MAX {
             id = seal(None);
@@ -204,7 +221,7 @@ impl Hub {
                 tracing::warn!(client = %facts.name, "declares too much to be kept; its session ends with this process");
             }
         }
-        Identity { id: id.into(), nonce: Some(nonce), noted: born, revived: false }
+        Identity { id: id.into(), nonce: Some(nonce), noted: born, revived: false, owner }
     }
 
     /// Takes one of the sessions that may begin now (S-24).

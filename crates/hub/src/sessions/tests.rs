@@ -118,7 +118,9 @@ async fn r5_what_its_client_ended_stays_ended_in_the_next_process_too() {
 async fn r5_a_session_that_nobody_used_for_longer_than_it_may_rest_is_not_taken_up() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let seal = |born| first.sealer().seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")) });
+    let seal = |born| {
+        first.sealer().seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")), owner: None })
+    };
     let day = Duration::from_hours(24).as_secs();
     let (old, young) = (seal(wall::now() - 12 * day), seal(wall::now() - 7 * day));
     assert!(first.session(&old).is_none());
@@ -326,7 +328,7 @@ async fn r26_a_stream_of_a_dead_process_is_answered_for_and_never_taken_for_one_
 async fn a_session_of_a_pair_ends_with_its_stream_and_leaves_nothing() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let (pair, _) = first.open_pair(&request(0, Method::Initialize, "{}")).expect("a session");
+    let (pair, _) = first.open_pair(&request(0, Method::Initialize, "{}"), None).expect("a session");
     let next = hub(dir.path(), &Config::default());
     assert!(next.session(pair.id()).is_none());
     first.end(&pair);

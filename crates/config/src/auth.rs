@@ -1,0 +1,185 @@
+//! `[auth]`: tokens that clients must show, beside what the kernel and the address say of them (S-5, S-6).
+//!
+//! Nobody needs one on a machine of his own. Once a token is set every client needs one, wherever it is. A token that
+//! cannot be had is an error of the whole file, unlike a server's secret: a door that somebody wanted closed never opens
+//! because a variable is missing.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::findings::Findings;
+use crate::secret::{Resolver, Secret};
+
+/// Shortest token: what 256 random bits take in the densest usual form, less a little.
+const TOKEN_CHARS_MIN: usize = 32;
+
+/// Longest token: far from what servers and clients take in a header.
+const TOKEN_CHARS_MAX: usize = 1024;
+
+/// Tokens of one name that are good at a time: the one in use and its successor.
+const TOKENS_PER_NAME_MAX: usize = 2;
+
+/// Names: more than anybody tells apart, and all are compared at each request.
+const NAMES_MAX: usize = 64;
+
+/// `[auth]` as written.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Auth")]
+pub(crate) struct AuthFile {
+    /// By the name of who holds it, a token, or two while one takes the place of the other: `${env:NAME}` or `${file:PATH}`,
+    /// at least 32 characters. Once there is one, each request needs one, as `Authorization: Bearer …`.
+    pub(crate) tokens: BTreeMap<String, TokenFile>,
+}
+
+/// The tokens of one name.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum TokenFile {
+    /// The one in use.
+    One(String),
+    /// It and its successor.
+    Several(Vec<String>),
+}
+
+/// Who may connect with what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Auth {
+    /// A name, and a token that is good for it. A name may stand here twice. Empty: no token is asked for.
+    pub tokens: Vec<(String, Secret)>,
+}
+
+impl AuthFile {
+    /// Looks up the tokens and reports what is wrong with them.
+    pub(crate) fn check(self, resolver: &Resolver<'_>, findings: &mut Findings<'_>) -> Auth {
+        let mut tokens: Vec<(String, Secret)> = Vec::new();
+        if self.tokens.len() > NAMES_MAX {
+            findings.error(&["auth", "tokens"], format!("holds more than {NAMES_MAX} names"));
+        }
+        for (name, written) in self.tokens {
+            let key = ["auth", "tokens", name.as_str()];
+            let written = match written {
+                TokenFile::One(text) => vec![text],
+                TokenFile::Several(texts) => texts,
+            };
+            if written.is_empty() || written.len() > TOKENS_PER_NAME_MAX {
+                findings.error(&key, "wants one token, or two while one takes the place of the other");
+            }
+            if !is_name(&name) {
+                findings.error(&key, "a name is of 1 to 64 letters, digits, `_`, `-` and `.`");
+            }
+            for text in written {
+                if let Some(secret) = token(&key, &text, resolver, findings) {
+                    if tokens.iter().any(|(_, other)| *other == secret) {
+                        findings.error(&key, "is a token that stands here already; each wants one of its own");
+                    }
+                    tokens.push((name.clone(), secret));
+                }
+            }
+        }
+        Auth { tokens }
+    }
+}
+
+fn token(key: &[&str], text: &str, resolver: &Resolver<'_>, findings: &mut Findings<'_>) -> Option<Secret> {
+    let value = resolver.expand(text);
+    if let Some(problem) = value.malformed {
+        findings.error(key, problem);
+        return None;
+    }
+    if !value.missing.is_empty() {
+        findings.error_with_hint(key, value.missing.join("; "), "without it nobody could connect");
+        return None;
+    }
+    if !value.referred() {
+        let name = key.join(".");
+        findings
+            .warnings
+            .push(format!("{name}: stands in the file in plain text; safer is `${{env:NAME}}` or `${{file:PATH}}`"));
+    }
+    let fits = (TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&value.text.len());
+    if !fits || !value.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem =
+            format!("a token is of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters without spaces");
+        findings.error_with_hint(key, problem, "`openssl rand -hex 32` makes one");
+        return None;
+    }
+    Some(Secret::new(value.text))
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ConfigErrors, Flags, Loaded, Sources, load};
+
+    const LONG: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "another-0123456789abcdef0123456789";
+
+    fn loaded(text: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).expect("written");
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        load(&Sources { file: Some(path), env, flags: Flags::default() })
+    }
+
+    fn refused(text: &str) -> String {
+        loaded(text, &[("SHORT", "secret-0815"), ("LONG", LONG)]).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn s6_a_name_has_one_token_or_two_and_none_is_the_default() {
+        assert!(loaded("", &[]).expect("sound").config.auth.tokens.is_empty());
+        let text = "[auth.tokens]\nci = ['${env:A}', '${env:B}']\nlaptop = '${env:C}'\n";
+        let env = [("A", LONG), ("B", OTHER), ("C", "yet-another-0123456789abcdef01234567")];
+        let loaded = loaded(text, &env).expect("sound");
+        let names: Vec<&str> = loaded.config.auth.tokens.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, loaded.warnings.len()), (vec!["ci", "ci", "laptop"], 0));
+        assert!(!format!("{:?}", loaded.config).contains(LONG), "a token is a secret");
+    }
+
+    #[test]
+    fn s6_what_is_no_token_keeps_the_file_out_and_is_not_shown() {
+        for (written, told) in [
+            ("x = '${env:SHORT}'", "32 to 1024 visible ASCII"),
+            ("x = '${env:LONG} '", "without spaces"),
+            ("x = '${env:NOWHERE}'", "NOWHERE is not set"),
+            ("x = '${file:/nowhere/token}'", "/nowhere/token is needed"),
+            ("x = []", "wants one token, or two"),
+            ("x = ['${env:LONG}', '${env:LONG}']", "stands here already"),
+            ("x = '${env:LONG}'\ny = '${env:LONG}'", "stands here already"),
+            ("'a b' = '${env:LONG}'", "a name is of"),
+            ("x = 7", "auth.tokens.x"),
+        ] {
+            let text = refused(&format!("[auth.tokens]\n{written}\n"));
+            assert!(text.contains(told) && !text.contains("0815") && !text.contains(LONG), "{written}: {text}");
+        }
+    }
+
+    #[test]
+    fn s1_beyond_loopback_wants_tokens_and_the_word_that_tls_is_spoken() {
+        let text = |listen: &str, auth: &str| format!("[listen]\nhosts = ['192.168.1.2']\n{listen}\n{auth}\n");
+        let tokens = "[auth.tokens]\nx = '${env:LONG}'";
+        assert!(refused(&text("", "")).contains("no `auth.tokens` say who may call"));
+        assert!(refused(&text("tls_terminated = true", "")).contains("no `auth.tokens`"));
+        assert!(refused(&text("", tokens)).contains("`listen.tls_terminated`"));
+        assert!(loaded(&text("tls_terminated = true", tokens), &[("LONG", LONG)]).is_ok());
+    }
+
+    #[test]
+    fn a_token_in_plain_text_works_with_a_warning() {
+        let loaded = loaded(&format!("[auth.tokens]\nx = '{LONG}'\n"), &[]).expect("sound");
+        assert_eq!(loaded.warnings.len(), 1);
+        assert!(
+            loaded.warnings[0].starts_with("auth.tokens.x: stands in the file in plain text"),
+            "{:?}",
+            loaded.warnings
+        );
+    }
+}

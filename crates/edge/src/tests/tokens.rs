@@ -1,0 +1,96 @@
+//! What is asked of clients where `auth.tokens` are set, and how far a token reaches.
+
+use trunkline_config::{Auth, Secret};
+
+use super::*;
+
+fn guarded() -> Client {
+    let tokens = [("laptop", "one"), ("ci", "two")];
+    let tokens = tokens.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
+    Client::with(Config { auth: Auth { tokens }, ..config() })
+}
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+async fn open(client: &Client, token: &str) -> String {
+    let opened =
+        client.send("POST", "/mcp", &[("authorization", token)], initialize(0, "2025-06-18").to_string()).await;
+    assert_eq!(opened.status, 200, "{}", opened.body);
+    opened.header("mcp-session-id").to_owned()
+}
+
+#[tokio::test]
+async fn s5_once_there_are_tokens_every_path_wants_one_but_those_of_probes() {
+    let client = guarded();
+    for (method, path) in [
+        ("POST", "/mcp"),
+        ("GET", "/mcp"),
+        ("DELETE", "/mcp"),
+        ("GET", "/sse"),
+        ("POST", "/messages?sessionId=x"),
+        ("GET", "/health"),
+    ] {
+        for token in ["", "Bearer three", "Basic one"] {
+            let refused = client.send(method, path, &[("authorization", token)], PING).await;
+            assert_eq!(refused.status, 401, "{method} {path} {token}");
+            assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"trunkline\"");
+            assert!(refused.body.contains("auth.tokens") && refused.body.lines().count() == 1, "{}", refused.body);
+        }
+    }
+    for path in ["/health/live", "/health/ready", "/metrics"] {
+        assert_eq!(client.send("GET", path, &[], "").await.status, 200, "{path}");
+    }
+    let query = client.send("POST", "/mcp?token=one&access_token=one", &[], PING).await;
+    assert_eq!(query.status, 401, "a token in the query is none");
+    let healthy = client.send("GET", "/health", &[("authorization", "Bearer one")], "").await;
+    assert!(healthy.json()["servers"].is_array());
+    open(&client, "Bearer one").await;
+    assert!(client.edge.metrics.render().contains(r#"reason="token""#));
+}
+
+#[tokio::test]
+async fn s8_a_session_is_open_to_whoever_began_it() {
+    let client = guarded();
+    let session = open(&client, "Bearer one").await;
+    let ask = async |method: &str, token: &str| {
+        let headers = [("authorization", token), ("mcp-session-id", &*session)];
+        client.send(method, "/mcp", &headers, PING).await.status
+    };
+    assert_eq!(ask("POST", "Bearer one").await, 200);
+    for method in ["POST", "GET", "DELETE"] {
+        assert_eq!(ask(method, "Bearer two").await, 404, "{method}");
+    }
+    assert_eq!(ask("DELETE", "Bearer one").await, 200, "it was there all the time");
+}
+
+#[tokio::test]
+async fn s7_a_token_helps_no_other_user_and_is_what_another_machine_needs() {
+    let mut client = guarded();
+    let asked = async |client: &Client, token: &str| {
+        client.send("POST", "/mcp", &[("authorization", token)], initialize(0, "2025-06-18").to_string()).await.status
+    };
+    client.arrival = STRANGE;
+    assert_eq!(asked(&client, "Bearer one").await, 403);
+    client.arrival = Arrival { peer: Peer::Remote, ..OWN };
+    assert_eq!((asked(&client, "").await, asked(&client, "Bearer one").await), (401, 200));
+    // As it is where tokens were taken out while the listener stays where it was.
+    let mut client = Client::new();
+    client.arrival = Arrival { peer: Peer::Remote, ..OWN };
+    assert_eq!(asked(&client, "").await, 403);
+    assert!(client.send("GET", "/health", &[], "").await.json()["servers"].is_null());
+}
+
+#[tokio::test]
+async fn s6_tokens_change_with_the_configuration() {
+    let client = guarded();
+    let session = open(&client, "Bearer one").await;
+    let tokens = vec![("laptop".to_owned(), Secret::new("new"))];
+    client.edge.go_by(&Config { auth: Auth { tokens }, ..config() });
+    let ask = async |token: &str| {
+        let headers = [("authorization", token), ("mcp-session-id", &*session)];
+        client.send("POST", "/mcp", &headers, PING).await.status
+    };
+    assert_eq!((ask("Bearer one").await, ask("Bearer new").await), (401, 200));
+    client.edge.go_by(&config());
+    assert_eq!(ask("").await, 200, "nobody is asked any more");
+}
