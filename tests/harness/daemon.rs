@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ pub(crate) struct Home {
 pub(crate) struct Daemon {
     pub(crate) home: Home,
     pub(crate) url: String,
-    child: Child,
+    child: Mutex<Child>,
 }
 
 impl Home {
@@ -98,7 +99,7 @@ impl Home {
             std::fs::read_to_string(&ready).ok()
         })
         .await;
-        Daemon { url: url.trim().to_owned(), child, home: self }
+        Daemon::of(self, url.trim().to_owned(), child)
     }
 
     pub(crate) fn log(&self) -> String {
@@ -112,6 +113,16 @@ impl Daemon {
         let home = Home::new();
         home.configure(config);
         home.serve().await
+    }
+
+    /// The one whose process this is.
+    pub(crate) fn of(home: Home, url: String, child: Child) -> Daemon {
+        Daemon { home, url, child: Mutex::new(child) }
+    }
+
+    /// Its process, in whose place another can be put.
+    pub(crate) fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client session at the newest legacy revision.
@@ -190,7 +201,7 @@ impl Daemon {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
@@ -198,24 +209,25 @@ impl Daemon {
     }
 
     /// TERM, and the wait for the end.
-    pub(crate) async fn stop(mut self) -> (ExitStatus, Home) {
+    pub(crate) async fn stop(self) -> (ExitStatus, Home) {
         self.signal(rustix::process::Signal::TERM);
-        let status = until("the daemon to stop", async || self.child.try_wait().expect("our child")).await;
+        let status = until("the daemon to stop", async || self.child().try_wait().expect("our child")).await;
         (status, self.into_home())
     }
 
     /// KILL, so that it can do nothing for its children.
-    pub(crate) fn kill(mut self) -> Home {
-        self.child.kill().expect("our child");
-        self.child.wait().expect("our child");
+    pub(crate) fn kill(self) -> Home {
+        self.child().kill().expect("our child");
+        self.child().wait().expect("our child");
         self.into_home()
     }
 
     /// Waits until it has ended by itself, for as long as it takes.
-    pub(crate) async fn ended(mut self, patience: std::time::Duration) -> (ExitStatus, Home) {
+    pub(crate) async fn ended(self, patience: std::time::Duration) -> (ExitStatus, Home) {
         let began = tokio::time::Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("our child") {
+            let ended = self.child().try_wait().expect("our child");
+            if let Some(status) = ended {
                 return (status, self.into_home());
             }
             assert!(began.elapsed() < patience, "the daemon runs on");
@@ -225,7 +237,7 @@ impl Daemon {
 
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("our child").is_none()
+        self.child().try_wait().expect("our child").is_none()
     }
 
     pub(crate) fn show_log(home: &Home) {
@@ -242,8 +254,10 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // The guard processes see to the children.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(child);
         if std::thread::panicking() {
             Daemon::show_log(&self.home);
         }

@@ -46,7 +46,8 @@ impl Account {
             }
         };
         let Some(id) = &answered.id else {
-            *self.answered.entry("(nobody waited)".to_owned()).or_default() += 1;
+            let word = if answered.lost { "(lost with a daemon)" } else { "(nobody waited)" };
+            *self.answered.entry(word.to_owned()).or_default() += 1;
             if let Some(nonce) = answered.deed.nonce {
                 self.effects.insert(nonce, (answered.deed.server, Told::Unknown));
             }

@@ -35,7 +35,14 @@ pub(crate) struct Deed {
 enum Caller {
     Session(Arc<Client>),
     Stateless(Arc<Modern>),
-    Pair(Arc<Mutex<SseClient>>),
+    Pair(Arc<Mutex<Pair>>),
+}
+
+/// A client whose stream ends with the daemon, so that it begins anew with the next one.
+struct Pair {
+    client: SseClient,
+    /// Daemons that were killed before.
+    kills: usize,
 }
 
 /// What came back, and how long that took.
@@ -44,6 +51,8 @@ pub(crate) struct Answered {
     pub(crate) deed: Deed,
     pub(crate) id: Option<u64>,
     pub(crate) messages: Vec<String>,
+    /// It was asked of a daemon that was killed.
+    pub(crate) lost: bool,
     pub(crate) took: Duration,
 }
 
@@ -57,9 +66,8 @@ pub(crate) async fn drive(stage: &Arc<Stage>, plan: &Plan) -> Account {
         sessions.push(Arc::new(Client::connect(&url, revision).await));
     }
     let stateless = Arc::new(Modern::new(&url));
-    let pair = SseClient::connect(&url.replace("/mcp", "/sse"), "2024-11-05").await;
-    let pair = Arc::new(Mutex::new(pair));
-    let standing = standing(stage).await;
+    let pair = Arc::new(Mutex::new(Pair::begin(stage).await));
+    let mut standing = Vec::new();
 
     let mut open: JoinSet<Answered> = JoinSet::new();
     let mut tick = interval(Duration::from_secs(1) / u32::try_from(plan.rate).expect("a rate"));
@@ -75,13 +83,23 @@ pub(crate) async fn drive(stage: &Arc<Stage>, plan: &Plan) -> Account {
             account.complaints.push(format!("{OPEN_MAX} requests are open at once"));
             break;
         }
+        // The operator kills no daemon any more.
+        if standing.is_empty() && stage.kills() > 0 && until - Instant::now() < plan.time / 2 {
+            standing = stand(stage).await;
+        }
         number += 1;
         if number.is_multiple_of(SESSION_ENDS_EVERY) {
             let place = dice.usize(..sessions.len());
-            let fresh = Arc::new(Client::connect(&url, "2025-11-25").await);
+            let fresh = loop {
+                let url = url.clone();
+                let begun = stage.survive(async move { Client::connect(&url, "2025-11-25").await });
+                if let Some(fresh) = begun.await {
+                    break Arc::new(fresh);
+                }
+            };
             let old = std::mem::replace(&mut sessions[place], fresh);
             // Its running calls end with it; so it leaves once they are over.
-            open.spawn(leave(old));
+            open.spawn(leave(Arc::clone(stage), old));
         }
         let mut deed = Deed::draw(&mut dice, stage, number);
         let caller = match dice.u8(..10) {
@@ -93,7 +111,7 @@ pub(crate) async fn drive(stage: &Arc<Stage>, plan: &Plan) -> Account {
         // Whoever means to cancel stays until it has.
         deed.prompt &= gives_up.is_none();
         *account.asked.entry(format!("{} {}", caller.who(), deed.method)).or_default() += 1;
-        open.spawn(ask(caller, deed, number, gives_up));
+        open.spawn(ask(Arc::clone(stage), caller, deed, number, gives_up));
     }
     while let Some(ended) = open.join_next().await {
         account.take(ended);
@@ -113,7 +131,7 @@ pub(crate) async fn drive(stage: &Arc<Stage>, plan: &Plan) -> Account {
 }
 
 /// Streams that are open all the time, and must stay so.
-async fn standing(stage: &Stage) -> Vec<(&'static str, tokio::task::JoinHandle<()>)> {
+async fn stand(stage: &Stage) -> Vec<(&'static str, tokio::task::JoinHandle<()>)> {
     let url = stage.daemon.url.clone();
     let session = Client::connect(&url, "2025-11-25").await;
     for server in &stage.servers {
@@ -133,14 +151,24 @@ async fn standing(stage: &Stage) -> Vec<(&'static str, tokio::task::JoinHandle<(
     vec![("the stream of a session", legacy), ("a listen", modern)]
 }
 
-async fn leave(session: Arc<Client>) -> Answered {
+async fn leave(stage: Arc<Stage>, session: Arc<Client>) -> Answered {
     let started = Instant::now();
     while Arc::strong_count(&session) > 1 && started.elapsed() < crate::harness::PATIENCE {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let status = session.delete().await.status;
-    assert_eq!(status, 200, "the end of a session");
-    Answered { who: "session", deed: Deed::of("DELETE"), id: None, messages: Vec::new(), took: started.elapsed() }
+    let ended = stage.survive(async move { session.delete().await.status });
+    if let Some(status) = ended.await {
+        assert_eq!(status, 200, "the end of a session");
+    }
+    let (deed, messages) = (Deed::of("DELETE"), Vec::new());
+    Answered { who: "session", deed, id: None, messages, lost: false, took: started.elapsed() }
+}
+
+impl Pair {
+    async fn begin(stage: &Stage) -> Pair {
+        let kills = stage.kills();
+        Pair { client: SseClient::connect(&stage.daemon.url.replace("/mcp", "/sse"), "2024-11-05").await, kills }
+    }
 }
 
 impl Caller {
@@ -153,11 +181,28 @@ impl Caller {
     }
 }
 
-/// Does a request. Who gives up takes whatever answer there is then, and may find none.
-async fn ask(caller: Caller, deed: Deed, number: u64, gives_up: Option<Duration>) -> Answered {
+/// Does a request. Who gives up takes whatever answer there is then, and may find none; so may who asked a daemon that was
+/// killed.
+async fn ask(stage: Arc<Stage>, caller: Caller, deed: Deed, number: u64, gives_up: Option<Duration>) -> Answered {
+    let (begun, who) = (Instant::now(), caller.who());
+    let deed = Arc::new(deed);
+    let asked = stage.survive(answers(Arc::clone(&stage), caller, Arc::clone(&deed), number, gives_up)).await;
+    let deed = Arc::into_inner(deed).expect("it is over");
+    let lost = asked.is_none();
+    let (messages, expected, started) = asked.unwrap_or((Vec::new(), false, begun));
+    Answered { who, deed, id: expected.then_some(number), messages, lost, took: started.elapsed() }
+}
+
+/// What came back, whether an answer has to be among it, and when it was asked.
+async fn answers(
+    stage: Arc<Stage>,
+    caller: Caller,
+    deed: Arc<Deed>,
+    number: u64,
+    gives_up: Option<Duration>,
+) -> (Vec<String>, bool, Instant) {
     let mut started = Instant::now();
     let id = number.to_string();
-    let who = caller.who();
     let (messages, expected) = match caller {
         Caller::Session(client) => {
             if deed.method == "resources/subscribe" {
@@ -193,7 +238,11 @@ async fn ask(caller: Caller, deed: Deed, number: u64, gives_up: Option<Duration>
             }
         }
         Caller::Pair(client) => {
-            let mut client = client.lock().await;
+            let mut pair = client.lock().await;
+            if pair.kills != stage.kills() {
+                *pair = Pair::begin(&stage).await;
+            }
+            let client = &mut pair.client;
             started = Instant::now();
             client.send(&request(&id, deed.method, &deed.params)).await;
             let answer = client.answer(&id).await;
@@ -201,7 +250,7 @@ async fn ask(caller: Caller, deed: Deed, number: u64, gives_up: Option<Duration>
             (vec![answer], true)
         }
     };
-    Answered { who, deed, id: expected.then_some(number), messages, took: started.elapsed() }
+    (messages, expected, started)
 }
 
 impl Deed {

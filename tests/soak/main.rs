@@ -1,5 +1,5 @@
 //! The soak: the real daemon before ten servers over every transport, a mix of clients, and faults at random (F-48,
-//! R-46), while somebody changes the file. What must hold however bad the weather: every request has exactly one answer,
+//! R-46), while somebody changes the file and kills the daemon. What must hold however bad the weather: every request has exactly one answer,
 //! no effect happens twice and none is told of falsely, the servers that nobody touches are served as ever by the
 //! processes that they had, each file is taken or refused as it deserves, and nothing grows.
 //!
@@ -49,12 +49,14 @@ async fn f48_r46_nothing_breaks_and_nothing_grows_while_servers_fail_at_random()
         rate: number("SOAK_RATE", 50).max(1),
         seed: number("SOAK_SEED", 48),
     };
+    // Of a request that is lost with its daemon a line is enough.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     println!("soak: {:?} at {} requests a second, seed {}", plan.time, plan.rate, plan.seed);
     let stage = Arc::new(Stage::start().await);
     let before = watch::Sample::take(&stage).await;
     let watching = watch::Watch::start(&stage);
     let storm = storm::Storm::start(&stage, plan.seed);
-    let operator = operator::Operator::start(&stage, plan.seed);
+    let operator = operator::Operator::start(&stage, &plan);
     let mut account = callers::drive(&stage, &plan).await;
     let reloads = operator.end().await;
     let mut faults = storm.end().await;

@@ -1,4 +1,6 @@
-//! The operator: changes the file while the weather is bad, and has it read by its watcher, by SIGHUP or by command.
+//! The operator: changes the file while the weather is bad, and has it read by its watcher, by SIGHUP or by command; and
+//! kills the daemon, whose sockets a service manager holds, in the first quarter of the time.
+//!
 //! A change reaches the server that it names and no other; one is taken out and put back; a file that is wrong changes
 //! nothing, and is told.
 
@@ -12,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::Plan;
 use crate::harness::PATIENCE;
 use crate::stage::Stage;
 
@@ -22,6 +25,9 @@ const BAD: [&str; 4] = [
     "[mcp_servers.pipe]\ncommandd = \"x\"\n",
     "[mcp_servers.pipe]\nenabled = true\n",
 ];
+
+/// In less, one killed daemon is all that there is time for.
+const KILLING_FROM: Duration = Duration::from_mins(1);
 
 /// How long a server is away that was taken out.
 const AWAY_MS: std::ops::Range<u64> = 100..2500;
@@ -52,17 +58,20 @@ struct Shift {
     /// What is added to the block of each server: the count of its changes, and whether it has its other limit.
     variants: Vec<(u32, bool)>,
     begun: Instant,
+    /// How long daemons may be killed: what is measured must be one of them.
+    killing: Duration,
     done: Done,
 }
 
 impl Operator {
-    pub(crate) fn start(stage: &Arc<Stage>, seed: u64) -> Operator {
+    pub(crate) fn start(stage: &Arc<Stage>, plan: &Plan) -> Operator {
         let over = watch::Sender::new(false);
         let shift = Shift {
             stage: Arc::clone(stage),
-            dice: fastrand::Rng::with_seed(seed.wrapping_mul(36)),
+            dice: fastrand::Rng::with_seed(plan.seed.wrapping_mul(36)),
             variants: vec![(0, false); stage.servers.len()],
             begun: Instant::now(),
+            killing: if plan.time < KILLING_FROM { Duration::ZERO } else { plan.time / 4 },
             done: Done::default(),
         };
         let task = tokio::spawn(shift.work(over.subscribe()));
@@ -85,7 +94,11 @@ impl Shift {
                 _ = over.wait_for(|over| *over) => return self.done,
                 () = sleep(pause) => {}
             }
-            match self.dice.u8(..5) {
+            let may_kill = self.begun.elapsed() < self.killing;
+            match self.dice.u8(..6) {
+                // One at least, however short the time.
+                5 if may_kill => self.kill().await,
+                _ if self.stage.kills() == 0 => self.kill().await,
                 0 => self.mistake().await,
                 1..3 => self.take_out_and_put_back().await,
                 _ => self.change().await,
@@ -107,6 +120,17 @@ impl Shift {
             "reached otherwise"
         };
         self.put(&self.text(None), true, &format!("{what}: {name}"), what).await;
+    }
+
+    /// What no daemon can do anything about: the next one takes up its work behind the same sockets.
+    async fn kill(&mut self) {
+        let stage = Arc::clone(&self.stage);
+        // Who asks the daemon about a server, or measures it, waits.
+        let _alone = stage.all_there.write().await;
+        let at = self.begun.elapsed().as_secs_f64();
+        println!("{at:8.2} s (daemon)   killed");
+        *self.done.count.entry("the daemon killed".to_owned()).or_default() += 1;
+        stage.kill().await;
     }
 
     async fn take_out_and_put_back(&mut self) {

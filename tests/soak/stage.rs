@@ -1,9 +1,13 @@
 //! What is played on: one daemon, ten servers, and a fault proxy before each that is reached by TCP and not spared.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::RwLock;
+use tokio::time::{Instant, sleep};
 
+use crate::harness::PATIENCE;
+use crate::harness::activator::Sockets;
 use crate::harness::census;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::fake::{self, Desk, Fake};
@@ -14,8 +18,8 @@ const LIMITS: &str = "\
     startup_timeout_sec = 5\n\
     limits = { read_timeout_sec = 5, list_timeout_sec = 5 }\n";
 
-/// The first lines of the file.
-const HEAD: &str = "[log]\nlevel = \"info\"\n";
+/// For how long after a kill somebody may still find a connection of the dead.
+const AFTER_A_KILL: Duration = Duration::from_secs(1);
 
 /// Name and options of the servers on pipes; the first is left alone.
 const PIPES: [(&str, &[&str]); 4] = [
@@ -41,7 +45,10 @@ pub(crate) struct Stage {
     /// Held for writing while a server is not in the file, and for reading by whoever asks the daemon about one.
     pub(crate) all_there: RwLock<()>,
     /// The process of the server on pipes that is left alone.
-    calm_pid: Option<u32>,
+    calm_pid: Mutex<Option<u32>>,
+    sockets: Sockets,
+    /// Until when what was asked could be lost with a daemon, for each that was killed.
+    killed: Mutex<Vec<Instant>>,
 }
 
 pub(crate) struct Server {
@@ -74,18 +81,63 @@ impl Stage {
             let desk = fake.desk();
             servers.push(Server { name, block, desk, calm: place == 0, port: Some(Port { proxy, _fake: fake }) });
         }
-        home.configure(&servers.iter().fold(HEAD.to_owned(), |text, server| text + &server.block(0, false)));
-        let daemon = home.serve().await;
-        let mut stage = Stage { daemon, servers, all_there: RwLock::default(), calm_pid: None };
+        let sockets = Sockets::make(&home);
+        home.configure(&servers.iter().fold(head(&sockets), |text, server| text + &server.block(0, false)));
+        let child = sockets.start(&home, &[]);
+        // What connects before it is up waits in the queue of the socket.
+        let daemon = Daemon::of(home, format!("http://127.0.0.1:{}/mcp", sockets.port()), child);
+        let (all_there, calm_pid, killed) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let stage = Stage { daemon, servers, all_there, calm_pid, sockets, killed };
         stage.all_ready().await;
-        stage.calm_pid = stage.pid_of_the_calm_one();
+        stage.note_the_calm_one();
         stage
+    }
+
+    /// Kills the daemon, and waits until the next one serves what the calm servers have.
+    pub(crate) async fn kill(&self) {
+        let note = || self.killed.lock().expect("short").push(Instant::now() + AFTER_A_KILL);
+        note();
+        {
+            let mut child = self.daemon.child();
+            child.kill().expect("our child");
+            child.wait().expect("our child");
+            *child = self.sockets.start(&self.daemon.home, &[]);
+        }
+        note();
+        let started = Instant::now();
+        for server in self.servers.iter().filter(|server| server.calm) {
+            while self.daemon.server(server.name).await["state"] != "ready" {
+                assert!(started.elapsed() < PATIENCE, "{} is not back after the daemon was killed", server.name);
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        self.note_the_calm_one();
+    }
+
+    /// Does what panics when its connection breaks. `None` if it did since a daemon was killed.
+    pub(crate) async fn survive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let begun = Instant::now();
+        match tokio::spawn(work).await {
+            Ok(done) => Some(done),
+            Err(_) if self.killed.lock().expect("short").iter().any(|until| begun < *until) => None,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// How many daemons were killed so far.
+    pub(crate) fn kills(&self) -> usize {
+        self.killed.lock().expect("short").len() / 2
+    }
+
+    fn note_the_calm_one(&self) {
+        *self.calm_pid.lock().expect("short") = self.pid_of_the_calm_one();
     }
 
     /// The file with each server in its variant, but for one perhaps.
     pub(crate) fn file(&self, variants: &[(u32, bool)], without: Option<usize>) -> String {
         let servers = self.servers.iter().zip(variants).enumerate().filter(|(place, _)| without != Some(*place));
-        servers.fold(HEAD.to_owned(), |text, (_, (server, (variant, other)))| text + &server.block(*variant, *other))
+        servers
+            .fold(head(&self.sockets), |text, (_, (server, (variant, other)))| text + &server.block(*variant, *other))
     }
 
     fn pid_of_the_calm_one(&self) -> Option<u32> {
@@ -122,7 +174,7 @@ impl Stage {
     /// Stops the daemon; what is wrong with how it went.
     pub(crate) async fn stop(self) -> Vec<String> {
         let mut complaints = Vec::new();
-        let (pid, before) = (self.pid_of_the_calm_one(), self.calm_pid);
+        let (pid, before) = (self.pid_of_the_calm_one(), *self.calm_pid.lock().expect("short"));
         if pid.is_none() || pid != before {
             complaints.push(format!("what no file changed has another process (R-36): {before:?}, now {pid:?}"));
         }
@@ -140,6 +192,11 @@ impl Stage {
         complaints.extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("the log: {line}")));
         complaints
     }
+}
+
+/// The first lines of the file.
+fn head(sockets: &Sockets) -> String {
+    format!("[log]\nlevel = \"info\"\n[listen]\nport = {}\n", sockets.port())
 }
 
 impl Server {

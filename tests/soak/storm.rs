@@ -34,7 +34,7 @@ struct Luck {
     stage: Arc<Stage>,
     place: usize,
     dice: fastrand::Rng,
-    client: Client,
+    client: Arc<Client>,
     begun: Instant,
     count: BTreeMap<String, u64>,
 }
@@ -71,7 +71,7 @@ async fn rage(
     dice: fastrand::Rng,
     mut over: watch::Receiver<bool>,
 ) -> BTreeMap<String, u64> {
-    let client = Client::connect(&stage.daemon.url, "2025-11-25").await;
+    let client = Arc::new(Client::connect(&stage.daemon.url, "2025-11-25").await);
     let mut luck = Luck { stage, place, dice, client, begun: Instant::now(), count: BTreeMap::new() };
     loop {
         let pause = luck.millis(500..6000);
@@ -130,8 +130,12 @@ impl Luck {
         let (tool, arguments) = MISDEEDS[self.dice.usize(..choice)];
         self.note(&format!("tool {tool}"));
         let params = format!(r#"{{"name":"{}__{tool}","arguments":{arguments}}}"#, self.server().name);
-        let messages = self.client.exchange("tools/call", &params).await;
-        assert!(!messages.is_empty(), "no answer to {params}");
+        let (client, stage) = (Arc::clone(&self.client), Arc::clone(&self.stage));
+        let asked = stage.survive(async move {
+            let messages = client.exchange("tools/call", &params).await;
+            assert!(!messages.is_empty(), "no answer to {params}");
+        });
+        asked.await;
     }
 
     /// The server answers badly for a while.

@@ -52,6 +52,8 @@ pub(crate) struct Watch {
 
 impl Sample {
     pub(crate) async fn take(stage: &Stage) -> Sample {
+        // One that is being killed has no figures.
+        let _all = stage.all_there.read().await;
         let text = stage.daemon.metrics().await;
         let (marker, pid) = (stage.daemon.home.marker.clone(), stage.daemon.pid());
         // It reads of every process of the machine; the clients shall not wait meanwhile.
