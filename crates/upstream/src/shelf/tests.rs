@@ -96,6 +96,27 @@ async fn r22_a_server_that_shuffles_its_lists_changes_no_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r3_r22_a_server_that_a_reload_switches_on_is_offered_as_an_earlier_process_knew_it() {
+    let dir = directory();
+    let offered = known(dir.path()).await;
+    let disabled = trunkline_config::Server { enabled: false, ..config() };
+    let refuses = Script {
+        faults: vec![trunkline_testkit::Fault::error("prompts/list", r#"{"code":-32000,"message":"no"}"#)],
+        ..script()
+    };
+    let world = World::kept(shelf(dir.path()), disabled, [away()], refuses);
+    assert!(!world.upstream().ever_ready(), "switched off, it is not listed");
+    let count = *world.fleet.offers_changed().borrow();
+    world.fleet.apply(&[(name(), config())]);
+    world.is("backoff").await;
+    assert_eq!(world.upstream().offer(), offered);
+    assert!(world.upstream().ever_ready(), "nobody waits for it");
+    assert_eq!(*world.fleet.offers_changed().borrow() - count, 2, "by the reload, and by what it brought");
+    world.ready().await;
+    assert_eq!(world.upstream().offer().prompts, offered.prompts, "what cannot be had now is kept as well");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_server_under_the_same_name_starts_empty() {
     let dir = directory();
     known(dir.path()).await;
@@ -163,6 +184,29 @@ fn r47_the_era_that_was_found_out_is_kept_with_the_offer() {
     let (way, left) = back.era.proven(now).expect("still holds");
     assert!(way == crate::era::Way::Pair && left > Duration::from_mins(299), "{left:?}");
     assert_eq!(read(wall_clock() - 6 * 3600).era.proven(now), None, "six hours later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r37_what_the_disk_did_not_take_is_written_once_it_does() {
+    let dir = directory();
+    let state = StateDir::open(dir.path()).expect("our own");
+    let offer = |instructions: &str| {
+        let offer = Offer { instructions: Some(instructions.to_owned()), ..Offer::default() };
+        Volume { signature: config().connect.signature(), offer: offer.into(), era: Memory::default() }
+    };
+    let (other, waiting) = (ServerName::new("other").expect("a name"), Mutex::new(Waiting::new()));
+    // A directory in the place of the file is what no disk takes.
+    let (first, second) = (dir.path().join(file_of(&name())), dir.path().join(file_of(&other)));
+    std::fs::create_dir_all(first.join("full")).expect("made");
+    lock(&waiting).insert(name(), offer("old"));
+    lock(&waiting).insert(other.clone(), offer("fine"));
+    write(&state, &waiting).expect_err("the disk is full");
+    assert!(second.is_file(), "one failure costs no other server its file");
+    assert_eq!(lock(&waiting).keys().collect::<Vec<_>>(), [&name()], "it waits for the next time");
+    std::fs::remove_dir_all(&first).expect("removed");
+    write(&state, &waiting).expect("the disk takes it");
+    let kept = |text: &[u8]| String::from_utf8_lossy(text).contains("old");
+    assert!(lock(&waiting).is_empty() && kept(&std::fs::read(&first).expect("written")));
 }
 
 #[test]
