@@ -26,7 +26,6 @@ use crate::link::Link;
 use crate::listening::Wanted;
 use crate::offer::Offer;
 use crate::places::Places;
-use crate::shelf::Volume;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
 use crate::status::{StateView, Status};
@@ -76,8 +75,10 @@ pub(crate) struct Shared {
     /// Timeouts of calls since the last answer.
     pub(crate) timeouts: AtomicU32,
     pub(crate) ever_ready: AtomicBool,
-    /// What an earlier process kept of it.
-    kept: Mutex<Option<Kept>>,
+    /// What is kept of it for the next process.
+    pub(crate) kept: Mutex<Option<Kept>>,
+    /// It was looked for what an earlier process kept of it.
+    pub(crate) looked_up: AtomicBool,
     /// Whether it was ever ready by its present configuration.
     pub(crate) proven: AtomicBool,
     /// Connections made after the first.
@@ -90,7 +91,7 @@ pub(crate) struct Shared {
 }
 
 /// What is on the shelf, or on its way there.
-type Kept = (Arc<Offer>, Memory);
+pub(crate) type Kept = (Arc<Offer>, Memory);
 
 /// What clients want that a new connection must be told again.
 #[derive(Debug, Clone, Default)]
@@ -153,6 +154,7 @@ impl Upstream {
             restarts: AtomicU64::new(0),
             era: Mutex::new(era.unwrap_or_default()),
             kept: Mutex::new(offer.zip(era)),
+            looked_up: AtomicBool::new(server.enabled),
             listen: Wanted::default(),
             wishes: Mutex::default(),
             name,
@@ -408,21 +410,6 @@ impl Shared {
     /// Whether anybody wants anything of it right now: a request that runs or waits, for a person too, or a subscription.
     pub(crate) fn is_wanted(&self) -> bool {
         self.places.wanted() || self.asking.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
-    }
-
-    /// Keeps the offer, which came by `connect`, for the next process, unless that was done.
-    pub(crate) fn keep_offer(&self, connect: &Connect) {
-        let offer = self.offers.borrow().clone();
-        let era = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.as_ref().is_some_and(|(known, of)| Arc::ptr_eq(known, &offer) && *of == era) {
-                return;
-            }
-            *kept = Some((offer.clone(), era));
-        }
-        let signature = connect.signature();
-        self.environment.shelf.put(&self.name, Volume { signature, offer, era });
     }
 
     /// What clients want now.

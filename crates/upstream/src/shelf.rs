@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{collections::HashMap, mem};
 
@@ -19,6 +20,7 @@ use trunkline_telemetry::{Metrics, Saver};
 use trunkline_wire::ServerName;
 
 use crate::era::Memory;
+use crate::handle::Shared;
 use crate::limits::{SHELF_FILE_BYTES_MAX, SHELF_FILES_MAX, SHELF_QUIET};
 use crate::offer::Offer;
 use crate::saved;
@@ -98,6 +100,37 @@ impl Shelf {
         if let Some(board) = &self.0 {
             let _ = board.saver.settled().await;
         }
+    }
+}
+
+impl Shared {
+    /// Offers the server that is reached so as an earlier process knew it, unless it was looked for that before. For one that
+    /// was switched off when it became known. Says whether there was anything.
+    pub(crate) fn recall(&self, connect: &Connect) -> bool {
+        if self.looked_up.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let Some(Volume { offer, era, .. }) = self.environment.shelf.take(&self.name, connect) else { return false };
+        *self.era.lock().unwrap_or_else(PoisonError::into_inner) = era;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((offer.clone(), era));
+        self.offers.send_replace(offer);
+        self.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
+        true
+    }
+
+    /// Keeps the offer, which came by `connect`, for the next process, unless that was done.
+    pub(crate) fn keep_offer(&self, connect: &Connect) {
+        let offer = self.offers.borrow().clone();
+        let era = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.as_ref().is_some_and(|(known, of)| Arc::ptr_eq(known, &offer) && *of == era) {
+                return;
+            }
+            *kept = Some((offer.clone(), era));
+        }
+        let signature = connect.signature();
+        self.environment.shelf.put(&self.name, Volume { signature, offer, era });
     }
 }
 

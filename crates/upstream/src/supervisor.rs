@@ -17,10 +17,10 @@ use crate::backoff::Luck;
 use crate::dial::Order;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, REFRESH_RETRY, WAKE_PROBE};
+use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, WAKE_PROBE};
 use crate::link::Link;
 use crate::lists::Lists;
-use crate::offer::{Kinds, Offer};
+use crate::offer::Kinds;
 use crate::refresh::Refresh;
 use crate::stale::Stale;
 use crate::state::{Action, Event, Failure, Phase, Rules, State, step};
@@ -30,6 +30,7 @@ use crate::transport::{Broken, Dialed, FaultPoint};
 use change::{Replacement, Retiring, one_gone};
 
 mod change;
+mod lists;
 mod probe;
 mod rest;
 mod tell;
@@ -104,6 +105,11 @@ enum Woken {
 /// Runs a server until `stop` and until nothing is left of its connection.
 pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop: CancellationToken) {
     let now = Instant::now();
+    let server = shared.server();
+    if server.enabled {
+        // Switched on before this task looked.
+        shared.recall(&server.connect);
+    }
     let state = beginning(&shared, now);
     let lists = Lists::of(&shared.offers.borrow());
     let mut supervisor = Supervisor {
@@ -285,53 +291,6 @@ impl Supervisor {
         self.apply(Event::DialFailed(failure), reason);
     }
 
-    /// The offer is published before the state, so that whoever waits for "ready" finds it. A server that answers
-    /// the handshake and none of its lists is not ready: "ready, without tools" would tell nobody why.
-    fn fetched(&mut self, lists: Lists) {
-        let Some(link) = &self.link else { return };
-        if self.state.phase.is_opening()
-            && let Some(why) = lists.unanswered(link.capabilities)
-        {
-            self.cause = Some(format!("its lists could not be had: {why}").into());
-            return self.apply(Event::LinkDown(Failure::SILENT), "no_lists");
-        }
-        let first = self.state.phase.is_opening();
-        if first {
-            self.cause = None;
-            self.shared.timeouts.store(0, Ordering::Relaxed);
-            self.shared.ever_ready.store(true, Ordering::Relaxed);
-            self.shared.proven.store(true, Ordering::Relaxed);
-        }
-        self.offer(lists);
-        if first {
-            self.apply(Event::Fetched, "ready");
-            self.tell(true);
-        }
-    }
-
-    /// Publishes what the connection offers.
-    fn offer(&mut self, lists: Lists) {
-        let Some(link) = &self.link else { return };
-        let (now, offer) = (Instant::now(), lists.offer(link));
-        let failed = lists.failed();
-        if !failed.is_empty() {
-            self.refresh.later(failed, now + REFRESH_RETRY);
-        }
-        self.lists = lists;
-        self.listed = self.made_by.clone();
-        let changed = self.shared.offers.send_if_modified(|current| {
-            let changed = **current != offer;
-            if changed {
-                *current = Arc::new(offer);
-            }
-            changed
-        });
-        self.shared.keep_offer(&self.made_by.connect);
-        if changed {
-            self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
-        }
-    }
-
     /// Takes one step of the machine, publishes where it led and does what it asks for.
     fn apply(&mut self, event: Event, reason: &'static str) {
         let before = self.state.clone();
@@ -436,32 +395,6 @@ impl Supervisor {
         if self.stale_due().is_some_and(|due| due <= now) {
             self.withdraw();
         }
-    }
-
-    fn stale_due(&self) -> Option<Instant> {
-        self.stale.due(self.shared.server().tuning.stale_keep)
-    }
-
-    /// Takes the entries of a server off the lists that has failed for too long. They are read again when it is back.
-    fn withdraw(&mut self) {
-        self.stale.withdrawn();
-        let shared = &self.shared;
-        let changed = shared.offers.send_if_modified(|current| {
-            let nothing = Offer { identity: current.identity.clone(), revision: current.revision, ..Offer::default() };
-            let changed = **current != nothing;
-            *current = Arc::new(nothing);
-            changed
-        });
-        if changed {
-            tracing::info!(server = %shared.name, "has failed for longer than `stale_keep_sec`; its entries are withdrawn");
-            shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
-        }
-    }
-
-    fn fetch(&mut self, kinds: Kinds) {
-        let Some(link) = self.link.clone() else { return };
-        let (last, limit) = (self.last_lists(&self.made_by), self.shared.server().tuning.list_timeout);
-        self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
     }
 
     /// When to wake up if nothing happens.

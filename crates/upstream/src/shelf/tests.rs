@@ -104,16 +104,22 @@ async fn r3_r22_a_server_that_a_reload_switches_on_is_offered_as_an_earlier_proc
         faults: vec![trunkline_testkit::Fault::error("prompts/list", r#"{"code":-32000,"message":"no"}"#)],
         ..script()
     };
-    let world = World::kept(shelf(dir.path()), disabled, [away()], refuses);
-    assert!(!world.upstream().ever_ready(), "switched off, it is not listed");
-    let count = *world.fleet.offers_changed().borrow();
-    world.fleet.apply(&[(name(), config())]);
-    world.is("backoff").await;
-    assert_eq!(world.upstream().offer(), offered);
-    assert!(world.upstream().ever_ready(), "nobody waits for it");
-    assert_eq!(*world.fleet.offers_changed().borrow() - count, 2, "by the reload, and by what it brought");
-    world.ready().await;
-    assert_eq!(world.upstream().offer().prompts, offered.prompts, "what cannot be had now is kept as well");
+    // By its supervisor, or before that has begun.
+    for seen in [true, false] {
+        let world = World::kept(shelf(dir.path()), disabled.clone(), [away()], refuses.clone());
+        assert!(!world.upstream().ever_ready(), "switched off, it is not listed");
+        if seen {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let count = *world.fleet.offers_changed().borrow();
+        world.fleet.apply(&[(name(), config())]);
+        world.is("backoff").await;
+        assert_eq!(world.upstream().offer(), offered);
+        assert!(world.upstream().ever_ready(), "nobody waits for it");
+        assert_eq!(*world.fleet.offers_changed().borrow() - count, 2, "by the reload, and by what it brought");
+        world.ready().await;
+        assert_eq!(world.upstream().offer().prompts, offered.prompts, "what cannot be had now is kept as well");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,6 +74,7 @@ impl Supervisor {
         }
         if matches!(self.state.phase, Phase::Disabled | Phase::Draining { .. } | Phase::Stopped) {
             self.cause = None;
+            self.recall(&new);
             return self.apply(Event::Enabled, "enabled");
         }
         if Parts::between(&old, &new).is_some_and(|parts| parts.reconnect) {
@@ -89,12 +90,6 @@ impl Supervisor {
         } else {
             self.begin_anew("its configuration was changed, and calls that run end first".into());
         }
-    }
-
-    /// What stands for lists that the server of this configuration cannot give: what it gave before, but never another
-    /// server's.
-    pub(super) fn last_lists(&self, server: &Server) -> Lists {
-        if self.listed.connect.leads_to_same(&server.connect) { self.lists.clone() } else { Lists::default() }
     }
 
     fn begin_anew(&mut self, cause: Arc<str>) {
