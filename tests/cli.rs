@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::harness::client::json;
 use crate::harness::daemon::{Daemon, Home};
-use crate::harness::fake;
+use crate::harness::{fake, until};
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -123,4 +123,36 @@ async fn help_schema_and_usage() {
     assert!(schema["properties"]["mcp_servers"].is_object());
     assert_eq!(home.run(["sevre"]).status.code(), Some(2));
     assert!(out(&home.run(["--version"])).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn a_server_is_tried_and_written_and_the_daemon_takes_it_up_and_lets_it_go() {
+    let home = Home::new();
+    home.configure("# mine\n[listen]\nport = 0\n");
+    let file = home.path("config/trunkline/config.toml");
+    let daemon = home.serve().await;
+    let program = fake::program("fake-upstream").display().to_string();
+    let output = daemon.cli(["add", "two", "-e", "A=${env:HOME}", "--", &program, "stdio"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let told = out(&output);
+    assert!(told.contains("two answers:") && told.contains("over stdio") && told.contains("tool"), "{told}");
+    let servers = async || daemon.health().await["servers"].as_array().map_or(0, Vec::len);
+    until("the new server", async || (servers().await == 1).then_some(())).await;
+    daemon.until_ready(&["two"]).await;
+    let output = daemon.cli(["add", "two", "--url", "http://127.0.0.1:9/mcp", "--untried"]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    assert!(err(&output).contains("trunkline remove two"), "{}", err(&output));
+    let output = daemon.cli(["add", "none", "--url", "http://127.0.0.1:9/mcp"]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    assert!(err(&output).contains("nothing was written") && err(&output).contains("127.0.0.1:9"), "{}", err(&output));
+    let written = std::fs::read_to_string(&file).expect("there");
+    assert!(written.starts_with("# mine\n") && written.contains("[mcp_servers.two]"), "{written}");
+    assert!(!written.contains("none"), "{written}");
+    for (args, state) in [(vec!["disable", "two"], "disabled"), (vec!["enable", "two"], "ready")] {
+        let output = daemon.cli(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        daemon.until_state("two", state).await;
+    }
+    assert_eq!(daemon.cli(["remove", "two"]).status.code(), Some(0));
+    until("the end of the server", async || (servers().await == 0).then_some(())).await;
 }

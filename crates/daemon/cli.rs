@@ -16,7 +16,8 @@ Try it:
   trunkline call demo__add '{\"a\": 2, \"b\": 3}'
 
 Use it:
-  1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them:
+  1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them, or have
+     `trunkline add` try and write each:
          [mcp_servers.linear]
          url = \"https://mcp.linear.app/mcp\"
          bearer_token_env_var = \"LINEAR_API_KEY\"
@@ -34,6 +35,16 @@ Examples:
   trunkline serve --listen 7000              another port
   TRUNKLINE_LOG__LEVEL=debug trunkline serve
                                              any key of the configuration can be a variable";
+
+const ADD_EXAMPLES: &str = "\
+The server is started or asked as the daemon would do it, and what it offers is told. One that cannot be used is not
+written. The rest of the file stays as it is, comments included.
+
+Examples:
+  trunkline add linear --url https://mcp.linear.app/mcp
+  trunkline add ide --url http://127.0.0.1:64342/sse --transport sse
+  trunkline add search --url https://search.test/mcp --header 'X-Key=${env:SEARCH_KEY}'
+  trunkline add git -e 'TOKEN=${env:GIT_TOKEN}' -- npx -y some-git-server";
 
 const STATUS_EXAMPLES: &str = "\
 Exits with 0 if every enabled server is ready, with 1 if one is not or no daemon runs.
@@ -93,6 +104,11 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Read the configuration and say what is wrong with it
     Check,
+    /// Try a server, and write it into the configuration
+    #[command(after_help = ADD_EXAMPLES)]
+    Add(Add),
+    #[command(flatten)]
+    Edit(Edit),
     #[command(flatten)]
     Ask(Ask),
     /// Print the JSON schema of the configuration, for editors
@@ -106,6 +122,64 @@ pub(crate) enum Command {
     /// Be the demo server; started by `serve --demo`.
     #[command(name = "__demo", hide = true)]
     Demo,
+}
+
+/// A server: where it is, and what it is given.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// What it is called; its tools are called <NAME>__<TOOL> by clients
+    pub(crate) name: String,
+    /// Its address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) url: Option<String>,
+    /// How it is spoken to at its address; found out if it is not told
+    #[arg(long, value_name = "auto|http|sse", requires = "url")]
+    pub(crate) transport: Option<String>,
+    /// A header of each request to it, as often as needed; references such as `${env:NAME}` are replaced
+    #[arg(long, value_name = "KEY=VALUE", requires = "url")]
+    pub(crate) header: Vec<String>,
+    /// The variable of the daemon that holds its bearer token
+    #[arg(long, value_name = "VARIABLE", requires = "url")]
+    pub(crate) bearer_env: Option<String>,
+    /// A variable of its process, as often as needed; references such as `${env:NAME}` are replaced
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The directory that its process starts in
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Write it without trying it
+    #[arg(long)]
+    pub(crate) untried: bool,
+    /// Its command and arguments, after `--`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// A change of the configuration's servers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Edit {
+    /// Take a server out of the configuration
+    Remove {
+        /// The server, by its name in the configuration
+        server: String,
+    },
+    /// Switch a server on
+    Enable {
+        /// The server, by its name in the configuration
+        server: String,
+    },
+    /// Switch a server off, and keep what is written about it
+    Disable {
+        /// The server, by its name in the configuration
+        server: String,
+    },
+    /// Call a server otherwise; its tools get other names by that
+    Rename {
+        /// The server, by its name in the configuration
+        server: String,
+        /// What it is to be called
+        to: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +310,11 @@ mod tests {
         Commands:
           serve    Run the daemon in the foreground
           check    Read the configuration and say what is wrong with it
+          add      Try a server, and write it into the configuration
+          remove   Take a server out of the configuration
+          enable   Switch a server on
+          disable  Switch a server off, and keep what is written about it
+          rename   Call a server otherwise; its tools get other names by that
           status   Show each server: its state, and what to do about those that are not ready
           tools    List the tools, by the names clients see
           call     Call a tool through the daemon, as a client would
@@ -263,7 +342,8 @@ mod tests {
           trunkline call demo__add '{"a": 2, "b": 3}'
 
         Use it:
-          1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them:
+          1. Write your servers into ~/.config/trunkline/config.toml, as Codex has them, or have
+             `trunkline add` try and write each:
                  [mcp_servers.linear]
                  url = "https://mcp.linear.app/mcp"
                  bearer_token_env_var = "LINEAR_API_KEY"

@@ -1,11 +1,13 @@
 //! The `trunkline` binary: which command goes to which module.
 
 mod activation;
+mod add;
 mod ask;
 mod check;
 mod cli;
 mod demo;
 mod dump;
+mod edit;
 mod exit;
 mod lifecycle;
 mod limits;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(serve) => self::serve(serve, &sources, lifecycle::Place { state_dir, inherited: env.clone() }),
         Command::Check => check::run(&sources(None)),
+        Command::Add(add) => printed(add::run(&add, &sources(None))),
+        Command::Edit(edit) => printed(edit::run(&edit, &sources(None))),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Schema => {
             render::print(&trunkline_config::schema());
@@ -47,6 +51,10 @@ fn main() -> ExitCode {
         Command::Guard { args } => trunkline_upstream::guard::main(args),
         Command::Demo => exit::report(demo::serve().map_err(|error| Failure::failed(error.to_string()))),
     }
+}
+
+fn printed(outcome: Result<String, Failure>) -> ExitCode {
+    exit::report(outcome.map(|text| render::print(&text)))
 }
 
 fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: lifecycle::Place) -> ExitCode {

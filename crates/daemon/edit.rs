@@ -1,0 +1,302 @@
+//! `trunkline remove`, `enable`, `disable` and `rename`, and the writing that `add` shares: the operator's own file, changed
+//! in one place.
+//!
+//! Comments, order and spacing of everything else stay as they are. What comes out is read as the daemon would read it
+//! before it takes the file's place, at once and whole; if it cannot be used nothing is written. A running daemon notices by
+//! itself. Only whoever may write the file can do this: no request over the network leads here (S-34).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, value};
+use trunkline_config::{Config, Sources};
+use trunkline_wire::ServerName;
+
+use crate::cli::Edit;
+use crate::exit::Failure;
+use crate::render;
+
+const SERVERS: &str = "mcp_servers";
+
+/// How often a file that somebody else writes at the same time is read anew.
+const ATTEMPTS: usize = 3;
+
+/// Carries out a change of the file.
+pub(crate) fn run(edit: &Edit, sources: &Sources) -> Result<String, Failure> {
+    let (done, name) = match edit {
+        Edit::Remove { server } => ("removed", server),
+        Edit::Enable { server } => ("switched on", server),
+        Edit::Disable { server } => ("switched off", server),
+        Edit::Rename { server, .. } => ("renamed", server),
+    };
+    let path = change(
+        sources,
+        &|document| match edit {
+            Edit::Remove { server } => remove(document, server),
+            Edit::Enable { server } => switch(document, server, true),
+            Edit::Disable { server } => switch(document, server, false),
+            Edit::Rename { server, to } => rename(document, server, to),
+        },
+        &mut |_| Ok(()),
+    )?;
+    Ok(format!("{} is {done} in {}; a running daemon takes it up by itself", render::field(name), shown(&path)))
+}
+
+/// Changes the file that `sources` lead to, once `agree` has seen what would be read from it then. Returns its path.
+pub(crate) fn change(
+    sources: &Sources,
+    edit: &dyn Fn(&mut DocumentMut) -> Result<(), String>,
+    agree: &mut dyn FnMut(Config) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    let path = path(sources);
+    for _ in 0..ATTEMPTS {
+        let before = read(&path)?;
+        let text = before.clone().unwrap_or_default();
+        let mut document: DocumentMut = text.parse().map_err(|error| {
+            Failure::config(format!("{} is no TOML, so nothing in it is changed: {error}", shown(&path)))
+        })?;
+        edit(&mut document).map_err(|why| Failure::failed(format!("{why}; nothing was written")))?;
+        let staged = stage(&path, &document.to_string())?;
+        let checked = trunkline_config::load(&Sources { file: Some(staged.0.clone()), ..sources.clone() });
+        let loaded = checked.map_err(|errors| {
+            let told = errors.to_string().replace(&staged.0.display().to_string(), &path.display().to_string());
+            let text = format!("with this change the configuration could not be used, so nothing was written:\n{told}");
+            Failure::config(render::safe(&text))
+        })?;
+        agree(loaded.config)?;
+        if read(&path)? == before {
+            staged.take_place(&path).map_err(|error| failed("write", &path, &error))?;
+            return Ok(path);
+        }
+    }
+    let text = format!("{} is being written by somebody else all the time; nothing was changed", shown(&path));
+    Err(Failure::failed(text))
+}
+
+/// The block of a server that is new: an error if there is one already.
+pub(crate) fn insert(document: &mut DocumentMut, name: &str, block: Table) -> Result<(), String> {
+    if named(document, name).is_some() {
+        return Err(format!("there is a server `{name}` already: `trunkline remove {name}` makes room"));
+    }
+    let servers = document.entry(SERVERS).or_insert_with(|| {
+        let mut servers = Table::new();
+        servers.set_implicit(true);
+        Item::Table(servers)
+    });
+    let servers = servers.as_table_like_mut().ok_or_else(|| format!("`{SERVERS}` is no table"))?;
+    servers.insert(name, Item::Table(block));
+    Ok(())
+}
+
+fn remove(document: &mut DocumentMut, name: &str) -> Result<(), String> {
+    known(document, name)?;
+    servers(document).and_then(|servers| servers.remove(name));
+    Ok(())
+}
+
+fn switch(document: &mut DocumentMut, name: &str, on: bool) -> Result<(), String> {
+    known(document, name)?;
+    let block = servers(document).and_then(|servers| servers.get_mut(name)?.as_table_like_mut());
+    let block = block.ok_or_else(|| format!("`{SERVERS}.{name}` is no table"))?;
+    match block.get_mut("enabled").and_then(Item::as_value_mut) {
+        Some(written) => {
+            // What stands around it, a comment perhaps, stays.
+            let decor = written.decor().clone();
+            *written = on.into();
+            *written.decor_mut() = decor;
+        }
+        // That is how it is without the key.
+        None if on => {}
+        None => {
+            block.insert("enabled", value(false));
+        }
+    }
+    Ok(())
+}
+
+fn rename(document: &mut DocumentMut, name: &str, to: &str) -> Result<(), String> {
+    known(document, name)?;
+    ServerName::new(to).map_err(|error| format!("`{}` is no name for a server: {error}", render::field(to)))?;
+    if named(document, to).is_some() {
+        return Err(format!("there is a server `{to}` already"));
+    }
+    let servers = servers(document).ok_or_else(|| format!("`{SERVERS}` is no table"))?;
+    if let Some(block) = servers.remove(name) {
+        servers.insert(to, block);
+    }
+    Ok(())
+}
+
+fn servers(document: &mut DocumentMut) -> Option<&mut dyn TableLike> {
+    document.get_mut(SERVERS)?.as_table_like_mut()
+}
+
+fn named<'a>(document: &'a DocumentMut, name: &str) -> Option<&'a Item> {
+    document.get(SERVERS)?.as_table_like()?.get(name)
+}
+
+/// An error that names those there are, if there is no such server.
+fn known(document: &DocumentMut, name: &str) -> Result<(), String> {
+    if named(document, name).is_some() {
+        return Ok(());
+    }
+    let all = document.get(SERVERS).and_then(Item::as_table_like);
+    let all: Vec<String> =
+        all.into_iter().flat_map(|servers| servers.iter().map(|(name, _)| render::field(name))).collect();
+    let those = if all.is_empty() { "there is none yet".to_owned() } else { format!("there are {}", all.join(", ")) };
+    Err(format!("there is no server `{}`: {those}", render::field(name)))
+}
+
+/// The file that is to be changed. A link is followed: it stays, and what it leads to changes.
+fn path(sources: &Sources) -> PathBuf {
+    let path = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(&sources.env));
+    fs::canonicalize(&path).unwrap_or(path)
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+/// A file that lies ready to take another's place, and is gone otherwise.
+struct Staged(PathBuf);
+
+fn stage(path: &Path, text: &str) -> Result<Staged, Failure> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let staged = Staged(directory.join(format!(".{name}.{}.new", std::process::id())));
+    let write = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // As those may read it who may read the one before; nobody else, if there was none.
+        let mode = fs::metadata(path).map_or(0o600, |known| known.permissions().mode() & 0o777);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged.0)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| failed("write", &staged.0, &error))?;
+    Ok(staged)
+}
+
+impl Staged {
+    fn take_place(self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.0, path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot {what} {}: {error}", shown(path)))
+}
+
+pub(crate) fn shown(path: &Path) -> String {
+    render::field(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_config::Flags;
+
+    use super::*;
+
+    const FILE: &str = "\
+# my servers
+[mcp_servers.linear] # issues
+url = \"https://mcp.linear.test/mcp\"   # theirs
+enabled = false  # for now
+
+[mcp_servers.git]
+command = \"git-mcp\"
+
+[limits]
+in_flight = 7
+";
+
+    fn edited(edit: impl Fn(&mut DocumentMut) -> Result<(), String>) -> Result<String, String> {
+        let mut document: DocumentMut = FILE.parse().expect("TOML");
+        edit(&mut document)?;
+        Ok(document.to_string())
+    }
+
+    /// The lines that are gone, then those that are new.
+    fn differing(edit: impl Fn(&mut DocumentMut) -> Result<(), String>) -> Vec<String> {
+        let after = edited(edit).expect("it can be done");
+        let (old, new): (Vec<&str>, Vec<&str>) = (FILE.lines().collect(), after.lines().collect());
+        let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}"));
+        let come = new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {line}"));
+        gone.chain(come).collect()
+    }
+
+    #[test]
+    fn what_is_not_meant_stays_as_it_is() {
+        let switched = ["- enabled = false  # for now", "+ enabled = true  # for now"];
+        assert_eq!(differing(|document| switch(document, "linear", true)), switched);
+        assert_eq!(differing(|document| switch(document, "git", false)), ["+ enabled = false"]);
+        assert!(differing(|document| switch(document, "git", true)).is_empty(), "it is on");
+        let removed = differing(|document| remove(document, "git"));
+        assert_eq!(removed, ["- [mcp_servers.git]", "- command = \"git-mcp\""]);
+        let renamed = differing(|document| rename(document, "git", "files"));
+        assert_eq!(renamed, ["- [mcp_servers.git]", "+ [mcp_servers.files]"]);
+    }
+
+    #[test]
+    fn a_new_server_stands_behind_the_others() {
+        let mut block = Table::new();
+        block.insert("url", value("http://127.0.0.1:9/mcp"));
+        let text = edited(|document| insert(document, "new", block.clone())).expect("free");
+        let new = "command = \"git-mcp\"\n\n[mcp_servers.new]\nurl = \"http://127.0.0.1:9/mcp\"\n\n[limits]";
+        assert!(text.contains(new), "{text}");
+        let mut empty = DocumentMut::new();
+        insert(&mut empty, "new", block).expect("free");
+        assert_eq!(empty.to_string(), "[mcp_servers.new]\nurl = \"http://127.0.0.1:9/mcp\"\n");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_with_the_names_that_are_there() {
+        let no = |edit: &dyn Fn(&mut DocumentMut) -> Result<(), String>| edited(edit).expect_err("refused");
+        assert_eq!(no(&|document| remove(document, "x")), "there is no server `x`: there are linear, git");
+        assert!(no(&|document| insert(document, "git", Table::new())).contains("`trunkline remove git`"));
+        assert!(no(&|document| rename(document, "git", "linear")).contains("already"));
+        assert!(no(&|document| rename(document, "git", "")).contains("no name for a server"));
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_not_written_and_a_link_stays_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (real, link) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
+        fs::write(&real, FILE).expect("written");
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).expect("ours");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let sources = Sources { file: Some(link.clone()), env: Vec::new(), flags: Flags::default() };
+        let before = fs::read_to_string(&real).expect("there");
+        let mut agreed = 0;
+        let mut agree = |_| {
+            agreed += 1;
+            Ok(())
+        };
+        let spoil = |document: &mut DocumentMut| {
+            document["mcp_servers"]["linear"]["url"] = value("no address");
+            Ok(())
+        };
+        let bad = change(&sources, &spoil, &mut agree);
+        let told = bad.expect_err("refused").to_string();
+        assert!(told.contains("real.toml") && told.contains("linear.url") && !told.contains(".new"), "{told}");
+        assert_eq!(fs::read_to_string(&real).expect("there"), before);
+        change(&sources, &|document| switch(document, "linear", true), &mut agree).expect("sound");
+        assert_eq!(agreed, 1);
+        assert_ne!(fs::read_to_string(&real).expect("there"), before);
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(fs::metadata(&real).expect("there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 2, "nothing is left lying about");
+    }
+}
