@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
+use trunkline_telemetry::Ended as Noted;
 use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Json, Method, Needle, Object, Request, Revision};
 
@@ -178,6 +179,7 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     };
     let facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
     let Params { members, meta } = params;
+    let sent_bytes = members.get("arguments").map_or(0, |arguments| arguments.as_bytes().len());
     let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts };
     let progress = token.map(|token| Progress::new(token, hub.rules().limits.progress_per_sec));
     let mut relay = Relay::new(hub, &upstream, listener, progress);
@@ -204,15 +206,13 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
         // What was driven is dropped with this, which tells the server.
         () = hub.cut_token().cancelled() => Ended::Fault(refusal::cut_short(upstream.name())),
     };
-    let outcome = match &ended {
-        Ended::Answer(Ok(_)) => "ok",
-        Ended::Answer(Err(_)) => "error",
-        Ended::Fault(_) => "fault",
-        Ended::Input(_) => "input",
-    };
-    tracing::debug!(parent: &span, outcome, micros = began.elapsed().as_micros(), "ended");
-    if let Some(tool) = &tool {
-        hub.metrics().tool_call(upstream.name(), tool.as_str(), outcome);
+    let (outcome, lasted) = (outcome(&ended), began.elapsed());
+    tracing::debug!(parent: &span, outcome, micros = lasted.as_micros(), "ended");
+    if let Some(name) = &tool {
+        hub.metrics().tool_call(upstream.name(), name.as_str(), outcome);
+        let client = caller.as_ref().map(Caller::label);
+        let (server, tool, received_bytes) = (upstream.name().clone(), name.clone(), size(&ended));
+        hub.recent_calls().note(Noted { client, server, tool, outcome, lasted, sent_bytes, received_bytes });
     }
     let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {
@@ -245,6 +245,24 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             let subject = subject.expect("only modern callers are asked by a result");
             Ok(input::required(hub, upstream.name(), &subject, *input))
         }
+    }
+}
+
+/// How a request ended, as a label.
+fn outcome(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Answer(Ok(_)) => "ok",
+        Ended::Answer(Err(_)) => "error",
+        Ended::Fault(_) => "fault",
+        Ended::Input(_) => "input",
+    }
+}
+
+/// Bytes of what a server answered.
+fn size(ended: &Ended) -> usize {
+    match ended {
+        Ended::Answer(Ok(answer) | Err(answer)) => answer.as_bytes().len(),
+        Ended::Fault(_) | Ended::Input(_) => 0,
     }
 }
 

@@ -53,6 +53,14 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// What tells it from others where people read of it.
+    pub(crate) fn label(&self) -> Arc<str> {
+        match self {
+            Self::Legacy(session) => session.label(),
+            Self::Modern(client) => client.label.clone(),
+        }
+    }
+
     /// What a server's side of the gateway must know. `questions`: whether they would reach it on this exchange.
     pub(crate) fn facts(&self, questions: bool) -> CallerFacts {
         let (client, id, abilities, log_level) = match self {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use tokio::time::Instant;
 use trunkline_config::{Connect, Server};
 use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
@@ -24,12 +25,14 @@ use crate::limits::ACQUAINTANCES_MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Acquaintances(Mutex<VecDeque<Acquaintance>>);
 
-/// A client, as it showed itself.
+/// A client, as it showed itself, and when it did first and last.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Acquaintance {
     pub name: Box<str>,
     pub revision: Revision,
     pub abilities: Arc<Abilities>,
+    pub first: Instant,
+    pub last: Instant,
 }
 
 /// What one client cannot have of one server.
@@ -73,9 +76,10 @@ impl Acquaintances {
     pub(crate) fn met(&self, name: &str, revision: Revision, abilities: &Arc<Abilities>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |it: &Acquaintance| *it.name == *name && it.revision == revision && it.abilities == *abilities;
+        let last = Instant::now();
         let acquaintance = match seen.iter().position(known).and_then(|at| seen.remove(at)) {
-            Some(old) => old,
-            None => Acquaintance { name: name.into(), revision, abilities: Arc::clone(abilities) },
+            Some(old) => Acquaintance { last, ..old },
+            None => Acquaintance { name: name.into(), revision, abilities: Arc::clone(abilities), first: last, last },
         };
         if seen.len() >= ACQUAINTANCES_MAX {
             seen.pop_front();
@@ -298,7 +302,8 @@ mod tests {
 
     fn client(revision: Revision, abilities: &'static str) -> Acquaintance {
         let declared = Object::parse(&Json::literal(abilities)).expect("an object");
-        Acquaintance { name: "x".into(), revision, abilities: Arc::new(Abilities::read(&declared, revision)) }
+        let (abilities, now) = (Arc::new(Abilities::read(&declared, revision)), Instant::now());
+        Acquaintance { name: "x".into(), revision, abilities, first: now, last: now }
     }
 
     fn features(config: &Server, offer: &Offer, client: &Acquaintance) -> Vec<(&'static str, Cause)> {

@@ -20,6 +20,7 @@ mod call;
 mod catalog;
 mod chores;
 mod client;
+mod clients;
 mod dispatch;
 mod envelope;
 mod errors;
@@ -61,7 +62,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Config, ErrorForm, Limits};
-use trunkline_telemetry::{Metrics, spawn};
+use trunkline_telemetry::{Metrics, RecentCalls, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName};
@@ -75,7 +76,7 @@ pub use meta::Params;
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use reply::{EventStream, Reply, Wants};
-pub use session::Session;
+pub use session::{Connected, ConnectedBy, Session};
 
 use births::Births;
 use catalog::build::{self, Shape};
@@ -131,6 +132,8 @@ pub struct Hub {
     levels: Mutex<logging::Running>,
     /// The clients that were seen, for the loss report.
     acquaintances: Acquaintances,
+    /// The last calls, for people.
+    recent: RecentCalls,
     /// Calls that wait for a modern client's answers.
     parks: Parks,
     sealer: Sealer,
@@ -191,6 +194,7 @@ impl Hub {
             seen: Seen::default(),
             levels: Mutex::default(),
             acquaintances: Acquaintances::default(),
+            recent: RecentCalls::new(),
             parks,
             sealer: Sealer::new(&keep.key),
             records,

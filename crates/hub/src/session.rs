@@ -5,6 +5,7 @@
 //!
 //! How it got its id, and how it comes back by it, is the business of `sessions.rs`. The id is no credential.
 
+mod connected;
 mod standing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -28,6 +29,7 @@ use crate::refusal;
 use crate::replay::{Event, EventId, Outbox, Purse, Reader};
 use crate::running::{AnswerEvents, Running};
 
+pub use connected::{Connected, ConnectedBy};
 pub(crate) use standing::GetEvents;
 use standing::{Get, Pending};
 

@@ -103,6 +103,11 @@ impl Journal {
         self.lock().get(server).map_or(0, |past| past.stderr_dropped)
     }
 
+    /// Returns how many bytes of stderr were read in all: as long as it is the same, so is the tail.
+    pub fn stderr_read(&self, server: &ServerName) -> u64 {
+        self.lock().get(server).map_or(0, |past| past.stderr_dropped + past.stderr.len() as u64)
+    }
+
     /// Drops all that is known of a server: it left the configuration.
     pub fn forget(&self, server: &ServerName) {
         self.lock().remove(server);
@@ -147,7 +152,8 @@ fn tail(text: &str, max: usize) -> &str {
     }
 }
 
-fn unix_ms() -> u64 {
+/// Now, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "shown to people as a date, never compared")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -180,6 +186,7 @@ mod tests {
         journal.stderr(&server(), b"first\n");
         journal.stderr(&server(), &vec![b'x'; STDERR_BYTES_MAX - 1]);
         assert_eq!(journal.stderr_dropped(&server()), 5);
+        assert_eq!(journal.stderr_read(&server()), 5 + STDERR_BYTES_MAX as u64);
         journal.stderr(&server(), &vec![b'y'; STDERR_BYTES_MAX + 7]);
         assert_eq!(journal.stderr_dropped(&server()), 5 + STDERR_BYTES_MAX as u64 + 7);
     }

@@ -1,7 +1,8 @@
 //! What can be seen of the gateway: metrics, logs, what happened lately, and what must never be shown.
 //!
 //! Everyone above calls methods here; nothing here calls back. [`Metrics`] has one method per fact and is
-//! passed in, never global. [`Journal`] keeps the recent past of each server for people. [`redact`] is the
+//! passed in, never global. [`Journal`] keeps the recent past of each server for people, [`Trends`] the last hour of what is
+//! counted, [`RecentCalls`] the last calls without what was said. [`redact`] is the
 //! layer that every text from outside passes before a person sees it. [`spawn`] starts every task of the
 //! program, so that each has a name and its panic does not go unseen; [`Saver`] is the one that writes state to disk.
 //!
@@ -14,16 +15,20 @@ mod labels;
 mod ledger;
 pub mod logs;
 mod process;
+mod recent;
 pub mod redact;
 mod rounds;
 mod saver;
 pub mod table;
 mod tasks;
+mod trends;
 
 pub use journal::{Journal, Transition};
 pub use ledger::{TreeAccount, Usage};
-pub use metrics::{Metrics, ServerMetrics};
+pub use metrics::{Figures, Metrics, ServerMetrics};
 pub use process::resident_bytes;
+pub use recent::{Ended, RecentCall, RecentCalls};
 pub use rounds::Rounds;
 pub use saver::Saver;
 pub use tasks::{running, spawn};
+pub use trends::{History, Lately, STEP, Step, Trends};

@@ -5,6 +5,7 @@
 //! for it later, a call or a process, is not counted any more, since that would bring them back.
 //! The struct is passed in, never global, so that a test sees its own numbers alone.
 
+mod figures;
 mod processes;
 mod recovery;
 mod series;
@@ -21,6 +22,7 @@ use crate::labels::{BoundedTools, TOOLS_MAX};
 use crate::ledger::Ledger;
 use crate::{logs, process, tasks};
 
+pub use figures::Figures;
 use series::Series;
 pub use server::ServerMetrics;
 

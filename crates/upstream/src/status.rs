@@ -112,9 +112,14 @@ impl StateView {
         }
     }
 
+    /// One sentence that says why the server is away, the same for as long as the state lasts; `None` if it is ready.
+    /// When the next attempt is stands beside it, for whoever counts down by himself.
+    pub fn standing(&self, server: &ServerName) -> Option<String> {
+        self.told(server, "")
+    }
+
     /// One sentence that says why the server is away and what happens next; `None` if it is ready.
     pub(crate) fn sentence(&self, server: &ServerName, now: Instant) -> Option<String> {
-        let cause = self.cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
         let next = match self.next_attempt {
             Some(at) => {
                 let wait = at.saturating_duration_since(now);
@@ -124,6 +129,11 @@ impl StateView {
             }
             None => String::new(),
         };
+        self.told(server, &next)
+    }
+
+    fn told(&self, server: &ServerName, next: &str) -> Option<String> {
+        let cause = self.cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
         let what = match self.phase {
             Phase::Ready { .. } => return None,
             Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
@@ -184,7 +194,11 @@ mod tests {
         assert_eq!(backoff, "server `git` is reconnecting, next attempt in 1 s: no route");
         let auth = sentence(&failed(Disposition::NeedsAuth));
         assert_eq!(auth, "server `git` refuses the credential, next attempt in 60 s: no route");
+        let view = failed(Disposition::Backoff);
+        let standing = view.standing(&ServerName::new("git").expect("a name"));
+        assert_eq!(standing.as_deref(), Some("server `git` is reconnecting: no route"), "it does not count down");
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_long_wait_is_told_with_what_cuts_it_short() {
         let far = Some(Instant::now() + Duration::from_secs(48));

@@ -9,7 +9,8 @@ use prometheus::{
 
 /// Upper edges of durations, in seconds. The added latency we promise ends at 50 ms, so there is an
 /// edge; the last one is the idle limit of a tool call.
-const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 270.0];
+pub(super) const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 270.0];
 
 /// The series themselves.
 #[derive(Debug)]
