@@ -9,7 +9,8 @@
 //! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/wait` and `…/logout`
 //! are `signin.rs`'s. Refusals are `{"error": "…"}`.
 //!
-//! There are no Host and Origin checks here: no web page can reach a unix socket.
+//! There are no Host and Origin checks here: no web page can reach a unix socket. What of this the dashboard offers over TCP
+//! passes `board` first, which has them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ where
     AssertUnwindSafe(route(edge, request)).catch_unwind().await.unwrap_or_else(failed)
 }
 
-async fn route<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
+/// Answers it; a panic is the caller's to catch.
+pub(crate) async fn route<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {

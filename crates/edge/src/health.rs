@@ -14,7 +14,7 @@ use serde::Serialize;
 use trunkline_hub::Explained;
 use trunkline_telemetry::{Transition, Usage};
 use trunkline_upstream::{Complaint, Status, Upstream};
-use trunkline_wire::{Json, Pressure};
+use trunkline_wire::{Json, Pressure, ServerName};
 
 use crate::Edge;
 use crate::body::Body;
@@ -27,7 +27,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The whole report. Field names are an interface: the command line and people's scripts read them.
 #[derive(Serialize)]
-struct Report<'a> {
+pub(crate) struct Report<'a> {
     /// `ok`, or `draining` once the daemon stops.
     status: &'static str,
     version: &'static str,
@@ -53,7 +53,7 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct Server<'a> {
+pub(crate) struct Server<'a> {
     name: &'a str,
     state: &'static str,
     /// One sentence, if it is not ready.
@@ -114,18 +114,33 @@ struct Changed {
     reason: String,
 }
 
+/// How much of a server is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// All.
+    Whole,
+    /// All but stderr and losses, which whoever looks often keeps from the last time.
+    Cheap,
+}
+
 /// `/health`. Servers are told of only where `named` is set.
 pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
     if named {
         edge.metrics.measured().await;
     }
+    let all = edge.hub.fleet().all();
+    let servers = || all.iter().map(|upstream| server(edge, upstream, Depth::Whole)).collect();
+    let report = Report { servers: named.then(servers), ..report_on_itself(edge, named) };
+    reply::json(StatusCode::OK, &report)
+}
+
+/// The report without servers.
+pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
     let warnings = edge
         .peers
         .unknown_reason()
         .map(|reason| format!("other users of this machine cannot be told apart and could connect: {reason}"));
-    let all = edge.hub.fleet().all();
-    let servers = || all.iter().map(|upstream| server(edge, upstream)).collect();
-    let report = Report {
+    Report {
         status: if edge.is_stopping() { "draining" } else { "ok" },
         version: edge.version,
         pid: std::process::id(),
@@ -139,9 +154,8 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
         memory_bytes: edge.config().limits.memory_bytes,
         config: origin(edge, named),
         warnings: warnings.into_iter().chain(short_of_memory(edge)).chain(unkept(edge, named)).collect(),
-        servers: named.then(servers),
-    };
-    reply::json(StatusCode::OK, &report)
+        servers: None,
+    }
 }
 
 /// Who may not see servers sees no path and no error either.
@@ -175,7 +189,8 @@ pub(crate) async fn metrics(edge: &Edge) -> Response<Body> {
     reply::text_as(METRICS_TYPE, edge.metrics.render())
 }
 
-fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
+/// The report on a server.
+pub(crate) fn server<'a>(edge: &Edge, upstream: &'a Upstream, depth: Depth) -> Server<'a> {
     let name = upstream.name();
     let Status {
         state,
@@ -216,11 +231,25 @@ fn server<'a>(edge: &Edge, upstream: &'a Upstream) -> Server<'a> {
         resources,
         templates,
         complaints: complaints.iter().chain(edge.hub.catalog().complaints(name.as_str())).map(complained).collect(),
-        losses: edge.hub.explain(upstream, None).into_iter().map(lost).collect(),
+        losses: if depth == Depth::Whole { all_losses(edge, upstream) } else { Vec::new() },
         transitions: edge.journal.history(name).into_iter().map(changed).collect(),
-        stderr_tail: edge.journal.stderr_tail(name, STDERR_SHOWN_BYTES),
+        stderr_tail: if depth == Depth::Whole { stderr_tail(edge, name) } else { String::new() },
         stderr_dropped_bytes: edge.journal.stderr_dropped(name),
     }
+}
+
+/// The end of what a server wrote to standard error.
+pub(crate) fn stderr_tail(edge: &Edge, server: &ServerName) -> String {
+    edge.journal.stderr_tail(server, STDERR_SHOWN_BYTES)
+}
+
+/// What of a server clients cannot have, as the report has it.
+pub(crate) fn losses(edge: &Edge, upstream: &Upstream) -> serde_json::Value {
+    serde_json::to_value(all_losses(edge, upstream)).expect("texts serialise")
+}
+
+fn all_losses(edge: &Edge, upstream: &Upstream) -> Vec<Lost> {
+    edge.hub.explain(upstream, None).into_iter().map(lost).collect()
 }
 
 fn short_of_memory(edge: &Edge) -> Option<String> {

@@ -5,11 +5,11 @@
 //! before it has read a body, is answered with one line of text: there is no request id yet, and a JSON-RPC
 //! error without one makes Codex wait for its whole tool timeout (clients.md 1.3).
 //!
-//! Routes and checks are plain functions, not a router with layers: there are seven routes, the ladder can be
+//! Routes and checks are plain functions, not a router with layers: there are nine routes, the ladder can be
 //! read from top to bottom in [`answer`], and a call pays for none of it twice.
 //!
 //! Reading order: [`mod@serve`] (connections), `answer` below, `mcp` (the endpoint), `sse_pair` (the older one),
-//! `reply` (JSON or events).
+//! `reply` (JSON or events), `board` (the dashboard).
 //!
 //! Absences that hold: no knowledge of servers or names beyond what `hub` says, no payload is decoded, no
 //! client's header reaches a server, no CORS for origins that nobody listed.
@@ -54,6 +54,8 @@ mod signin;
 
 mod callback;
 
+mod board;
+
 mod configuration;
 
 mod health;
@@ -80,6 +82,7 @@ pub use listen::{BindError, Listeners, OwnerSocket, bind};
 pub use serve::serve;
 pub use stop::Steps;
 
+use crate::board::{Board, Spot};
 use crate::body::Body;
 use crate::guard::Guard;
 use crate::limits::TARGET_BYTES_MAX;
@@ -128,6 +131,7 @@ pub(crate) struct Edge {
     pairs: Pairs,
     started: Instant,
     stop: Steps,
+    board: Board,
 }
 
 impl Edge {
@@ -154,6 +158,7 @@ impl Edge {
             pairs: Pairs::default(),
             started,
             stop,
+            board: Board::default(),
         })
     }
 
@@ -213,7 +218,8 @@ where
     }
     let route = Route::of(request.uri().path()).filter(|route| edge.config().listen.legacy_sse || !route.is_pair());
     let Some(route) = route else {
-        let text = "nothing is here; MCP is at /mcp, and health at /health, /health/live, /health/ready and /metrics";
+        let text = "nothing is here; MCP is at /mcp, the dashboard at /, and health at /health, /health/live, /health/ready \
+                    and /metrics";
         return plain(StatusCode::NOT_FOUND, text);
     };
     if let Some(preflight) = cors::preflight(&guard, &request) {
@@ -247,6 +253,8 @@ where
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
         Route::Metrics => health::metrics(edge).await,
+        // No page of another origin is let in here, so there is nothing to expose.
+        Route::Board(spot) => return Box::pin(board::answer(edge, &guard, spot, request)).await,
     };
     match origin {
         Some(origin) => cors::exposed(response, origin),
@@ -270,6 +278,7 @@ enum Route {
     Live,
     Ready,
     Metrics,
+    Board(Spot),
 }
 
 impl Route {
@@ -287,7 +296,7 @@ impl Route {
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
-            _ => None,
+            path => Spot::of(path).map(Self::Board),
         }
     }
 
@@ -296,15 +305,15 @@ impl Route {
         matches!(self, Self::Sse | Self::Messages)
     }
 
-    /// Whether servers are reached through it, or signed in to: then it is for the owner alone.
+    /// Whether servers are reached through it, looked at or signed in to: then it is for the owner alone.
     fn is_owners(self) -> bool {
-        matches!(self, Self::Mcp | Self::Sse | Self::Messages | Self::Callback)
+        matches!(self, Self::Mcp | Self::Sse | Self::Messages | Self::Callback | Self::Board(_))
     }
 
     /// Whether it is for holders of a token, where there are any. Probes have none, nor has the browser that comes back from
-    /// a sign-in, which shows that it began there.
+    /// a sign-in, which shows that it began there, nor one that fetches the page which asks for the token.
     fn wants_token(self) -> bool {
-        !matches!(self, Self::Callback | Self::Live | Self::Ready | Self::Metrics)
+        !matches!(self, Self::Callback | Self::Live | Self::Ready | Self::Metrics | Self::Board(Spot::Asset(_)))
     }
 
     fn offers(self, method: &Method) -> bool {
@@ -313,6 +322,7 @@ impl Route {
             Self::Sse | Self::Callback => *method == Method::GET,
             Self::Messages => *method == Method::POST,
             Self::Health | Self::Live | Self::Ready | Self::Metrics => matches!(*method, Method::GET | Method::HEAD),
+            Self::Board(spot) => spot.offers(method),
         }
     }
 
@@ -322,6 +332,7 @@ impl Route {
             Self::Sse | Self::Callback => "GET",
             Self::Messages => "POST",
             Self::Health | Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Board(spot) => spot.verbs(),
         }
     }
 }

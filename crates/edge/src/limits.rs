@@ -67,6 +67,22 @@ pub(crate) const DRAIN_RETRY: Duration = Duration::from_secs(2);
 /// Time for the last answers to leave the process after the hard stop.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Pages that may watch at the same time: a person has a few open, and each costs a comparison twice a second.
+pub(crate) const BOARD_STREAMS_MAX: usize = 16;
+
+/// How often a page is told what changed: often enough to seem at once, seldom enough that a busy daemon has no more to
+/// tell than a quiet one.
+pub(crate) const BOARD_TICK: Duration = Duration::from_millis(500);
+
+/// How often what is dear to find out is looked at while somebody watches: processes, and what clients cannot have.
+pub(crate) const BOARD_DEAR_EVERY: Duration = Duration::from_secs(5);
+
+/// Clients that the dashboard lists; how many there are is said beside it.
+pub(crate) const BOARD_CLIENTS_MAX: usize = 64;
+
+/// Calls that the dashboard lists.
+pub(crate) const BOARD_CALLS_MAX: u64 = 100;
+
 /// stderr shown per server in health (reliability 7).
 pub(crate) const STDERR_SHOWN_BYTES: usize = 8 * 1024;
 

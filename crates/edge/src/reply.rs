@@ -98,6 +98,18 @@ pub(crate) struct Named {
     pub(crate) data: Text,
 }
 
+/// Writes named events of a stream that has no end of its own until `stopped`, then tells the client when to come back.
+pub(crate) fn named_until_stopped(
+    events: BoxStream<'static, Named>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+    retry: Duration,
+) -> BoxStream<'static, Bytes> {
+    let retry_ms = u64::try_from(retry.as_millis()).ok();
+    let events = events.map(|Named { name, data }| (Some(name), Event { id: None, data, retry_ms: None }));
+    let last = move || Some((None, Event { id: None, data: Text::default(), retry_ms }));
+    written(events.boxed(), stopped, last, |(name, event)| write_as(name, event), KEEP_ALIVE, ()).boxed()
+}
+
 /// Writes named events until they end.
 pub(crate) fn until_ended(events: BoxStream<'static, Named>) -> BoxStream<'static, Bytes> {
     let write = |Named { name, data }| write_as(Some(name), Event { id: None, data, retry_ms: None });

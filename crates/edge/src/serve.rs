@@ -36,7 +36,7 @@ use crate::listen::{Listeners, OwnerSocket};
 use crate::peer::Arrival;
 use crate::reply::{closing, plain};
 use crate::socket::Watched;
-use crate::{Door, Edge, Steps, api, configuration};
+use crate::{Door, Edge, Steps, api, board, configuration};
 
 /// Serves `listeners` and the owner's socket until `stop.doors` and then returns once all connections have ended,
 /// at the latest shortly after `stop.hard`.
@@ -47,6 +47,7 @@ pub async fn serve(listeners: Listeners, owner: Option<OwnerSocket>, mut door: D
     let mut relocations = std::mem::replace(&mut door.relocations, nowhere);
     let edge = Edge::new(door, addresses, stop);
     let connections = TaskTracker::new();
+    trunkline_telemetry::spawn("trends", connections.track_future(board::keep_trends(edge.clone())));
     let tcp = async {
         let mut listeners = listeners;
         loop {

@@ -71,6 +71,7 @@ impl Answer {
     }
 }
 
+mod board;
 mod modern;
 mod tokens;
 
@@ -146,7 +147,20 @@ fn initialized() -> Value {
 #[tokio::test]
 async fn g1_g2_g3_host_and_origin_are_checked_on_every_path() {
     let client = Client::new();
-    for path in ["/mcp", "/sse", "/messages", "/health", "/health/live", "/metrics", "/nothing"] {
+    for path in [
+        "/mcp",
+        "/sse",
+        "/messages",
+        "/health",
+        "/health/live",
+        "/metrics",
+        "/",
+        "/assets/app.js",
+        "/api/v1/state",
+        "/api/v1/events",
+        "/api/v1/call",
+        "/nothing",
+    ] {
         for method in ["GET", "POST", "DELETE", "OPTIONS"] {
             for header in
                 [("origin", "http://evil.example"), ("origin", "null"), ("host", "evil.example"), ("host", "")]
@@ -171,8 +185,10 @@ async fn g4_g10_verbs_and_paths_that_are_not_offered() {
     }
     assert_eq!(client.send("POST", "/health", &[], "").await.status, 405);
     for path in [
-        "/",
         "/nothing",
+        "/index.html",
+        "/assets/",
+        "/assets/../Cargo.toml",
         "/mcp2",
         "/mcp/work",
         "/.well-known/oauth-protected-resource",

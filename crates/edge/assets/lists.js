@@ -1,0 +1,146 @@
+// Who is connected, which calls were made, what is wrong, and the daemon in numbers.
+
+import { NONE, attr, bytes, cell, clock, el, keyed, milliseconds, put, span, table } from './dom.js';
+import { now, state } from './store.js';
+
+const WAYS = { session: 'session', sse: 'SSE', stateless: 'each request' };
+
+export class Clients {
+  constructor(card, count) {
+    this.count = count;
+    const { node, body } = table('Clients', [
+      ['Client', 'name'], ['Version', ''], ['Revision', ''], ['By', ''], ['In flight', 'num'], ['Streams', 'num'], ['Here for', 'num'], ['Last heard', 'num'],
+    ]);
+    Object.assign(this, { node, body, nodes: new Map(), rows: new Map() });
+    this.none = el('p', { class: 'none', text: 'Nobody is connected. Point a client at the address above.' });
+    card.append(node, this.none);
+  }
+
+  draw() {
+    const clients = state.top.clients ?? [];
+    keyed(this.body, this.nodes, clients.map((it) => it.label), (label) => {
+      const cells = [cell('Client', 'name'), cell('Version'), cell('Revision'), cell('By'), cell('In flight', 'num'), cell('Streams', 'num'), cell('Here for', 'num'), cell('Last heard', 'num')];
+      this.rows.set(label, cells);
+      return el('tr', { role: 'row' }, cells);
+    });
+    for (const it of clients) {
+      const texts = [it.name || '(unnamed)', it.version || NONE, it.revision, WAYS[it.by], it.in_flight === null ? NONE : String(it.in_flight), String(it.streams)];
+      texts.forEach((text, at) => put(this.rows.get(it.label)[at], text));
+    }
+    attr(this.node, 'hidden', !clients.length);
+    attr(this.none, 'hidden', clients.length > 0);
+    const all = (state.top.sessions ?? 0) + clients.filter((it) => it.by === 'stateless').length;
+    put(this.count, clients.length < all ? `${all}, the last ${clients.length} shown` : String(all));
+    this.tick();
+  }
+
+  tick() {
+    for (const it of state.top.clients ?? []) {
+      const cells = this.rows.get(it.label);
+      if (!cells) continue;
+      put(cells[6], span((now() - it.since_unix_ms) / 1000));
+      const idle = (now() - it.heard_unix_ms) / 1000;
+      put(cells[7], idle < 10 ? 'just now' : `${span(idle)} ago`);
+    }
+  }
+}
+
+const OUTCOMES = { ok: ['Answered', 'good'], error: ['Refused', 'warn'], fault: ['No answer', 'bad'], input: ['Asks back', 'busy'] };
+
+export class Calls {
+  constructor(card, count) {
+    this.count = count;
+    const { node, body } = table('Last calls', [
+      ['Time', ''], ['Client', ''], ['Tool', 'name'], ['Outcome', ''], ['Took', 'num'], ['Sent', 'num'], ['Received', 'num'],
+    ]);
+    Object.assign(this, { node, body, nodes: new Map(), newest: -1 });
+    this.frame = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': 'Last calls' }, node);
+    this.none = el('p', { class: 'none', text: 'No calls yet. Try a tool above. What is said in a call is never kept.' });
+    card.append(this.frame, this.none);
+  }
+
+  draw() {
+    const { calls } = state;
+    attr(this.frame, 'hidden', !calls.length);
+    attr(this.none, 'hidden', calls.length > 0);
+    if (calls.length && calls[0].number === this.newest) return;
+    this.newest = calls.length ? calls[0].number : -1;
+    put(this.count, calls.length ? String(calls.length) : '');
+    const by = new Map(calls.map((it) => [it.number, it]));
+    keyed(this.body, this.nodes, [...by.keys()], (number) => {
+      const it = by.get(number);
+      const [word, kind] = OUTCOMES[it.outcome] ?? [it.outcome, 'off'];
+      return el('tr', { role: 'row' },
+        cell('Time', '', el('time', { datetime: new Date(it.at_unix_ms).toISOString(), text: clock(it.at_unix_ms) })),
+        cell('Client', '', it.client ?? 'owner'), cell('Tool', 'name', el('code', { text: it.tool })),
+        cell('Outcome', '', el('span', { class: `state is-${kind}` }, el('span', { class: 'dot', 'aria-hidden': 'true' }), word)),
+        cell('Took', 'num', milliseconds(it.micros / 1000)), cell('Sent', 'num', bytes(it.sent_bytes)), cell('Received', 'num', bytes(it.received_bytes)));
+    });
+  }
+}
+
+export class Wrong {
+  constructor(section, list, { act, show }) {
+    Object.assign(this, { section, list, act, show, nodes: new Map() });
+  }
+
+  draw() {
+    const wrong = state.top.wrong ?? [];
+    attr(this.section, 'hidden', !wrong.length);
+    const by = new Map(wrong.map((it) => [JSON.stringify(it), it]));
+    const focused = document.activeElement?.closest?.('#wrong-list li')?.dataset.of;
+    keyed(this.list, this.nodes, [...by.keys()], (key) => this.item(by.get(key)));
+    // What is said of a server may change under the hand of whoever was there.
+    if (focused && !this.list.contains(document.activeElement)) {
+      [...this.list.children].find((it) => it.dataset.of === focused)?.querySelector('button')?.focus();
+    }
+  }
+
+  item(it) {
+    const answer = el('p', { class: 'answer', role: 'status' });
+    const buttons = [];
+    if (it.action) {
+      const text = { login: 'Sign in', restart: 'Restart' }[it.action];
+      buttons.push(el('button', { type: 'button', 'aria-label': `${text}: ${it.server}`, text, on: { click: () => this.act(it.server, it.action, answer) } }));
+    }
+    if (it.server) buttons.push(el('button', { type: 'button', class: 'quiet', 'aria-label': `Show ${it.server}`, text: 'Show', on: { click: () => this.show(it.server) } }));
+    return el('li', { class: `is-${it.level}`, 'data-of': it.server ?? '' },
+      el('p', { class: 'says' }, it.server ? el('b', { text: it.server }) : null, it.server ? ' ' : null, it.says),
+      el('p', { class: 'advice', text: it.advice }),
+      el('div', { class: 'actions' }, it.command ? el('code', { class: 'command', text: it.command }) : null, buttons, answer));
+  }
+}
+
+export class Facts {
+  constructor(list) {
+    this.list = list;
+    this.values = new Map();
+  }
+
+  draw() {
+    const { top } = state;
+    if (!state.loaded) return;
+    this.fact('Address', (top.listen ?? []).find((it) => it.includes('127.0.0.1')) ?? top.listen?.[0] ?? NONE, 'wide');
+    this.fact('Sessions', String(top.sessions));
+    this.fact('In flight', String(top.in_flight));
+    this.fact('Memory', bytes(top.resident_bytes));
+    this.fact('Version', top.version);
+    this.fact('Configuration', top.config?.path ?? 'none: all at its default', 'wide');
+    this.tick();
+  }
+
+  tick() {
+    if (state.loaded) this.fact('Up', span((now() - state.top.started_unix_ms) / 1000));
+  }
+
+  fact(name, value, kind) {
+    let node = this.values.get(name);
+    if (!node) {
+      this.values.set(name, (node = el('dd')));
+      this.list.append(el('div', { class: kind }, el('dt', { text: name }), node));
+    }
+    put(node, value);
+    attr(node, 'title', value.length > 40 ? value : null);
+  }
+}
+

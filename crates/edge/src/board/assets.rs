@@ -1,0 +1,127 @@
+//! The page and its parts, as they lie in the binary.
+//!
+//! Browsers ask each time and are told at once that nothing changed: the tag holds content and version, so the page never
+//! mixes parts of two daemons. The policy lets nothing run or load but these files.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::arm;
+use crate::body::Body;
+
+/// What the page may do: run and load what is here, ask the daemon, and no more.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file of the page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asset {
+    path: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! assets {
+    ($($path:literal $kind:expr, $file:literal;)*) => {
+        &[$(Asset { path: $path, kind: $kind, bytes: include_bytes!(concat!("../../assets/", $file)) }),*]
+    };
+}
+
+static ASSETS: &[Asset] = assets! {
+    "/" "text/html; charset=utf-8", "index.html";
+    "/assets/app.css" "text/css; charset=utf-8", "app.css";
+    "/assets/icon.svg" "image/svg+xml", "icon.svg";
+    "/assets/app.js" SCRIPT, "app.js";
+    "/assets/store.js" SCRIPT, "store.js";
+    "/assets/dom.js" SCRIPT, "dom.js";
+    "/assets/chart.js" SCRIPT, "chart.js";
+    "/assets/servers.js" SCRIPT, "servers.js";
+    "/assets/detail.js" SCRIPT, "detail.js";
+    "/assets/tools.js" SCRIPT, "tools.js";
+    "/assets/form.js" SCRIPT, "form.js";
+    "/assets/lists.js" SCRIPT, "lists.js";
+};
+
+/// The part of the page at this path.
+pub(super) fn at(path: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.path == path)
+}
+
+impl Asset {
+    /// The file, or word that the browser has it.
+    pub(super) fn response(&self, version: &str, asked: &HeaderMap) -> Response<Body> {
+        let tag = self.tag(version);
+        let known = asked.get_all(IF_NONE_MATCH).iter().any(|have| {
+            have.as_bytes().split(|byte| *byte == b',').any(|one| {
+                let one = one.trim_ascii();
+                one.strip_prefix(b"W/").unwrap_or(one) == tag.as_bytes()
+            })
+        });
+        let body = if known { Body::empty() } else { Body::whole(Bytes::from_static(self.bytes)) };
+        let mut response = Response::new(body);
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        arm(headers, POLICY);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes"));
+        response
+    }
+
+    fn tag(&self, version: &str) -> String {
+        let mut hasher = DefaultHasher::new();
+        (version, self.bytes).hash(&mut hasher);
+        format!("\"{:016x}\"", hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_weighs_less_than_100_kilobytes_in_all() {
+        let weight: usize = ASSETS.iter().map(|asset| asset.bytes.len()).sum();
+        assert!(weight <= 100_000, "{weight} bytes");
+    }
+
+    #[test]
+    fn every_script_that_one_imports_is_there() {
+        for asset in ASSETS.iter().filter(|asset| asset.kind == SCRIPT) {
+            let text = std::str::from_utf8(asset.bytes).expect("text");
+            for imported in text.split(" from './").skip(1).filter_map(|rest| rest.split('\'').next()) {
+                assert!(at(&format!("/assets/{imported}")).is_some(), "{imported}, of {}", asset.path);
+            }
+        }
+    }
+
+    #[test]
+    fn s36_the_page_holds_no_inline_code_and_names_no_other_place() {
+        for asset in ASSETS {
+            let text = std::str::from_utf8(asset.bytes).expect("text");
+            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "javascript:"]
+            {
+                assert!(!text.contains(forbidden), "{forbidden} in {}", asset.path);
+            }
+            let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+            for scheme in ["http://", "https://"] {
+                let named = elsewhere.match_indices(scheme).find(|(at, _)| {
+                    let after = elsewhere[at + scheme.len()..].chars().next();
+                    after.is_some_and(char::is_alphanumeric)
+                });
+                assert_eq!(named, None, "{}", asset.path);
+            }
+        }
+        let page = std::str::from_utf8(ASSETS[0].bytes).expect("text");
+        assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains(" on"), "no inline code");
+        assert!(page.matches("<script").all(|_| page.contains("<script type=\"module\" src=\"/assets/app.js\">")));
+        assert_eq!(page.matches("<script").count(), 1);
+    }
+}
