@@ -3,7 +3,7 @@
 import { attr, clock, counted, el, put } from './dom.js';
 import { Calls, Clients, Facts, Wrong } from './lists.js';
 import { Servers } from './servers.js';
-import { connect, link, post, serverPath, state, watch } from './store.js';
+import { connect, link, post, serverPath, show, state, watch } from './store.js';
 import { Tools } from './tools.js';
 
 const by = (id) => document.getElementById(id);
@@ -87,6 +87,12 @@ by('reload').addEventListener('click', async () => {
   }
 });
 
+by('key').addEventListener('submit', (event) => {
+  event.preventDefault();
+  show(by('key-token').value);
+  by('key-token').value = '';
+});
+
 // -- The parts. ------------------------------------------------------------------------------------------------------
 
 const tools = new Tools(by('tools-card'), by('tools-count'));
@@ -108,6 +114,7 @@ function pulse() {
   const wrong = state.top.wrong ?? [];
   const errors = wrong.filter((it) => it.level === 'error').length;
   const [text, kind] = link.is === 'away' ? ['Away', 'bad']
+    : link.is === 'locked' ? ['Locked', 'auth']
     : link.is === 'connecting' ? ['Connecting', 'busy']
     : state.top.status === 'draining' ? ['Stopping', 'warn']
     : errors ? [`${counted(errors, 'thing')} to mend`, 'bad']
@@ -121,6 +128,9 @@ function pulse() {
   attr(by('away'), 'hidden', !away);
   if (away) put(by('away'), `The daemon does not answer since ${clock(link.since)}${link.why ? ` (${link.why})` : ''}. What is shown is from before; the page comes back by itself.`);
   document.body.classList.toggle('is-away', away);
+  attr(by('main'), 'hidden', link.is === 'locked');
+  attr(by('key'), 'hidden', link.is !== 'locked');
+  if (link.is === 'locked') put(by('key-why'), link.why);
 }
 
 watch(() => {

@@ -22,6 +22,11 @@ function fill(node, props, children) {
   return node;
 }
 
+/** A sentence in which `quoted` parts are code. */
+export function prose(text) {
+  return text.split('`').map((part, at, all) => (at % 2 && at < all.length - 1 ? el('code', { text: part }) : at % 2 ? `\`${part}` : part));
+}
+
 /** Sets a text where it is another one: what did not change is not read out again, and costs no layout. */
 export function put(node, text) {
   const wanted = text ?? '';

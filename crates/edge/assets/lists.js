@@ -1,6 +1,6 @@
 // Who is connected, which calls were made, what is wrong, and the daemon in numbers.
 
-import { NONE, attr, bytes, cell, clock, el, keyed, milliseconds, put, span, table } from './dom.js';
+import { NONE, attr, bytes, cell, clock, el, keyed, milliseconds, prose, put, span, table } from './dom.js';
 import { now, state } from './store.js';
 
 const WAYS = { session: 'session', sse: 'SSE', stateless: 'each request' };
@@ -105,8 +105,8 @@ export class Wrong {
     }
     if (it.server) buttons.push(el('button', { type: 'button', class: 'quiet', 'aria-label': `Show ${it.server}`, text: 'Show', on: { click: () => this.show(it.server) } }));
     return el('li', { class: `is-${it.level}`, 'data-of': it.server ?? '' },
-      el('p', { class: 'says' }, it.server ? el('b', { text: it.server }) : null, it.server ? ' ' : null, it.says),
-      el('p', { class: 'advice', text: it.advice }),
+      el('p', { class: 'says' }, it.server ? el('b', { text: it.server }) : null, it.server ? ' ' : null, prose(it.says)),
+      el('p', { class: 'advice' }, prose(it.advice)),
       el('div', { class: 'actions' }, it.command ? el('code', { class: 'command', text: it.command }) : null, buttons, answer));
   }
 }

@@ -2,12 +2,14 @@
 // itself. The last hour is fetched once and goes on with the last step of each server.
 
 const RETRY_MS = 2000;
+/** The daemon says something every 15 s. */
+const SILENCE_MAX_MS = 45_000;
 const STEPS_MAX = 360;
 
 /** `top`, `servers` (by name, in order), `calls` (newest first), `history` (steps by server, oldest first). */
 export const state = { top: {}, servers: new Map(), calls: [], history: new Map(), loaded: false };
 
-/** `connecting`, `live`, or `away` since `since`, with a reason if one is known. */
+/** `connecting`, `live`, `locked` (a token is wanted) or `away`, since `since`, with a reason if one is known. */
 export const link = { is: 'connecting', since: Date.now(), why: '' };
 
 let listeners = [];
@@ -40,38 +42,95 @@ function set(is, why = '') {
   changed();
 }
 
-export function connect() {
-  const source = new EventSource('/api/v1/events');
-  source.addEventListener('state', (event) => {
-    const whole = JSON.parse(event.data);
-    const { servers, calls, ...top } = whole;
-    skew = whole.now_unix_ms - Date.now();
-    state.top = top;
-    state.servers = new Map(servers.map((server) => [server.name, server]));
-    state.calls = calls.reverse();
-    state.loaded = true;
-    set('live');
-    fetchHistory();
-  });
-  source.addEventListener('change', (event) => {
-    apply(JSON.parse(event.data));
-    set('live');
-  });
-  source.addEventListener('error', async () => {
-    // It tries again by itself, unless it was refused: then somebody has to be asked why.
-    if (source.readyState !== EventSource.CLOSED) return set('away');
-    source.close();
-    let why = '';
+let token = '';
+try {
+  token = sessionStorage.getItem('token') ?? '';
+} catch {
+  // Then it is asked for once for each time that the page is loaded.
+}
+
+/** Shows this token from now on. It is kept for this tab alone. */
+export function show(wanted) {
+  token = wanted.trim();
+  try {
+    sessionStorage.setItem('token', token);
+  } catch {
+    // It holds until the page is closed.
+  }
+  wake?.();
+}
+
+function headers(more = {}) {
+  return token ? { Authorization: `Bearer ${token}`, ...more } : more;
+}
+
+export async function get(path) {
+  const answer = await fetch(path, { headers: headers() });
+  if (!answer.ok) throw new Error(`the daemon answered ${answer.status}`);
+  return answer.json();
+}
+
+let wake = null;
+
+/** Follows the daemon for as long as the page is open. */
+export async function connect() {
+  for (let retry = RETRY_MS; ; ) {
     try {
-      const answer = await fetch('/api/v1/state', { method: 'HEAD' });
-      if (answer.ok) why = 'too many pages are watching already';
-      else why = `the daemon answers ${answer.status}`;
+      const stop = new AbortController();
+      const answer = await fetch('/api/v1/events', { headers: headers({ Accept: 'text/event-stream' }), signal: stop.signal });
+      if (answer.ok) retry = await follow(answer.body, stop);
+      if (answer.ok) set('away');
+      else if (answer.status === 401) set('locked', token ? 'that token is none of `auth.tokens`' : '');
+      else set('away', sentence(await answer.text()) || `it answers ${answer.status}`);
     } catch {
-      // Nobody is there.
+      set('away');
     }
-    set('away', why);
-    setTimeout(connect, RETRY_MS);
-  });
+    // Whoever is asked for a token comes back with one.
+    await new Promise((resolve) => {
+      wake = resolve;
+      if (link.is !== 'locked') setTimeout(resolve, retry);
+    });
+    wake = null;
+  }
+}
+
+function sentence(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return text.trim();
+  }
+}
+
+/** Takes events until the stream ends. Returns how long to wait before the next one is opened. */
+async function follow(body, stop) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  let retry = RETRY_MS;
+  for (;;) {
+    const silence = setTimeout(() => stop.abort(), SILENCE_MAX_MS);
+    const { value, done } = await reader.read();
+    clearTimeout(silence);
+    if (done) return retry;
+    const blocks = (rest + value).split('\n\n');
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]));
+      if (fields.retry) retry = Number(fields.retry);
+      if (fields.event === 'state') whole(JSON.parse(fields.data));
+      if (fields.event === 'change') apply(JSON.parse(fields.data));
+    }
+  }
+}
+
+function whole({ servers, calls, ...top }) {
+  skew = top.now_unix_ms - Date.now();
+  state.top = top;
+  state.servers = new Map(servers.map((server) => [server.name, server]));
+  state.calls = calls.reverse();
+  state.loaded = true;
+  set('live');
+  fetchHistory();
 }
 
 function apply(change) {
@@ -87,6 +146,7 @@ function apply(change) {
   }
   if (change.calls.length) state.calls = [...change.calls.reverse(), ...state.calls].slice(0, 100);
   if ('step' in change.set) step();
+  set('live');
 }
 
 function step() {
@@ -100,7 +160,7 @@ function step() {
 
 async function fetchHistory() {
   try {
-    const history = await (await fetch('/api/v1/history')).json();
+    const history = await get('/api/v1/history');
     state.history = new Map(Object.entries(history.servers));
     changed();
   } catch {
@@ -114,7 +174,7 @@ export async function post(path, body, signal) {
   try {
     answer = await fetch(path, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
+      headers: headers({ 'Content-Type': 'application/json' }),
       body: JSON.stringify(body ?? {}),
       signal,
     });

@@ -2,7 +2,7 @@
 
 import { NONE, attr, counted, el, keyed, milliseconds, put } from './dom.js';
 import { Form } from './form.js';
-import { post, state } from './store.js';
+import { get, post, state } from './store.js';
 
 const SHOWN_MAX = 100;
 const RESULT_CHARS_MAX = 200_000;
@@ -34,7 +34,7 @@ export class Tools {
     if (!state.loaded || this.fetching || this.version === version) return;
     this.fetching = true;
     try {
-      const answer = await (await fetch('/api/v1/tools')).json();
+      const answer = await get('/api/v1/tools');
       this.tools = answer.tools;
       this.version = version;
       this.servers();

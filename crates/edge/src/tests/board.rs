@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use trunkline_config::{Connect, Http, Server};
+use trunkline_config::{Auth, Connect, Http, Secret, Server};
 use trunkline_telemetry::{Ended, STEP};
 use trunkline_wire::{ExposedName, ServerName};
 
@@ -81,6 +81,27 @@ async fn s5_s36_another_user_sees_nothing_of_the_dashboard() {
     for path in ACTIONS {
         assert_eq!(client.send("POST", path, &[OWN_PAGE, OWN_ORIGIN], "{}").await.status, 403, "{path}");
     }
+}
+
+#[tokio::test]
+async fn s5_s36_where_tokens_are_set_the_page_is_there_to_ask_for_one_and_says_nothing_before() {
+    let auth = Auth { tokens: vec![("laptop".to_owned(), Secret::new("one"))] };
+    let client = Client::with(Config { auth, ..with_a_server() });
+    for path in ["/", "/assets/app.js", "/assets/app.css"] {
+        let answer = client.send("GET", path, &[], "").await;
+        assert!(answer.status == 200 && !answer.body.contains("git"), "{path}");
+    }
+    let paths = [("GET", "/api/v1/state"), ("GET", "/api/v1/events"), ("GET", "/api/v1/tools"), ("POST", ACTIONS[2])];
+    for (method, path) in paths {
+        for token in ["", "Bearer two"] {
+            let answer = client.send(method, path, &[OWN_PAGE, ("authorization", token)], "{}").await;
+            assert_eq!(answer.status, 401, "{method} {path} {token}");
+        }
+    }
+    let token = ("authorization", "Bearer one");
+    assert_eq!(client.send("GET", "/api/v1/state", &[token], "").await.status, 200);
+    assert_eq!(client.send("POST", ACTIONS[2], &[token], "").await.status, 403, "a token is no word of our own page");
+    assert_eq!(client.send("POST", ACTIONS[2], &[token, OWN_PAGE], "").await.status, 200);
 }
 
 #[tokio::test]
