@@ -188,6 +188,10 @@ async fn ask(stage: Arc<Stage>, caller: Caller, deed: Deed, number: u64, gives_u
     let deed = Arc::new(deed);
     let asked = stage.survive(answers(Arc::clone(&stage), caller, Arc::clone(&deed), number, gives_up)).await;
     let deed = Arc::into_inner(deed).expect("it is over");
+    // A stream that its daemon did not end brings what it brought, and no answer.
+    let answered = |messages: &[String]| messages.iter().any(|text| text.contains(&format!(r#""id":{number}"#)));
+    let asked =
+        asked.filter(|(messages, expected, _)| !expected || answered(messages) || !stage.was_killed_since(begun));
     let lost = asked.is_none();
     let (messages, expected, started) = asked.unwrap_or((Vec::new(), false, begun));
     Answered { who, deed, id: expected.then_some(number), messages, lost, took: started.elapsed() }

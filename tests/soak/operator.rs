@@ -1,5 +1,5 @@
 //! The operator: changes the file while the weather is bad, and has it read by its watcher, by SIGHUP or by command; and
-//! kills the daemon, whose sockets a service manager holds, in the first quarter of the time.
+//! kills the daemon, whose sockets a service manager holds, in the first sixth of the time.
 //!
 //! A change reaches the server that it names and no other; one is taken out and put back; a file that is wrong changes
 //! nothing, and is told.
@@ -71,7 +71,7 @@ impl Operator {
             dice: fastrand::Rng::with_seed(plan.seed.wrapping_mul(36)),
             variants: vec![(0, false); stage.servers.len()],
             begun: Instant::now(),
-            killing: if plan.time < KILLING_FROM { Duration::ZERO } else { plan.time / 4 },
+            killing: if plan.time < KILLING_FROM { Duration::ZERO } else { plan.time / 6 },
             done: Done::default(),
         };
         let task = tokio::spawn(shift.work(over.subscribe()));

@@ -119,9 +119,14 @@ impl Stage {
         let begun = Instant::now();
         match tokio::spawn(work).await {
             Ok(done) => Some(done),
-            Err(_) if self.killed.lock().expect("short").iter().any(|until| begun < *until) => None,
+            Err(_) if self.was_killed_since(begun) => None,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+    }
+
+    /// Whether what began then may have been lost with a daemon.
+    pub(crate) fn was_killed_since(&self, begun: Instant) -> bool {
+        self.killed.lock().expect("short").iter().any(|until| begun < *until)
     }
 
     /// How many daemons were killed so far.

@@ -172,9 +172,9 @@ pub(crate) fn complaints(plan: &Plan, before: &Sample, samples: &[Sample], after
     complaints
 }
 
-/// The samples after the first third, which is the warm-up.
+/// The samples of the second half: a daemon that followed a killed one has a third of the time to warm up.
 pub(crate) fn warm(samples: &[Sample]) -> &[Sample] {
-    &samples[samples.len() / 3..]
+    &samples[samples.len() / 2..]
 }
 
 /// By how much a figure grew over these samples, by the line that fits them best.
