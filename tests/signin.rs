@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, Stdio};
 
-use crate::harness::authority::{Authority, Manners};
+use crate::harness::authority::{Authority, MACHINE_SECRET, Manners};
 use crate::harness::client::{fault_of, text_of};
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::http;
@@ -323,6 +323,45 @@ async fn s29_a_person_comes_back_to_the_port_of_the_configuration_which_is_open_
     daemon.until_ready(&["guarded"]).await;
     crate::harness::until("the port to close", async || std::net::TcpListener::bind(&own).ok()).await;
     assert_eq!(text_of(&echo(&daemon).await), "in");
+}
+
+#[tokio::test]
+async fn the_gateway_signs_in_by_itself_where_the_configuration_says_so_and_no_person_is_asked() {
+    // Without a word about PKCE, which is for codes.
+    let authority = Authority::start(Manners { pkce: None, registers: false, ..Manners::default() }).await;
+    let table = |secret: &str| {
+        format!(
+            "[mcp_servers.guarded.oauth]\nclient_id = \"machine\"\nclient_secret = \"{secret}\"\nclient_credentials = true\n"
+        )
+    };
+    let daemon = serve(&(authority.block("guarded") + &table(MACHINE_SECRET))).await;
+    daemon.until_ready(&["guarded"]).await;
+    assert_eq!(text_of(&echo(&daemon).await), "in");
+    assert_eq!(authority.state().machine, 1);
+    authority.expire();
+    for result in futures_util::future::join_all((0..8).map(|_| echo(&daemon))).await {
+        assert_eq!(text_of(&result), "in", "{result}");
+    }
+    assert_eq!(authority.state().machine, 2, "one for all");
+    assert_eq!(authority.state().complaints, Vec::<String>::new());
+    let out = cli(&daemon, &["login", "guarded", "--no-browser"]).await;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("by itself") && said.contains("is signed in"), "{said}");
+    hides_secrets(&authority, &daemon, &[&said]);
+    assert!(!daemon.home.log().contains(MACHINE_SECRET));
+
+    // The next daemon has the token still.
+    let address = daemon.address().to_owned();
+    let daemon = daemon.kill().serve_at(&address).await;
+    daemon.until_ready(&["guarded"]).await;
+    assert_eq!(authority.state().machine, 2);
+
+    let daemon = serve(&(authority.block("guarded") + &table("wrong"))).await;
+    daemon.until_state("guarded", "needs_auth").await;
+    let out = cli(&daemon, &["login", "guarded", "--no-browser"]).await;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("by itself") && said.contains("invalid_client"), "{said}");
+    assert_eq!(authority.state().refusals, 1, "nobody hammers");
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
+/// The secret of the client `machine`, which signs in without a person.
+pub(crate) const MACHINE_SECRET: &str = "canary-machine-0123456789abcdef";
+
 /// What is wrong with the authorization server's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hostile {
@@ -108,7 +111,9 @@ pub(crate) struct State {
     /// Every secret that ever went out.
     pub(crate) secrets: Vec<String>,
     pub(crate) refreshes: usize,
-    /// Refreshes that were refused.
+    /// Tokens that a client got for itself.
+    pub(crate) machine: usize,
+    /// Refreshes, and wishes of clients for themselves, that were refused.
     pub(crate) refusals: usize,
     pub(crate) registrations: usize,
     pub(crate) revocations: usize,
@@ -331,6 +336,19 @@ impl State {
                     return reply(400, &json!({ "error": "invalid_grant" }));
                 }
                 self.refreshes += 1;
+            }
+            "client_credentials" => {
+                if (get("client_id").as_str(), get("client_secret").as_str()) != ("machine", MACHINE_SECRET) {
+                    self.refusals += 1;
+                    return reply(401, &json!({ "error": "invalid_client" }));
+                }
+                self.machine += 1;
+                let access = self.secret("access");
+                self.access = Some(access.clone());
+                return reply(
+                    200,
+                    &json!({ "access_token": access, "token_type": "Bearer", "expires_in": 3600, "scope": get("scope") }),
+                );
             }
             other => return self.complain(format!("grant {other:?}")),
         }

@@ -257,11 +257,14 @@ impl Block<'_, '_> {
             }
             url
         });
+        if file.client_credentials && (file.client_id.is_none() || file.client_secret.is_none()) {
+            self.error("oauth.client_credentials", "needs the `client_id` and the `client_secret` to sign in with");
+        }
         if file.callback_port == Some(0) {
             self.error("oauth.callback_port", "is no port that a browser could come back to");
         }
-        let OAuthFile { client_id, assume_pkce, callback_port, .. } = file;
-        OAuth { client_id, client_secret, client_metadata_url, assume_pkce, callback_port, scopes }
+        let OAuthFile { client_id, assume_pkce, client_credentials, callback_port, .. } = file;
+        OAuth { client_id, client_secret, client_metadata_url, assume_pkce, client_credentials, callback_port, scopes }
     }
 
     fn url(&mut self, text: &str, listen: &Listen) -> Option<Url> {

@@ -24,6 +24,8 @@ pub(crate) struct OAuthFile {
     pub(crate) client_metadata_url: Option<String>,
     /// Sign in although the authorization server does not say that it supports PKCE with S256. Default false.
     pub(crate) assume_pkce: bool,
+    /// Sign in as the gateway itself, without a person: by `client_id` and `client_secret` alone. Default false.
+    pub(crate) client_credentials: bool,
     /// The port of 127.0.0.1 that a person comes back to, where another address than the gateway's own was registered. It is
     /// listened on while a sign-in is under way. Default: the gateway's own port.
     #[schemars(range(min = 1))]
@@ -48,6 +50,8 @@ pub struct OAuth {
     pub client_metadata_url: Option<Url>,
     /// Whether PKCE is taken for granted.
     pub assume_pkce: bool,
+    /// Whether the gateway signs in as itself, without a person.
+    pub client_credentials: bool,
     /// The port that a person comes back to; `None`: the gateway's own.
     pub callback_port: Option<u16>,
     /// What to ask for. Empty: what the server says.

@@ -618,6 +618,8 @@ fn how_to_sign_in_is_read_and_its_secret_prints_nowhere() {
         ("client_secret = \"x\"", "needs the `client_id`"),
         ("client_metadata_url = \"http://a.example/me\"", "no https address"),
         ("client_idd = \"x\"", "client_id"),
+        ("client_id = \"x\"\nclient_credentials = true", "needs the `client_id` and the `client_secret`"),
+        ("callback_port = 0", "is no port"),
     ] {
         let refused = self::loaded(&format!("{block}{more}\n"), &[], None).expect_err(more).to_string();
         assert!(refused.contains(expected), "{refused}");

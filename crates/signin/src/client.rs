@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use rmcp::transport::auth::{
-    AuthError, AuthorizationManager, AuthorizationMetadata, CredentialStore as _, InMemoryCredentialStore,
-    OAuthClientConfig, StoredCredentials,
+    AuthError, AuthorizationManager, AuthorizationMetadata, ClientCredentialsConfig, CredentialStore as _,
+    InMemoryCredentialStore, OAuthClientConfig, StoredCredentials,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -101,7 +101,8 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         // The scheme of 2025-03-26: whoever says nothing of itself is the origin (mcp-protocol 7.2, steps 4 and 6).
         metadata.issuer = Some(endpoint.origin().ascii_serialization());
     }
-    sound(&metadata, &fetcher, named && !oauth.assume_pkce)?;
+    // Where no code goes through a browser, none can be stolen there.
+    sound(&metadata, &fetcher, named && !oauth.assume_pkce, oauth.client_credentials)?;
     let issuer = metadata.issuer.clone().unwrap_or_default();
     let text = serde_json::to_string(&metadata).map_err(|error| refused(error.to_string()))?;
     let by_document =
@@ -192,7 +193,7 @@ fn config(id: &str, secret: Option<&Secret>, redirect: &str) -> OAuthClientConfi
 }
 
 /// Looks at what an authorization server says of itself (mcp-protocol 7.2, steps 7 and 8).
-fn sound(metadata: &AuthorizationMetadata, fetcher: &Fetcher, named: bool) -> Result<(), Unsigned> {
+fn sound(metadata: &AuthorizationMetadata, fetcher: &Fetcher, named: bool, without_code: bool) -> Result<(), Unsigned> {
     let endpoints = [
         ("authorization_endpoint", Some(&metadata.authorization_endpoint)),
         ("token_endpoint", Some(&metadata.token_endpoint)),
@@ -204,6 +205,7 @@ fn sound(metadata: &AuthorizationMetadata, fetcher: &Fetcher, named: bool) -> Re
         fetcher.check(&url).map_err(|error| refused(format!("`{key}`: {error}")))?;
     }
     match &metadata.code_challenge_methods_supported {
+        _ if without_code => Ok(()),
         Some(methods) if methods.iter().any(|method| method == "S256") => Ok(()),
         None if !named => Ok(()),
         Some(_) => {
@@ -260,6 +262,26 @@ impl Begun {
         let required = metadata["authorization_response_iss_parameter_supported"] == true;
         issuer.map_or(!required, |issuer| issuer == self.record.issuer)
     }
+}
+
+/// Gets a token for the gateway itself.
+pub(crate) async fn by_itself(wish: Wish<'_>) -> Result<Record, Unsigned> {
+    let secret = wish.oauth.client_secret.clone().ok_or_else(|| refused("`oauth.client_secret` is not set"))?;
+    // What the token is for, word for word, the library says only in the address that a person would go to.
+    let Begun { mut manager, mut record, .. } = begin(wish).await?;
+    let config = ClientCredentialsConfig::ClientSecret {
+        client_id: record.client.id.clone(),
+        client_secret: secret.expose().to_owned(),
+        scopes: record.scopes.clone(),
+        resource: Some(record.resource.clone()),
+    };
+    manager.validate_client_credentials_metadata(&config).map_err(|error| failed(&error))?;
+    manager.configure_client_credentials(&config).map_err(|error| failed(&error))?;
+    let got = manager.exchange_client_credentials(&config).await.map_err(|error| failed(&error))?;
+    let given = Issued::of(serde_json::to_value(got).map_err(|error| refused(error.to_string()))?)?;
+    // The next one is fetched as this one was.
+    record.tokens = Some(Tokens { refresh: None, ..given.tokens() });
+    Ok(record)
 }
 
 /// Gets the tokens that follow those of `record`.

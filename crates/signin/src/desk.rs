@@ -107,6 +107,16 @@ impl SignIn {
                  `bearer_token` or the `Authorization` header from [mcp_servers.{server}] to sign in instead"
             ))
         })?;
+        if key.is_by_itself() {
+            key.carried().await;
+            let how = key.failure().map_or_else(
+                || "and is signed in; there is nothing for you to do".to_owned(),
+                |failure| format!("which failed: {failure}"),
+            );
+            return Err(NotSignedIn(format!(
+                "the gateway signs in to server `{server}` by itself, as `oauth.client_credentials` says, {how}"
+            )));
+        }
         let known = self.0.store.read(server).await;
         // A registration that the last login led nowhere with may be unknown there by now, of which only the person is told.
         let known = known.filter(|_| !self.led_nowhere(server));
@@ -212,6 +222,12 @@ impl SignIn {
     /// The store cannot be changed.
     pub async fn logout(&self, server: &ServerName, http: &Http) -> Result<SignedOut, NotSignedIn> {
         let no = |error: StoreError| NotSignedIn(format!("server `{server}` is still signed in to: {error}"));
+        if http.oauth.client_credentials {
+            return Err(NotSignedIn(format!(
+                "the gateway signs in to server `{server}` by itself and would do so again; set `enabled = false` in \
+                 [mcp_servers.{server}], or remove `oauth.client_credentials`"
+            )));
+        }
         let held = self.0.store.hold(server).await.map_err(no)?;
         let Some(record) = held.read().await.filter(|record| record.tokens.is_some()) else {
             return Ok(SignedOut::WasNot);

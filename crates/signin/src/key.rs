@@ -34,9 +34,9 @@ pub struct Key(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) server: ServerName,
-    endpoint: Url,
-    oauth: OAuth,
-    ca_file: Option<PathBuf>,
+    pub(crate) endpoint: Url,
+    pub(crate) oauth: OAuth,
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) store: Store,
     now: Mutex<Now>,
     /// The newest generation that was good for a request.
@@ -55,7 +55,9 @@ pub(crate) struct Now {
     /// What the server said when it last refused.
     challenge: Option<String>,
     /// No refresh before this: the last one failed.
-    pause_until: Option<Instant>,
+    pub(crate) pause_until: Option<Instant>,
+    /// Why the gateway could not sign in by itself when it last tried.
+    pub(crate) failure: Option<String>,
     /// The record, where the disk did not take it.
     pub(crate) unkept: Option<Arc<Record>>,
     /// A task tries to write it.
@@ -112,11 +114,12 @@ impl Key {
         if !self.now().read {
             self.look().await;
         }
-        let (carried, ended) = self.held()?;
-        if !ended {
-            return Some(carried);
+        match self.held() {
+            Some((carried, false)) => return Some(carried),
+            Some((carried, true)) => self.renew(carried.generation).await,
+            None if self.is_by_itself() => self.renew(self.generation()).await,
+            None => return None,
         }
-        self.renew(carried.generation).await;
         self.held().map(|(carried, _)| carried)
     }
 
@@ -197,7 +200,7 @@ impl Key {
 
     /// Goes by this record from now on, unless it has a newer one.
     pub(crate) fn adopt(&self, record: Option<Record>) {
-        let record = record.filter(|record| record.endpoint == self.0.endpoint.as_str());
+        let record = record.filter(|record| record.endpoint == self.0.endpoint.as_str() && self.is_own(record));
         let timer = record.as_ref().and_then(|record| self.plan(record));
         let mut now = self.now();
         now.read = true;
@@ -232,7 +235,7 @@ impl Key {
         let margin = EXPIRY_MARGIN.as_secs();
         let ended = tokens.expires.is_some_and(|end| wall_clock().saturating_add(margin) >= end);
         let carried = Carried { generation: record.generation, header: now.header.clone()? };
-        Some((carried, ended && tokens.refresh.is_some()))
+        Some((carried, ended && (tokens.refresh.is_some() || self.is_by_itself())))
     }
 
     /// Reads the store.
@@ -303,6 +306,9 @@ impl Key {
                 return self.pause();
             }
         };
+        if self.is_by_itself() {
+            return self.renew_by_itself(stale, held).await;
+        }
         let shared = Arc::clone(&self.0);
         let exchange = move |record: Record| {
             let shared = Arc::clone(&shared);

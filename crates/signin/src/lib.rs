@@ -7,7 +7,8 @@
 //! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `renew` (how one
 //! generation follows another), `fetch` (how
 //! authorization servers are reached), `client` (the one file that knows the library), `key` (what a request to a server
-//! carries), `unkept` (what the disk did not take), `desk` (logins).
+//! carries), `unkept` (what the disk did not take), `itself` (signing in without a
+//! person), `desk` (logins).
 
 mod record;
 
@@ -22,6 +23,8 @@ mod client;
 mod key;
 
 mod unkept;
+
+mod itself;
 
 mod desk;
 
