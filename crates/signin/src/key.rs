@@ -212,8 +212,11 @@ impl Key {
             return;
         }
         now.header = record.as_ref().and_then(|record| header(record.tokens.as_ref()?));
+        if record.is_some() {
+            // That there is none says nothing of when to ask again.
+            (now.pause_until, now.unkept) = (None, None);
+        }
         now.record = record.map(Arc::new);
-        (now.pause_until, now.unkept) = (None, None);
         if let Some(before) = std::mem::replace(&mut now.timer, timer) {
             before.abort();
         }
