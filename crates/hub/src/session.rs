@@ -28,6 +28,7 @@ use crate::logging::LogLevel;
 use crate::refusal;
 use crate::replay::{Event, EventId, Outbox, Purse, Reader};
 use crate::running::{AnswerEvents, Running};
+use crate::sessions::Identity;
 
 pub use connected::{Connected, ConnectedBy};
 pub(crate) use standing::GetEvents;
@@ -35,28 +36,6 @@ use standing::{Get, Pending};
 
 /// A server and its own URI of what a client subscribed to.
 pub(crate) type Subscribed = (Box<str>, Box<str>);
-
-/// What a session is called, and since when.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    /// The value of `Mcp-Session-Id`.
-    pub id: Box<str>,
-    /// What it is known by beyond this process; `None` if it ends with its stream.
-    pub nonce: Option<Box<str>>,
-    /// Its last use that will be known after this process: its birth, or one in its record.
-    pub noted: u64,
-    /// Its streams of another life are numbered already.
-    pub revived: bool,
-    /// Whose it is: the name of the token it was begun with, if one was asked for.
-    pub owner: Option<Box<str>>,
-}
-
-impl Identity {
-    /// Of a session that is bound to one stream.
-    pub(crate) fn of_stream(id: Box<str>, owner: Option<Box<str>>) -> Self {
-        Self { id, nonce: None, noted: 0, revived: false, owner }
-    }
-}
 
 /// The session of one legacy client.
 pub struct Session {

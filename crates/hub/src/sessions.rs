@@ -27,9 +27,30 @@ use crate::logging::LogLevel;
 use crate::records::Record;
 use crate::refusal::Refusal;
 use crate::seal::State;
-use crate::session::Identity;
 use crate::subscriptions::Joined;
 use crate::{Hub, Session, logging, subscriptions, wall};
+
+/// What a session is called, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// The value of `Mcp-Session-Id`.
+    pub id: Box<str>,
+    /// What it is known by beyond this process; `None` if it ends with its stream.
+    pub nonce: Option<Box<str>>,
+    /// Its last use that will be known after this process: its birth, or one in its record.
+    pub noted: u64,
+    /// Its streams of another life are numbered already.
+    pub revived: bool,
+    /// Whose it is: the name of the token it was begun with, if one was asked for.
+    pub owner: Option<Box<str>>,
+}
+
+impl Identity {
+    /// Of a session that is bound to one stream.
+    pub(crate) fn of_stream(id: Box<str>, owner: Option<Box<str>>) -> Self {
+        Self { id, nonce: None, noted: 0, revived: false, owner }
+    }
+}
 
 impl Hub {
     /// Begins a session of `owner`, if tokens tell who that is: the answer to a legacy `initialize`. Waits for no server
