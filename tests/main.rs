@@ -15,6 +15,7 @@ mod boot;
 mod call;
 mod cli;
 mod conform;
+mod dashboard;
 mod discovery;
 mod door;
 mod eras;

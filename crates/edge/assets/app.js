@@ -12,7 +12,7 @@ const SILENT_MS = 1500;
 
 // -- Theme: as the system, unless the person says otherwise. ---------------------------------------------------------
 
-const THEMES = { auto: ['Auto', 'as the system'], light: ['Light', 'light'], dark: ['Dark', 'dark'] };
+const THEMES = ['auto', 'light', 'dark'];
 
 function remembered() {
   try {
@@ -23,17 +23,15 @@ function remembered() {
 }
 
 function theme(name) {
-  const chosen = THEMES[name] ? name : 'auto';
+  const chosen = THEMES.includes(name) ? name : 'auto';
   attr(document.documentElement, 'data-theme', chosen === 'auto' ? null : chosen);
-  put(by('theme'), THEMES[chosen][0]);
-  attr(by('theme'), 'aria-label', `Theme: ${THEMES[chosen][1]}`);
+  put(by('theme'), `Theme: ${chosen}`);
   return chosen;
 }
 
 let current = theme(remembered());
 by('theme').addEventListener('click', () => {
-  const names = Object.keys(THEMES);
-  current = theme(names[(names.indexOf(current) + 1) % names.length]);
+  current = theme(THEMES[(THEMES.indexOf(current) + 1) % THEMES.length]);
   try {
     localStorage.setItem('theme', current);
   } catch {

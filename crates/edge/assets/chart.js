@@ -59,7 +59,7 @@ export class Spark {
   constructor() {
     this.calls = svg('path', { class: 'calls' });
     this.errors = svg('path', { class: 'errors' });
-    this.node = svg('svg', { class: 'spark', viewBox: '0 0 120 22', width: 120, height: 22, 'aria-hidden': 'true' },
+    this.node = svg('svg', { class: 'spark', viewBox: '0 0 120 22', width: 120, height: 22, preserveAspectRatio: 'none', 'aria-hidden': 'true' },
       svg('path', { class: 'base', d: 'M0 21.5h120' }), this.calls, this.errors);
   }
 

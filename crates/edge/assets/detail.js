@@ -1,6 +1,6 @@
 // All that is known of one server: what it is, what happened to it, what it said, and what can be done.
 
-import { NONE, attr, bytes, clock, counted, el, put } from './dom.js';
+import { NONE, attr, bytes, clock, counted, el, prose, put } from './dom.js';
 import { Charts } from './chart.js';
 
 export class Detail {
@@ -15,6 +15,7 @@ export class Detail {
     this.facts = el('dl', { class: 'facts' });
     this.values = new Map();
     this.charts = new Charts();
+    this.idle = el('p', { class: 'muted idle', text: 'No calls in the last hour.' });
     this.history = el('ol', { class: 'history' });
     this.complaints = part('Entries withheld or changed');
     this.losses = part('What clients cannot have');
@@ -24,14 +25,14 @@ export class Detail {
     this.node = el('div', { class: 'detail', role: 'region', 'aria-label': `Details of ${name}` },
       this.reason,
       el('div', { class: 'actions' }, this.restart, this.login, this.logout, this.tools, this.answer),
-      this.facts, this.charts.node,
+      this.facts, this.idle, this.charts.node,
       el('div', { class: 'columns' },
         el('section', {}, el('h4', { text: 'What happened' }), this.history), this.stderrPart,
         this.complaints.node, this.losses.node));
   }
 
   draw(server, steps) {
-    put(this.reason, server.reason ?? '');
+    if (this.told !== server.reason) this.reason.replaceChildren(...prose(this.told = server.reason ?? ''));
     attr(this.reason, 'hidden', !server.reason);
     attr(this.restart, 'disabled', !server.enabled);
     attr(this.login, 'hidden', !server.signs_in || server.signed_in);
@@ -45,9 +46,12 @@ export class Detail {
     this.fact('Reconnected', `${server.restarts} times`.replace(/^1 times/, 'once').replace(/^0 times/, 'never'));
     if (server.get_stream) this.fact('Own stream', server.get_stream);
     this.charts.draw(steps);
+    const idle = !steps.some((it) => it.calls || it.p50_ms !== null);
+    attr(this.charts.node, 'hidden', idle);
+    attr(this.idle, 'hidden', !idle);
     list(this.history, server.transitions, (it) => [
       el('time', { datetime: new Date(it.at_unix_ms).toISOString(), text: clock(it.at_unix_ms) }),
-      el('span', { class: 'move', text: `${it.from} → ${it.to}` }), el('span', { text: it.reason }),
+      el('span', { class: 'move', text: `${it.from} → ${it.to}` }), el('span', {}, prose(it.reason)),
     ], true);
     this.complaints.draw(server.complaints, (it) => [el('b', { text: it.what }), ` ${it.why}`]);
     this.losses.draw(server.losses.filter((it) => it.features.length), (it) => [

@@ -18,7 +18,7 @@ function fill(node, props, children) {
     else if (key === 'on') for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else node.setAttribute(key, value === true ? '' : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -103,5 +103,5 @@ export function counted(count, noun) {
 }
 
 export function clock(unixMs) {
-  return new Date(unixMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  return new Date(unixMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 }

@@ -57,9 +57,16 @@ export class Calls {
     this.frame = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': 'Last calls' }, node);
     this.none = el('p', { class: 'none', text: 'No calls yet. Try a tool above. What is said in a call is never kept.' });
     card.append(this.frame, this.none);
+    this.inView = false;
+    new IntersectionObserver(([{ isIntersecting }]) => {
+      this.inView = isIntersecting;
+      if (isIntersecting) this.draw();
+    }, { rootMargin: '200px' }).observe(card);
   }
 
   draw() {
+    // A busy daemon has something new twice a second; who does not look at it need not pay for it.
+    if (!this.inView) return;
     const { calls } = state;
     attr(this.frame, 'hidden', !calls.length);
     attr(this.none, 'hidden', calls.length > 0);
@@ -105,9 +112,9 @@ export class Wrong {
     }
     if (it.server) buttons.push(el('button', { type: 'button', class: 'quiet', 'aria-label': `Show ${it.server}`, text: 'Show', on: { click: () => this.show(it.server) } }));
     return el('li', { class: `is-${it.level}`, 'data-of': it.server ?? '' },
-      el('p', { class: 'says' }, it.server ? el('b', { text: it.server }) : null, it.server ? ' ' : null, prose(it.says)),
-      el('p', { class: 'advice' }, prose(it.advice)),
-      el('div', { class: 'actions' }, it.command ? el('code', { class: 'command', text: it.command }) : null, buttons, answer));
+      el('div', {}, el('p', { class: 'says' }, it.server ? el('b', { text: it.server }) : null, it.server ? ' ' : null, prose(it.says)),
+        el('p', { class: 'advice' }, prose(it.advice)), answer),
+      el('div', { class: 'actions' }, it.command ? el('code', { class: 'command', text: it.command }) : null, buttons));
   }
 }
 
@@ -125,8 +132,8 @@ export class Facts {
     this.fact('In flight', String(top.in_flight));
     this.fact('Memory', bytes(top.resident_bytes));
     this.fact('Version', top.version);
-    this.fact('Configuration', top.config?.path ?? 'none: all at its default', 'wide');
     this.tick();
+    this.fact('Configuration', top.config?.path ?? 'none: all at its default', 'wide');
   }
 
   tick() {

@@ -145,6 +145,7 @@ class Row {
       this.spark.draw(steps);
       Object.assign(this, { steps, step: state.top.step });
     }
+    this.node.classList.toggle('is-quiet', server.state !== 'ready' && !steps.some((it) => it.calls));
     this.tick(server);
     if (!this.more.hidden) this.drawDetail(server);
   }
