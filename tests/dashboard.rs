@@ -166,7 +166,8 @@ async fn a_tool_is_found_and_tried_by_a_form_of_its_schema_and_the_call_is_liste
     assert_eq!(told, wanted, "what was left empty is not sent");
     let listed = page
         .run(
-            "const row = page.locator('#calls tbody tr').first();
+            "await page.locator('#calls').scrollIntoViewIfNeeded();
+             const row = page.locator('#calls tbody tr').first();
              await row.getByText('hostile__form').waitFor();
              return await row.textContent();",
         )
@@ -223,6 +224,7 @@ async fn anybody_can_use_the_page_in_both_themes_at_a_desk_and_on_a_phone() {
         "await page.locator('#wrong-list li').first().waitFor();
          await page.getByRole('button', { name: 'good', exact: true }).click();
          await page.getByRole('button', { name: /hostile__form/ }).click();
+         await page.locator('#calls').scrollIntoViewIfNeeded();
          await page.locator('#calls tbody tr').first().waitFor();",
     )
     .await;
