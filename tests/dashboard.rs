@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::harness::authority::{Authority, Manners};
 use crate::harness::daemon::{Daemon, Home, sources};
 use crate::harness::{fake, in_time, parts, quoted};
 
@@ -251,6 +252,35 @@ async fn anybody_can_use_the_page_in_both_themes_at_a_desk_and_on_a_phone() {
         )
         .await;
     assert_eq!(themes, json!(["light", "dark", "system"]));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_sign_in_is_signed_in_to_by_its_link_and_out_again() {
+    let authority = Authority::start(Manners::default()).await;
+    let daemon = Daemon::start(&authority.block("locked")).await;
+    daemon.until_state("locked", "needs_auth").await;
+    let mut page = Page::open(&daemon).await;
+    let read = page
+        .run(
+            "const wrong = page.locator('#wrong');
+             await wrong.locator('.command', { hasText: 'trunkline login locked' }).waitFor();
+             await wrong.getByRole('button', { name: 'Sign in: locked' }).click();
+             const link = wrong.getByRole('link', { name: 'Open the sign-in page of locked' });
+             await link.waitFor();
+             const [tab] = await Promise.all([page.context().waitForEvent('page'), link.click()]);
+             await tab.getByText('You can close this page').waitFor();
+             const read = await tab.textContent('body');
+             await tab.close();
+             await page.locator('.pulse.is-good').waitFor();
+             await page.getByRole('button', { name: 'locked', exact: true }).click();
+             await page.getByRole('button', { name: 'Sign out' }).click();
+             await page.getByText(/^Signed out/).waitFor();
+             await wrong.locator('.command', { hasText: 'trunkline login locked' }).waitFor();
+             return read;",
+        )
+        .await;
+    assert!(read.as_str().is_some_and(|read| read.contains("signed in to locked")), "{read}");
     page.close().await;
 }
 

@@ -354,7 +354,7 @@ fn announce(
         let written = std::fs::write(&partial, format!("{url}\n")).and_then(|()| std::fs::rename(&partial, path));
         written.map_err(|error| Failure::failed(format!("ready file {}: {error}", path.display())))?;
     }
-    let mut text = format!("trunkline {VERSION} serves at {url}\n");
+    let mut text = format!("trunkline {VERSION} serves at {url}, and its dashboard at http://{address}/\n");
     if demo {
         text += &demo_hints(&url);
     } else if config.servers.is_empty() {

@@ -40,7 +40,7 @@ pub(super) struct Case<'a> {
 /// Says what is wrong with a server; `None` if nothing is.
 pub(super) fn of_server(of: &Case<'_>) -> Option<Trouble> {
     let word = shell_word(of.name);
-    let block = format!("[mcp_servers.{}]", of.name);
+    let block = format!("`[mcp_servers.{}]`", of.name);
     let cause = of.cause.unwrap_or_default();
     let is_child = matches!(of.server.connect, Connect::Stdio(_));
     let command = |verb: &str| Some(format!("trunkline {verb} {word}"));
