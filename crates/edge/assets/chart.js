@@ -29,7 +29,7 @@ function columns(data, width, height) {
   const paths = { calls: '', errors: '' };
   data.forEach((it, at) => {
     for (const key of ['calls', 'errors']) {
-      const tall = it && it[key] > 0 ? Math.max(1.5, (it[key] / max) * height) : 0;
+      const tall = it && it[key] > 0 ? Math.max(key === 'errors' ? 4 : 1.5, (it[key] / max) * height) : 0;
       if (tall) paths[key] += `M${(at * wide + wide / 2).toFixed(1)} ${height}v${(-tall).toFixed(1)}`;
     }
   });

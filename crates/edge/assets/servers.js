@@ -137,8 +137,9 @@ class Row {
     put(c.errors, String(server.lately.errors));
     c.errors.classList.toggle('is-bad', server.lately.errors > 0);
     put(c.flight, String(server.in_flight));
-    put(c.memory, bytes(server.usage?.resident_bytes));
-    const share = server.usage?.cpu_percent;
+    const usage = server.usage?.processes ? server.usage : null;
+    put(c.memory, bytes(usage?.resident_bytes));
+    const share = usage?.cpu_percent;
     put(c.cpu, share === null || share === undefined ? NONE : `${share.toFixed(share < 10 ? 1 : 0)} %`);
     const steps = state.history.get(this.name) ?? [];
     if (this.steps !== steps || this.step !== state.top.step) {

@@ -93,7 +93,8 @@ pub(super) fn of_server(of: &Case<'_>) -> Option<Trouble> {
 /// What helps against what was seen of a server that is away, and the command that says more.
 fn away(cause: &str, is_child: bool, block: &str) -> (String, &'static str) {
     let by_itself = "it is connected by itself then";
-    let text = if cause.contains("no connection within") && is_child {
+    let too_slow = cause.contains("startup_timeout_sec") || cause.contains("no connection within");
+    let text = if too_slow && is_child {
         format!(
             "It takes longer to start than it may: raise `startup_timeout_sec` in {block}, or run its command once by \
              hand, so that what it downloads is there."
@@ -203,7 +204,7 @@ mod tests {
             (
                 child(),
                 "backoff",
-                "no connection within 30 s",
+                "started, but did not answer `initialize` within 30 s; …, raise `startup_timeout_sec` in …",
                 false,
                 "startup_timeout_sec",
                 "trunkline logs it",
