@@ -190,3 +190,29 @@ async fn g10_another_user_of_the_machine_is_refused() {
         assert_eq!(ask(open), "200", "{open}");
     }
 }
+
+#[tokio::test]
+async fn s6_tokens_are_wanted_from_the_reload_that_sets_them_on_and_children_do_not_see_them() {
+    const TOKEN: &str = "canary-0123456789abcdef0123456789abcdef";
+    let home = Home::new();
+    let file = home.path("config/trunkline/config.toml");
+    let (block, _) = crate::harness::fake::stdio(&home, "one", &[]);
+    home.configure(&block);
+    std::fs::write(home.path("token"), format!("{TOKEN}\n")).expect("written");
+    let daemon = home.serve().await;
+    let opened = post(&daemon, &[], &initialize("2025-06-18")).await;
+    assert_eq!(opened.status, 200);
+    let guarded =
+        format!("[auth.tokens]\nme = \"${{file:{}}}\"\n\n{block}", file.with_file_name("../../token").display());
+    std::fs::write(&file, guarded).expect("written");
+    let reloaded = daemon.cli(["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", String::from_utf8_lossy(&reloaded.stderr));
+    let refused = post(&daemon, &[], &initialize("2025-06-18")).await;
+    assert_eq!(refused.status, 401);
+    let bearer = format!("Bearer {TOKEN}");
+    assert_eq!(post(&daemon, &[("authorization", &bearer)], &initialize("2025-06-18")).await.status, 200);
+    assert_eq!(daemon.page("/health/live").await.0, 200);
+    assert_eq!(daemon.cli(["status"]).status.code(), Some(0), "the owner's socket wants none");
+    let (_, home) = daemon.stop().await;
+    assert!(!home.log().contains("canary-"), "{}", home.log());
+}

@@ -46,6 +46,9 @@ Examples:
   trunkline add search --url https://search.test/mcp --header 'X-Key=${env:SEARCH_KEY}'
   trunkline add git -e 'TOKEN=${env:GIT_TOKEN}' -- npx -y some-git-server";
 
+const SIGNED_IN: &str = "\
+If you signed in to it, sign out first (`trunkline logout`): its tokens are kept under its name.";
+
 const STATUS_EXAMPLES: &str = "\
 Exits with 0 if every enabled server is ready, with 1 if one is not or no daemon runs.
 For scripts:
@@ -159,6 +162,7 @@ pub(crate) struct Add {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Edit {
     /// Take a server out of the configuration
+    #[command(after_help = SIGNED_IN)]
     Remove {
         /// The server, by its name in the configuration
         server: String,
@@ -174,6 +178,7 @@ pub(crate) enum Edit {
         server: String,
     },
     /// Call a server otherwise; its tools get other names by that
+    #[command(after_help = SIGNED_IN)]
     Rename {
         /// The server, by its name in the configuration
         server: String,

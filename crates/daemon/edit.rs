@@ -7,10 +7,10 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, value};
+use toml_edit::{DocumentMut, Item, Key, RawString, Table, TableLike, TomlError, value};
 use trunkline_config::{Config, Sources};
 use trunkline_wire::ServerName;
 
@@ -50,22 +50,16 @@ pub(crate) fn change(
     edit: &dyn Fn(&mut DocumentMut) -> Result<(), String>,
     agree: &mut dyn FnMut(Config) -> Result<(), Failure>,
 ) -> Result<PathBuf, Failure> {
-    let path = path(sources);
+    let path = path(sources)?;
     for _ in 0..ATTEMPTS {
         let before = read(&path)?;
         let text = before.clone().unwrap_or_default();
-        let mut document: DocumentMut = text.parse().map_err(|error| {
-            Failure::config(format!("{} is no TOML, so nothing in it is changed: {error}", shown(&path)))
-        })?;
+        let mut document: DocumentMut = text.parse().map_err(|error: TomlError| no_toml(&path, &text, &error))?;
         edit(&mut document).map_err(|why| Failure::failed(format!("{why}; nothing was written")))?;
-        let staged = stage(&path, &document.to_string())?;
-        let checked = trunkline_config::load(&Sources { file: Some(staged.0.clone()), ..sources.clone() });
-        let loaded = checked.map_err(|errors| {
-            let told = errors.to_string().replace(&staged.0.display().to_string(), &path.display().to_string());
-            let text = format!("with this change the configuration could not be used, so nothing was written:\n{told}");
-            Failure::config(render::safe(&text))
-        })?;
-        agree(loaded.config)?;
+        let after = document.to_string();
+        // Nothing lies ready meanwhile: whoever loses patience ends the process, and it would stay, with all its secrets.
+        agree(as_read(&path, &after, sources)?)?;
+        let staged = stage(&path, &after)?;
         if read(&path)? == before {
             staged.take_place(&path).map_err(|error| failed("write", &path, &error))?;
             return Ok(path);
@@ -73,6 +67,27 @@ pub(crate) fn change(
     }
     let text = format!("{} is being written by somebody else all the time; nothing was changed", shown(&path));
     Err(Failure::failed(text))
+}
+
+/// What the daemon would read if `text` were in the file.
+fn as_read(path: &Path, text: &str, sources: &Sources) -> Result<Config, Failure> {
+    let staged = stage(path, text)?;
+    let read = trunkline_config::load(&Sources { file: Some(staged.0.clone()), ..sources.clone() });
+    let loaded = read.map_err(|errors| {
+        let told = errors.to_string().replace(&staged.0.display().to_string(), &path.display().to_string());
+        let text = format!("with this change the configuration could not be used, so nothing was written:\n{told}");
+        Failure::config(render::safe(&text))
+    })?;
+    Ok(loaded.config)
+}
+
+/// Says where, and quotes nothing: the line may hold a secret.
+fn no_toml(path: &Path, text: &str, error: &TomlError) -> Failure {
+    let at = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    let why = error.message().lines().next().unwrap_or_default();
+    let text = format!("{}:{line}: this is no TOML, so nothing in it is changed: {why}", path.display());
+    Failure::config(render::safe(&text))
 }
 
 /// The block of a server that is new: an error if there is one already.
@@ -92,8 +107,59 @@ pub(crate) fn insert(document: &mut DocumentMut, name: &str, block: Table) -> Re
 
 fn remove(document: &mut DocumentMut, name: &str) -> Result<(), String> {
     known(document, name)?;
-    servers(document).and_then(|servers| servers.remove(name));
+    if let Some(Item::Table(gone)) = servers(document).and_then(|servers| servers.remove(name)) {
+        keep_above(document, &gone);
+    }
     Ok(())
+}
+
+/// Gives what stands above a table that is gone to the next one, but for the lines right above it, which are about it.
+fn keep_above(document: &mut DocumentMut, gone: &Table) {
+    let above = gone.decor().prefix().and_then(RawString::as_str).unwrap_or_default();
+    let kept = above.rfind("\n\n").map_or("", |end| &above[..=end]);
+    if kept.trim().is_empty() {
+        return;
+    }
+    let next = gone.position().and_then(|place| next_place(document, place));
+    match next.and_then(|place| table_at(document, place)) {
+        Some(table) => {
+            let own = table.decor().prefix().and_then(RawString::as_str).unwrap_or_default();
+            let gap = if own.starts_with('\n') { "" } else { "\n" };
+            let prefix = format!("{kept}{gap}{own}");
+            table.decor_mut().set_prefix(prefix);
+        }
+        None => {
+            let trailing = document.trailing().as_str().unwrap_or_default();
+            document.set_trailing(format!("{kept}{trailing}"));
+        }
+    }
+}
+
+/// The place in the file of the first table behind `place`.
+fn next_place(within: &Table, place: usize) -> Option<usize> {
+    let tables = within.iter().flat_map(|(_, item)| match item {
+        Item::Table(table) => vec![table],
+        Item::ArrayOfTables(tables) => tables.iter().collect(),
+        Item::Value(_) | Item::None => Vec::new(),
+    });
+    let places = tables.flat_map(|table| {
+        let own = table.position().filter(|own| *own > place && !table.is_implicit());
+        own.into_iter().chain(next_place(table, place))
+    });
+    places.min()
+}
+
+fn table_at(within: &mut Table, place: usize) -> Option<&mut Table> {
+    within.iter_mut().find_map(|(_, item)| {
+        let tables: Vec<&mut Table> = match item {
+            Item::Table(table) => vec![table],
+            Item::ArrayOfTables(tables) => tables.iter_mut().collect(),
+            Item::Value(_) | Item::None => Vec::new(),
+        };
+        tables.into_iter().find_map(|table| {
+            if table.position() == Some(place) && !table.is_implicit() { Some(table) } else { table_at(table, place) }
+        })
+    })
 }
 
 fn switch(document: &mut DocumentMut, name: &str, on: bool) -> Result<(), String> {
@@ -122,9 +188,18 @@ fn rename(document: &mut DocumentMut, name: &str, to: &str) -> Result<(), String
     if named(document, to).is_some() {
         return Err(format!("there is a server `{to}` already"));
     }
-    let servers = servers(document).ok_or_else(|| format!("`{SERVERS}` is no table"))?;
-    if let Some(block) = servers.remove(name) {
-        servers.insert(to, block);
+    let servers = document.get_mut(SERVERS).and_then(Item::as_table_mut);
+    let servers =
+        servers.ok_or_else(|| format!("`{SERVERS}` is not written as a table, so no name is changed in it"))?;
+    let names: Vec<String> = servers.iter().map(|(name, _)| name.to_owned()).collect();
+    // All are put back one after the other, so that the order, which clients see, stays.
+    for (key, block) in names.iter().filter_map(|name| servers.remove_entry(name)).collect::<Vec<_>>() {
+        let key = if key.get() == name {
+            Key::new(to).with_leaf_decor(key.leaf_decor().clone()).with_dotted_decor(key.dotted_decor().clone())
+        } else {
+            key
+        };
+        servers.insert_formatted(&key, block);
     }
     Ok(())
 }
@@ -150,9 +225,15 @@ fn known(document: &DocumentMut, name: &str) -> Result<(), String> {
 }
 
 /// The file that is to be changed. A link is followed: it stays, and what it leads to changes.
-fn path(sources: &Sources) -> PathBuf {
+fn path(sources: &Sources) -> Result<PathBuf, Failure> {
     let path = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(&sources.env));
-    fs::canonicalize(&path).unwrap_or(path)
+    match fs::canonicalize(&path) {
+        Ok(real) => Ok(real),
+        Err(_) if fs::symlink_metadata(&path).is_ok_and(|known| known.is_symlink()) => {
+            Err(Failure::failed(format!("{} is a link that leads nowhere; nothing was written", shown(&path))))
+        }
+        Err(_) => Ok(path),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -172,10 +253,17 @@ fn stage(path: &Path, text: &str) -> Result<Staged, Failure> {
     let staged = Staged(directory.join(format!(".{name}.{}.new", std::process::id())));
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        // As those may read it who may read the one before; nobody else, if there was none.
-        let mode = fs::metadata(path).map_or(0o600, |known| known.permissions().mode() & 0o777);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged.0)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        // Of a process that was killed, and had the number of this one.
+        let _ = fs::remove_file(&staged.0);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged.0)?;
+        if let Ok(before) = fs::metadata(path) {
+            // Those may read it who may read the one before: the daemon may run as another user.
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+                fchown(&file, Some(before.uid()), Some(before.gid()))?;
+            }
+            file.set_permissions(fs::Permissions::from_mode(before.permissions().mode() & 0o777))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
@@ -185,7 +273,10 @@ fn stage(path: &Path, text: &str) -> Result<Staged, Failure> {
 
 impl Staged {
     fn take_place(self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.0, path)
+        fs::rename(&self.0, path)?;
+        // Not every file system knows it, and the file is whole without.
+        let _ = self.0.parent().map(|directory| fs::File::open(directory).and_then(|directory| directory.sync_all()));
+        Ok(())
     }
 }
 
@@ -211,6 +302,8 @@ mod tests {
 
     const FILE: &str = "\
 # my servers
+
+# the company's
 [mcp_servers.linear] # issues
 url = \"https://mcp.linear.test/mcp\"   # theirs
 enabled = false  # for now
@@ -245,8 +338,40 @@ in_flight = 7
         assert!(differing(|document| switch(document, "git", true)).is_empty(), "it is on");
         let removed = differing(|document| remove(document, "git"));
         assert_eq!(removed, ["- [mcp_servers.git]", "- command = \"git-mcp\""]);
-        let renamed = differing(|document| rename(document, "git", "files"));
-        assert_eq!(renamed, ["- [mcp_servers.git]", "+ [mcp_servers.files]"]);
+        let removed = edited(|document| remove(document, "linear")).expect("known");
+        assert!(removed.starts_with("# my servers\n\n[mcp_servers.git]\n"), "{removed}");
+        let renamed = differing(|document| rename(document, "linear", "issues"));
+        assert_eq!(renamed, ["- [mcp_servers.linear] # issues", "+ [mcp_servers.issues] # issues"]);
+    }
+
+    #[test]
+    fn what_stands_between_servers_stays_and_so_does_their_order() {
+        let text = "[mcp_servers.a]\ncommand = \"a\"\n\n# [mcp_servers.b]\n# command = \"b\"\n\n[mcp_servers.c]\ncommand = \"c\"\n";
+        let mut last: DocumentMut = text.parse().expect("TOML");
+        remove(&mut last, "c").expect("known");
+        assert_eq!(last.to_string(), text.replace("\n[mcp_servers.c]\ncommand = \"c\"\n", ""));
+        let text = "[mcp_servers]\na = { command = \"a\" } # first\n# second\nb = { command = \"b\" }\n";
+        let mut inline: DocumentMut = text.parse().expect("TOML");
+        rename(&mut inline, "a", "z").expect("known");
+        assert_eq!(inline.to_string(), text.replace("a = {", "z = {"));
+        rename(&mut inline, "b", "y").expect("known");
+        assert_eq!(inline.to_string(), text.replace("a = {", "z = {").replace("b = {", "y = {"));
+    }
+
+    #[test]
+    fn s31_what_is_no_toml_is_told_by_its_line_and_not_quoted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.toml");
+        fs::write(&file, "[mcp_servers.x]\nurl = \"https://x.test/\"\nhttp_headers = { K = \"secret-0815\"\n")
+            .expect("written");
+        let sources = Sources { file: Some(file), env: Vec::new(), flags: Flags::default() };
+        let told = change(&sources, &|_| Ok(()), &mut |_| Ok(())).expect_err("refused").to_string();
+        assert!(told.contains("config.toml:3") && !told.contains("0815"), "{told}");
+        let link = dir.path().join("link.toml");
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).expect("linked");
+        let sources = Sources { file: Some(link), ..sources };
+        let told = change(&sources, &|_| Ok(()), &mut |_| Ok(())).expect_err("refused").to_string();
+        assert!(told.contains("leads nowhere"), "{told}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use trunkline_telemetry::{STEP, Trends};
 use crate::body::Body;
 use crate::guard::Guard;
 use crate::limits::{BOARD_STREAMS_MAX, OVERLOAD_RETRY};
+use crate::tokens::Principal;
 use crate::{Edge, api, incoming, reply};
 
 use assets::Asset;
@@ -103,7 +104,13 @@ impl Spot {
 }
 
 /// Answers a request of a permitted caller, whose verb is one that the spot offers.
-pub(crate) async fn answer<B>(edge: &Arc<Edge>, guard: &Guard, spot: Spot, request: Request<B>) -> Response<Body>
+pub(crate) async fn answer<B>(
+    edge: &Arc<Edge>,
+    guard: &Guard,
+    principal: Principal,
+    spot: Spot,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -114,7 +121,7 @@ where
     armoured(match spot {
         Spot::Asset(asset) => return asset.response(edge.version, request.headers()),
         Spot::State => scene::whole(edge).await,
-        Spot::Events => events::open(edge),
+        Spot::Events => events::open(edge, principal),
         Spot::History => reply::json(StatusCode::OK, &edge.board.trends.history()),
         Spot::Tools => api::route(edge, request).await,
         Spot::Act => act(edge, request).await,

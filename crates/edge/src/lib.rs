@@ -90,7 +90,7 @@ use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
 use crate::sse_pair::Pairs;
-use crate::tokens::{Failures, Tokens};
+use crate::tokens::{Failures, Principal, Tokens};
 
 /// What the door opens onto.
 pub struct Door {
@@ -180,6 +180,17 @@ impl Edge {
         self.tokens.send_replace(Arc::new(Tokens::new(&config.auth)));
     }
 
+    /// Resolves when what was shown for a request that goes on would not be let in any more.
+    fn taken_back(&self, principal: Principal) -> impl Future<Output = ()> + Send + use<> {
+        let mut tokens = self.tokens.subscribe();
+        async move {
+            // The sender is gone with the daemon.
+            if tokens.wait_for(|tokens| !tokens.admit(&principal)).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Whether the daemon has begun to stop.
     fn is_stopping(&self) -> bool {
         self.stop.doors.is_cancelled() || self.is_draining()
@@ -240,7 +251,11 @@ where
         Err(_) if !route.wants_token() => None,
         Err(denied) => {
             edge.metrics.rejected(denied.reason());
-            return denied.response();
+            let response = denied.response();
+            return match guard.listed_origin(request.headers()) {
+                Some(origin) => cors::exposed(response, origin.clone()),
+                None => response,
+            };
         }
     };
     let origin = guard.listed_origin(request.headers()).cloned();
@@ -254,7 +269,7 @@ where
         Route::Ready => health::ready(edge),
         Route::Metrics => health::metrics(edge).await,
         // No page of another origin is let in here, so there is nothing to expose.
-        Route::Board(spot) => return Box::pin(board::answer(edge, &guard, spot, request)).await,
+        Route::Board(spot) => return Box::pin(board::answer(edge, &guard, principal, spot, request)).await,
     };
     match origin {
         Some(origin) => cors::exposed(response, origin),

@@ -26,7 +26,7 @@ use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, Speech, names_
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
-use crate::tokens::Principal;
+use crate::tokens::{Holder, Principal};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -105,7 +105,7 @@ async fn of_era(
 ) -> Response<Body> {
     match ingress::speech(&headers, &message) {
         Ok(Speech::Modern(params)) => match message {
-            Message::Request(call) => modern::answer(edge, headers, wants, call, params).await,
+            Message::Request(call) => modern::answer(edge, headers, &principal, wants, call, params).await,
             Message::Notification(_) | Message::Response(_) => bare(StatusCode::ACCEPTED),
         },
         Ok(Speech::Notice) => bare(StatusCode::ACCEPTED),
@@ -189,7 +189,7 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
     if let Err(none) = edge.room() {
         return none.response(edge, call.id.clone());
     }
-    match edge.hub.open(call, head.principal.as_deref()) {
+    match edge.hub.open(call, owner(&head.principal)) {
         Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
         Err(refusal) => refused(&refusal, &call.id),
     }
@@ -202,13 +202,14 @@ async fn request(edge: &Arc<Edge>, head: &Head, call: Call) -> Response<Body> {
         Err(no) => return reply::error(no.status, Some(id), &no.error),
     };
     let response =
-        in_flight(edge, head.wants, id, || edge.hub.handle(&session, Message::Request(call), head.wants)).await;
+        in_flight(edge, &None, head.wants, id, || edge.hub.handle(&session, Message::Request(call), head.wants)).await;
     in_session(response, &session)
 }
 
 /// Waits for the first thing that the hub knows of the answer to a request. Begun here, its future is kept in one place.
 pub(crate) async fn in_flight<F: Future<Output = Reply>>(
     edge: &Arc<Edge>,
+    principal: &Principal,
     wants: Wants,
     id: Id,
     handle: impl FnOnce() -> F,
@@ -239,7 +240,7 @@ pub(crate) async fn in_flight<F: Future<Output = Reply>>(
         )),
         // It holds no place among the calls: it may stay for days.
         Reply::Listening { events, last, number } => {
-            let end = idle_end(edge, &number.to_string());
+            let end = idle_end(edge, &number.to_string(), principal.clone());
             reply::events(reply::until_answered(events, end, move || last, ()))
         }
         Reply::Refused(refusal) => refused(&refusal, &id),
@@ -341,7 +342,8 @@ fn get(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /mcp opens an event stream: `Accept: text/event-stream`");
     }
-    let session = match find(edge, &Head::of(headers, principal, STREAMED)) {
+    let head = Head::of(headers, principal, STREAMED);
+    let session = match find(edge, &head) {
         Ok(session) => session,
         Err(no) => return plain(no.status, &no.error.message),
     };
@@ -356,18 +358,26 @@ fn get(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<
             let hard = edge.stop.hard.clone();
             reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
         }
-        Ok(events) => reply::events(reply::until_stopped(events, idle_end(edge, session.id()), STREAM_RETRY)),
+        Ok(events) => {
+            let end = idle_end(edge, session.id(), head.principal);
+            reply::events(reply::until_stopped(events, end, STREAM_RETRY))
+        }
         Err(refusal) => refused_in_text(&refusal),
     };
     in_session(response, &session)
 }
 
-/// Resolves some time in the second after the soft stop, at a moment that differs from session to session.
-pub(crate) fn idle_end(edge: &Edge, session: &str) -> impl Future<Output = ()> + Send + use<> {
-    let soft = edge.stop.soft.clone();
+/// Resolves some time in the second after the soft stop, at a moment that differs from session to session; and when the
+/// token is taken back that it was opened with.
+pub(crate) fn idle_end(edge: &Edge, session: &str, principal: Principal) -> impl Future<Output = ()> + Send + use<> {
+    let (soft, taken_back) = (edge.stop.soft.clone(), edge.taken_back(principal));
     let part = session.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     async move {
-        soft.cancelled().await;
+        tokio::select! {
+            biased;
+            () = soft.cancelled() => {}
+            () = taken_back => return,
+        }
         sleep(STREAM_END_SPREAD / 100 * part).await;
     }
 }
@@ -420,10 +430,14 @@ fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
     Ok(session)
 }
 
+/// The name that a session belongs to.
+pub(crate) fn owner(principal: &Principal) -> Option<&str> {
+    principal.as_ref().map(Holder::name)
+}
+
 /// The session that a request names, if there is one that is open to who sent it (S-8).
 fn session(edge: &Edge, head: &Head) -> Option<Arc<Session>> {
-    let session = edge.hub.session(head.session.as_ref()?.to_str().ok()?)?;
-    session.is_open_to(head.principal.as_deref()).then_some(session)
+    edge.hub.session(head.session.as_ref()?.to_str().ok()?, owner(&head.principal))
 }
 
 fn legacy(revision: &HeaderValue) -> Option<Revision> {

@@ -15,22 +15,31 @@ use crate::body::Body;
 use crate::ingress::{self, Refused};
 use crate::mcp::{guarded, in_flight};
 use crate::reply::{self, plain};
+use crate::tokens::Principal;
 
 /// Answers a request of the modern era, whose `params` were read.
 pub(crate) async fn answer(
     edge: &Arc<Edge>,
     headers: HeaderMap,
+    principal: &Principal,
     wants: Wants,
     call: Call,
     params: Params,
 ) -> Response<Body> {
     let method = call.method.clone();
-    let response = guarded(edge, call.id.clone(), request(edge, headers, wants, call, params)).await;
+    let response = guarded(edge, call.id.clone(), request(edge, headers, principal, wants, call, params)).await;
     edge.metrics.client_request(Era::Modern, Some(&method), response.status().as_u16());
     response
 }
 
-async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call, params: Params) -> Response<Body> {
+async fn request(
+    edge: &Arc<Edge>,
+    headers: HeaderMap,
+    principal: &Principal,
+    wants: Wants,
+    call: Call,
+    params: Params,
+) -> Response<Body> {
     let id = call.id.clone();
     let envelope = match ingress::admit(&edge.hub, &headers, &call, params) {
         Ok(envelope) => envelope,
@@ -44,5 +53,5 @@ async fn request(edge: &Arc<Edge>, headers: HeaderMap, wants: Wants, call: Call,
             "subscriptions/listen answers with a stream: `Accept: text/event-stream`",
         );
     }
-    in_flight(edge, wants, id, || edge.hub.handle_modern(envelope, call, wants)).await
+    in_flight(edge, principal, wants, id, || edge.hub.handle_modern(envelope, call, wants)).await
 }

@@ -63,18 +63,16 @@ impl Peers {
 
     /// Decides about the connection from `remote` that was accepted at `local`.
     pub(crate) fn judge(&self, remote: SocketAddr, local: SocketAddr) -> Peer {
-        // This machine's own addresses are those that a connection can come from and go to alike.
-        let (from, to) = (remote.ip().to_canonical(), local.ip().to_canonical());
-        if !from.is_loopback() && from != to {
-            return Peer::Remote;
-        }
-        let Self::Asked { own } = self else { return Peer::Permitted };
+        let far = !remote.ip().to_canonical().is_loopback();
+        let Self::Asked { own } = self else { return if far { Peer::Remote } else { Peer::Permitted } };
         match os::owner(remote, local) {
             Ok(uid) if uid == *own || uid == 0 => Peer::Permitted,
             Ok(uid) => {
                 tracing::warn!(uid, "a connection by another user of this machine was refused");
                 Peer::Stranger
             }
+            // Not a socket of this machine's: the kernel knows all of those, at whatever address.
+            Err(_) if far => Peer::Remote,
             Err(error) => {
                 tracing::warn!(%error, "a connection was refused, because its user could not be looked up");
                 Peer::Stranger

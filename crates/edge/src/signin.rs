@@ -52,7 +52,10 @@ async fn way_back(
     port: Option<u16>,
 ) -> Result<(String, Option<TcpListener>), Response<Body>> {
     let addresses = edge.addresses.borrow().clone();
-    let own = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    // A browser on this machine reaches those alone without TLS.
+    let mut near = addresses.iter().filter(|address| address.ip().is_loopback()).collect::<Vec<_>>();
+    near.sort_by_key(|address| address.is_ipv6());
+    let own = near.first().copied();
     match (port, own) {
         (Some(port), own) if own.is_none_or(|own| own.port() != port) => {
             // Its port may be this one.
@@ -73,9 +76,11 @@ async fn way_back(
             }
         }
         (_, Some(own)) => Ok((redirect(*own), None)),
-        (_, None) => {
-            Err(no(StatusCode::SERVICE_UNAVAILABLE, "the gateway listens nowhere that a browser could come back to"))
-        }
+        (_, None) => Err(no(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the gateway listens at no loopback address that a browser could come back to; `oauth.callback_port` has \
+                 it listen there for a sign-in",
+        )),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{bad_body, error_text, idle_end, not_here, readable_id, refused_in_text, stopped};
+use crate::mcp::{bad_body, error_text, idle_end, not_here, owner, readable_id, refused_in_text, stopped};
 use crate::reply::{self, Named, plain};
 use crate::tokens::Principal;
 
@@ -114,7 +114,7 @@ where
     };
     let pair = edge.pairs.lock().get(id).cloned();
     let is_open =
-        |pair: &Arc<Pair>| pair.principal.as_ref().zip(principal.as_ref()).is_none_or(|(one, other)| one == other);
+        |pair: &Arc<Pair>| owner(&pair.principal).zip(owner(&principal)).is_none_or(|(one, other)| one == other);
     let Some(pair) = pair.filter(is_open) else { return unknown() };
     let Incoming { bytes, charge } =
         match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {
@@ -185,7 +185,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
     if pair.session.get().is_some() {
         return refused(&Refusal::SecondInitialize);
     }
-    let (session, response) = match edge.hub.open_pair(call, pair.principal.as_deref()) {
+    let (session, response) = match edge.hub.open_pair(call, owner(&pair.principal)) {
         Ok(opened) => opened,
         Err(refusal) => return refused(&refusal),
     };
@@ -345,7 +345,7 @@ async fn next(own: &mut Option<EventStream>) -> Option<Text> {
 
 /// Resolves when the daemon stops and nothing is worked on any more.
 fn over(edge: &Edge, pair: &Arc<Pair>) -> impl Future<Output = ()> + Send + use<> {
-    let (soon, pair) = (idle_end(edge, &pair.id), Arc::clone(pair));
+    let (soon, pair) = (idle_end(edge, &pair.id, pair.principal.clone()), Arc::clone(pair));
     async move {
         soon.await;
         pair.working.close();

@@ -4,8 +4,8 @@
 //! no log has it. Each that is known is compared, by hashes and without a shortcut, so that the time says nothing. The
 //! refusal names no place to sign in at, since a client that finds one begins a login that leads nowhere.
 //!
-//! Whoever shows wrong ones is refused longer and longer words: beyond ten a minute from one address the answer is 429.
-//! A right token always passes, so nobody can lock anybody out.
+//! Whoever shows wrong ones hears 429 beyond ten a minute from one address. A right token always passes, so nobody can lock
+//! anybody out. One that is taken back ends the streams that were opened with it, too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -36,17 +36,24 @@ const TEXT: &str = "this gateway wants one of the tokens of `auth.tokens`: `Auth
                     `bearer_token_env_var`, other clients from `headers`";
 
 /// The tokens in force.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tokens {
-    known: Vec<(Arc<str>, [u8; 32])>,
+    known: Vec<Holder>,
 }
 
 /// Failures by address. It outlives changes of the tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
-/// Whose request it is: the name of its token, where one was asked for.
-pub(crate) type Principal = Option<Arc<str>>;
+/// Whose request it is: who showed a token, where one was asked for.
+pub(crate) type Principal = Option<Holder>;
+
+/// Who showed a token, and which of his it was.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    name: Arc<str>,
+    token: [u8; 32],
+}
 
 /// Why a request may not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +70,12 @@ pub(crate) enum Denied {
 impl Tokens {
     /// The tokens of a configuration.
     pub(crate) fn new(auth: &Auth) -> Self {
-        let hashed = |(name, token): &(String, trunkline_config::Secret)| (name.as_str().into(), hash(token.expose()));
-        Self { known: auth.tokens.iter().map(hashed).collect() }
+        let known = auth.tokens.iter();
+        Self {
+            known: known
+                .map(|(name, token)| Holder { name: name.as_str().into(), token: hash(token.expose()) })
+                .collect(),
+        }
     }
 
     /// Whether none is asked for.
@@ -79,23 +90,38 @@ impl Tokens {
         }
         let shown = shown(headers);
         match shown.and_then(|token| self.holder(token)) {
-            Some(name) => Ok(Some(name)),
+            Some(holder) => Ok(Some(holder)),
             // Nobody guesses by showing none: a client that was not told of the token is told so each time.
             None if shown.is_none() => Err(Denied::Unknown),
             None => Err(failures.note(address, Instant::now())),
         }
     }
 
-    fn holder(&self, token: &str) -> Option<Arc<str>> {
+    /// Whether what was shown would still be let in.
+    pub(crate) fn admit(&self, principal: &Principal) -> bool {
+        match principal {
+            Some(holder) => self.is_empty() || self.known.contains(holder),
+            None => self.is_empty(),
+        }
+    }
+
+    fn holder(&self, token: &str) -> Option<Holder> {
         let shown = hash(token);
         let mut holder = None;
-        for (name, known) in &self.known {
-            let same: Choice = known.ct_eq(&shown);
+        for known in &self.known {
+            let same: Choice = known.token.ct_eq(&shown);
             if bool::from(same) {
-                holder = Some(Arc::clone(name));
+                holder = Some(known.clone());
             }
         }
         holder
+    }
+}
+
+impl Holder {
+    /// The name of the token, which the configuration gave it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -181,7 +207,7 @@ mod tests {
 
     fn judged(values: &[&str]) -> Result<Option<String>, Denied> {
         let principal = tokens().judge(&headers(values), HERE, &Failures::default())?;
-        Ok(principal.map(|name| name.to_string()))
+        Ok(principal.map(|holder| holder.name().to_owned()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,7 +226,7 @@ mod tests {
         ] {
             assert_eq!(judged(wrong), Err(Denied::Unknown), "{wrong:?}");
         }
-        assert_eq!(Tokens::default().judge(&headers(&["Bearer x"]), HERE, &Failures::default()), Ok(None));
+        assert!(matches!(Tokens::default().judge(&headers(&["Bearer x"]), HERE, &Failures::default()), Ok(None)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,19 +234,19 @@ mod tests {
         let (tokens, failures) = (tokens(), Failures::default());
         let judge = |shown: &str, from: IpAddr| tokens.judge(&headers(&[shown]), from, &failures);
         for _ in 0..WRONG_MAX {
-            assert_eq!(judge("Bearer x", HERE), Err(Denied::Unknown));
+            assert_eq!(judge("Bearer x", HERE).err(), Some(Denied::Unknown));
         }
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(judge("Bearer x", HERE), Err(Denied::TooMany { retry_after: Duration::from_secs(40) }));
+        assert_eq!(judge("Bearer x", HERE).err(), Some(Denied::TooMany { retry_after: Duration::from_secs(40) }));
         assert_eq!(
-            tokens.judge(&HeaderMap::new(), HERE, &failures),
-            Err(Denied::Unknown),
+            tokens.judge(&HeaderMap::new(), HERE, &failures).err(),
+            Some(Denied::Unknown),
             "who shows none does not guess"
         );
         assert!(judge("Bearer one", HERE).is_ok());
-        assert_eq!(judge("Bearer x", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))), Err(Denied::Unknown));
+        assert_eq!(judge("Bearer x", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))).err(), Some(Denied::Unknown));
         tokio::time::advance(Duration::from_secs(40)).await;
-        assert_eq!(judge("Bearer x", HERE), Err(Denied::Unknown));
+        assert_eq!(judge("Bearer x", HERE).err(), Some(Denied::Unknown));
         for last in 0..=255 {
             for third in 0..2 {
                 let _ = judge("Bearer x", IpAddr::V4(Ipv4Addr::new(10, 1, third, last)));

@@ -26,7 +26,8 @@ pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNo
                     hub.each_session(|session| session.visited(&id, &params));
                 }
             }
-            // One person uses this gateway, so that one principal alone uses the server (S-11).
+            // Whose call it is about nobody knows: where several may have called, none hears it (S-11).
+            ServerNotice::LogMessage { .. } if hub.rules().several_owners => {}
             ServerNotice::LogMessage { server, level, params } => {
                 let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
                 let message = logging::named(params, &server);

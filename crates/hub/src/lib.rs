@@ -108,6 +108,8 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     /// The form of the gateway's own failures.
     pub(crate) errors: ErrorForm,
+    /// Whether tokens tell several clients' owners apart.
+    pub(crate) several_owners: bool,
 }
 
 /// Everything between the clients and the servers.
@@ -484,7 +486,10 @@ impl std::fmt::Debug for Hub {
 
 impl Rules {
     fn of(config: &Config) -> Self {
-        Self { limits: config.limits.clone(), errors: config.errors }
+        let mut names = config.auth.tokens.iter().map(|(name, _)| name);
+        let first = names.next();
+        let several_owners = names.any(|name| Some(name) != first);
+        Self { limits: config.limits.clone(), errors: config.errors, several_owners }
     }
 }
 

@@ -99,10 +99,9 @@ impl Session {
         &self.id
     }
 
-    /// Whether whoever showed the token of this name may speak in it: who began it, and everybody where one of the two was
-    /// not asked for a token (S-8).
-    pub fn is_open_to(&self, principal: Option<&str>) -> bool {
-        self.owner.as_deref().zip(principal).is_none_or(|(owner, principal)| owner == principal)
+    /// Whose it is: the name of the token that it was begun with, if one was asked for.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     /// What it is known by beyond this process; `None` if it ends with its stream.

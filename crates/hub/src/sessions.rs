@@ -97,14 +97,18 @@ impl Hub {
         Ok((session, Response::result(initialize.id.clone(), result)))
     }
 
-    /// The session with this id, made again if need be.
-    pub fn session(self: &Arc<Self>, id: &str) -> Option<Arc<Session>> {
+    /// The session with this id, made again if need be, if it is open to whoever showed the token of this name: who began
+    /// it, and everybody where one of the two was not asked for a token (S-8).
+    pub fn session(self: &Arc<Self>, id: &str, principal: Option<&str>) -> Option<Arc<Session>> {
         if let Some(entry) = self.sessions.get(id) {
+            if !is_open(entry.owner(), principal) {
+                return None;
+            }
             // While the map holds it, so that it does not give way to another at this moment.
             entry.touch();
             return Some(Arc::clone(entry.value()));
         }
-        self.revive(id)
+        self.revive(id, principal)
     }
 
     /// Ends a session for good: what it runs is cancelled, its streams close, its id is refused from now on.
@@ -166,11 +170,14 @@ impl Hub {
     }
 
     /// Takes up a session by its id.
-    fn revive(self: &Arc<Self>, id: &str) -> Option<Arc<Session>> {
+    fn revive(self: &Arc<Self>, id: &str, principal: Option<&str>) -> Option<Arc<Session>> {
         if id.len() > SESSION_ID_BYTES_MAX {
             return None;
         }
         let Ok(State::Session { nonce, born, facts, owner }) = self.sealer.open(id) else { return None };
+        if !is_open(owner.as_deref(), principal) {
+            return None;
+        }
         self.make_room();
         let (session, record) = match self.sessions.entry(id.into()) {
             // Others came with the same id.
@@ -283,6 +290,10 @@ impl Hub {
             logging::apply(self);
         }
     }
+}
+
+fn is_open(owner: Option<&str>, principal: Option<&str>) -> bool {
+    owner.zip(principal).is_none_or(|(owner, principal)| owner == principal)
 }
 
 /// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.

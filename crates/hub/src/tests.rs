@@ -24,11 +24,11 @@ async fn initialize_begins_a_session_under_an_id_that_nobody_guesses() {
     let (session, response) = hub.open(&opened, None).expect("a session");
     assert_eq!(response.id, Some(Id::from(0)));
     assert!(session.id().len() >= 22 && session.id().bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
-    assert!(Arc::ptr_eq(&hub.session(session.id()).expect("known"), &session));
+    assert!(Arc::ptr_eq(&hub.session(session.id(), None).expect("known"), &session));
     let second = hub.handle(&session, crate::Message::Request(opened), BOTH).await;
     assert!(matches!(second, Reply::Refused(Refusal::SecondInitialize)));
     hub.end(&session);
-    assert!(hub.session(session.id()).is_none());
+    assert!(hub.session(session.id(), None).is_none());
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_session_that_nobody_used_for_a_week_is_forgotten() {
     let hub = hub(&[], &Config::default());
     let idle = session(&hub, "2025-06-18");
     tokio::time::sleep(std::time::Duration::from_hours(24 * 7 + 1)).await;
-    assert!(hub.session(idle.id()).is_none());
+    assert!(hub.session(idle.id(), None).is_none());
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn g56_a_session_outlives_eleven_hundred_newer_ones() {
     for _ in 0..1_100 {
         session(&hub, "2025-06-18");
     }
-    assert!(hub.session(oldest.id()).is_some());
+    assert!(hub.session(oldest.id(), None).is_some());
     let pong = ask(&hub, &oldest, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
     assert_eq!(pong["result"].to_string(), "{}");
 }

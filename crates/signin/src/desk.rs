@@ -16,6 +16,7 @@ use trunkline_telemetry::redact::printable;
 use trunkline_wire::ServerName;
 use url::form_urlencoded;
 
+use crate::Record;
 use crate::client::{self, Begun, Unsigned, Wish};
 use crate::fetch::Fetcher;
 use crate::key::Key;
@@ -228,16 +229,21 @@ impl SignIn {
                  [mcp_servers.{server}], or remove `oauth.client_credentials`"
             )));
         }
+        let key = self.key(server, http);
         let held = self.0.store.hold(server).await.map_err(no)?;
-        let Some(record) = held.read().await.filter(|record| record.tokens.is_some()) else {
+        // What the disk did not take is a sign-in as any other.
+        let newest = newest(held.read().await, key.as_ref().and_then(Key::record));
+        let Some(record) = newest.filter(|record| record.tokens.is_some()) else {
             return Ok(SignedOut::WasNot);
         };
         let gone = record.next(None);
-        held.write(&gone).await.map_err(no)?;
-        drop(held);
-        if let Some(key) = self.key(server, http) {
-            key.adopt(Some(gone));
+        match (held.write(&gone).await, &key) {
+            (Ok(()), Some(key)) => key.adopt(Some(gone)),
+            (Ok(()), None) => {}
+            (Err(error @ StoreError::Io(_)), Some(key)) => key.keep_later(gone, &error),
+            (Err(error), _) => return Err(no(error)),
         }
+        drop(held);
         let revoked = match Fetcher::new(&http.url, http.ca_file.as_deref()).await {
             Ok(fetcher) if record.endpoint == http.url.as_str() => client::revoke(&record, fetcher).await,
             Ok(_) => Ok(false),
@@ -273,8 +279,8 @@ impl SignIn {
         let record = login.begun.finish(code, issuer).await.map_err(|error| error.to_string())?;
         let held = self.0.store.hold(server).await.map_err(|error| error.to_string())?;
         // Another process may have refreshed or signed out meanwhile: a person's login is newer than that.
-        let there = held.read().await.map_or(0, |record| record.generation);
-        let record = crate::Record { generation: record.generation.max(there + 1), ..record };
+        let there = newest(held.read().await, login.key.record()).map_or(0, |record| record.generation);
+        let record = Record { generation: record.generation.max(there + 1), ..record };
         let scopes = record.scopes.clone();
         match held.write(&record).await {
             Ok(()) => login.key.adopt(Some(record)),
@@ -294,6 +300,11 @@ impl SignIn {
         let found = open.iter().find(|(_, login)| login.begun.state == state && waits(login));
         found.map(|(server, login)| (server.clone(), login.clone()))
     }
+}
+
+/// The newer of what is on the disk and what is in memory, which the disk may not have taken.
+fn newest(disk: Option<Record>, memory: Option<Record>) -> Option<Record> {
+    disk.into_iter().chain(memory).max_by_key(|record| record.generation)
 }
 
 impl Login {

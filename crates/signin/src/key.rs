@@ -226,6 +226,11 @@ impl Key {
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this goes by.
+    pub(crate) fn record(&self) -> Option<Record> {
+        self.now().record.as_deref().cloned()
+    }
+
     fn generation(&self) -> u64 {
         self.now().record.as_ref().map_or(0, |record| record.generation)
     }
@@ -328,6 +333,10 @@ impl Key {
             Renewal::Rejected(why) => {
                 tracing::warn!(%server, "{why}; sign in again with `trunkline login {server}`");
                 self.look().await;
+                if self.generation() <= stale {
+                    // The disk did not take that they are of no use: they are not shown to the authorization server each time.
+                    self.pause();
+                }
             }
             Renewal::Failed(reason) => {
                 tracing::warn!(%server, reason, "the token is not refreshed");

@@ -75,10 +75,11 @@ async fn keep(key: Weak<Shared>) {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_config::{OAuth, StateDir};
+    use trunkline_config::{Http, OAuth, StateDir};
     use trunkline_wire::ServerName;
 
     use super::*;
+    use crate::desk::{SignIn, SignedOut};
     use crate::record::sample;
     use crate::store::{Store, file_of};
 
@@ -109,6 +110,32 @@ mod tests {
             sleep(KEEP_PAUSE).await;
         }
         assert_eq!(store.read(&server).await, Some(sample()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s30_a_sign_in_that_the_disk_did_not_take_is_ended_by_a_logout() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("signin");
+        let store = Store::at(StateDir::open(&path).expect("our own"));
+        let server = ServerName::new("linear").expect("a name");
+        // Nothing listens there: what cannot be revoked is forgotten all the same.
+        let http = Http::new("http://127.0.0.1:9/mcp".parse().expect("a URL"));
+        let signin = SignIn::new(store.clone());
+        let key = signin.key(&server, &http).expect("no credential is configured");
+        let record = Record { endpoint: http.url.to_string(), issuer: "http://127.0.0.1:9".into(), ..sample() };
+        let partial = path.join(format!(".{}.partial", file_of(&server)));
+        std::fs::create_dir(&partial).expect("made");
+        let error = store.hold(&server).await.expect("free").write(&record).await.expect_err("no room");
+        key.keep_later(record, &error);
+        assert!(key.is_signed_in());
+        let done = signin.logout(&server, &http).await.expect("signed out");
+        assert!(done != SignedOut::WasNot && !key.is_signed_in());
+        std::fs::remove_dir(partial).expect("room");
+        while key.is_unkept() {
+            sleep(KEEP_PAUSE).await;
+        }
+        let kept = store.read(&server).await.expect("written");
+        assert!(kept.tokens.is_none() && !key.is_signed_in());
     }
 
     #[tokio::test(start_paused = true)]

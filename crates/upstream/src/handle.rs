@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Parts, Server};
+use trunkline_config::{Connect, Parts, Secret, Server};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
@@ -91,7 +91,7 @@ pub(crate) struct Shared {
 }
 
 /// What is on the shelf, or on its way there.
-pub(crate) type Kept = (Arc<Offer>, Memory);
+pub(crate) type Kept = (Arc<Offer>, Memory, Secret);
 
 /// What clients want that a new connection must be told again.
 #[derive(Debug, Clone, Default)]
@@ -133,7 +133,8 @@ impl Upstream {
         let now = Instant::now();
         let state = if server.enabled { State::starting(now) } else { State::disabled() };
         let kept = environment.shelf.take(&name, &server.connect).filter(|_| server.enabled);
-        let (offer, era) = kept.map(|kept| (kept.offer, kept.era)).unzip();
+        let kept = kept.map(|kept| (kept.offer, kept.era, kept.signature));
+        let (offer, era) = kept.clone().map(|(offer, era, _)| (offer, era)).unzip();
         let metrics = environment.metrics.server(&name);
         environment.metrics.state(&name, state.phase.name());
         Self(Arc::new(Shared {
@@ -153,7 +154,7 @@ impl Upstream {
             proven: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
             era: Mutex::new(era.unwrap_or_default()),
-            kept: Mutex::new(offer.zip(era)),
+            kept: Mutex::new(kept),
             looked_up: AtomicBool::new(server.enabled),
             listen: Wanted::default(),
             wishes: Mutex::default(),

@@ -20,7 +20,7 @@ use trunkline_telemetry::{Metrics, Saver};
 use trunkline_wire::ServerName;
 
 use crate::era::Memory;
-use crate::handle::Shared;
+use crate::handle::{Kept, Shared};
 use crate::limits::{SHELF_FILE_BYTES_MAX, SHELF_FILES_MAX, SHELF_QUIET};
 use crate::offer::Offer;
 use crate::saved;
@@ -110,9 +110,11 @@ impl Shared {
         if self.looked_up.swap(true, Ordering::Relaxed) {
             return false;
         }
-        let Some(Volume { offer, era, .. }) = self.environment.shelf.take(&self.name, connect) else { return false };
+        let Some(Volume { offer, era, signature }) = self.environment.shelf.take(&self.name, connect) else {
+            return false;
+        };
         *self.era.lock().unwrap_or_else(PoisonError::into_inner) = era;
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((offer.clone(), era));
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((offer.clone(), era, signature));
         self.offers.send_replace(offer);
         self.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
         true
@@ -122,14 +124,16 @@ impl Shared {
     pub(crate) fn keep_offer(&self, connect: &Connect) {
         let offer = self.offers.borrow().clone();
         let era = *self.era.lock().unwrap_or_else(PoisonError::into_inner);
+        let signature = connect.signature();
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.as_ref().is_some_and(|(known, of)| Arc::ptr_eq(known, &offer) && *of == era) {
+            // The same lists by another credential are to be found again under that one.
+            let is_same = |(known, of, by): &Kept| Arc::ptr_eq(known, &offer) && *of == era && *by == signature;
+            if kept.as_ref().is_some_and(is_same) {
                 return;
             }
-            *kept = Some((offer.clone(), era));
+            *kept = Some((offer.clone(), era, signature.clone()));
         }
-        let signature = connect.signature();
         self.environment.shelf.put(&self.name, Volume { signature, offer, era });
     }
 }

@@ -110,13 +110,14 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         // Switched on before this task looked.
         shared.recall(&server.connect);
     }
-    let state = beginning(&shared, now);
+    let state = beginning(&shared, &server, now);
     let lists = Lists::of(&shared.offers.borrow());
     let mut supervisor = Supervisor {
         dial_wanted: state.phase == Phase::Starting,
-        in_use: shared.server(),
-        made_by: shared.server(),
-        listed: shared.server(),
+        // One reading for all: what a reload changes from here on is marked, and found to differ.
+        in_use: server.clone(),
+        made_by: server.clone(),
+        listed: server,
         shared,
         dialer,
         state,
@@ -150,8 +151,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
 
 /// Where the configuration has a server begin. One that waits for its first call can only be listed if it is known what
 /// it offers: else it is started once to find out.
-fn beginning(shared: &Shared, now: Instant) -> State {
-    let server = shared.server();
+fn beginning(shared: &Shared, server: &Server, now: Instant) -> State {
     let known = shared.offers.borrow().revision.is_some();
     let state = match server.tuning.start {
         _ if !server.enabled => State::disabled(),

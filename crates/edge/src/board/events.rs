@@ -16,10 +16,11 @@ use super::scene;
 use crate::body::Body;
 use crate::limits::{BOARD_STREAMS_MAX, BOARD_TICK, OVERLOAD_RETRY, STREAM_RETRY};
 use crate::reply::{self, Named};
+use crate::tokens::Principal;
 use crate::{Edge, mcp};
 
 /// Opens a stream; refuses if there are as many as may be.
-pub(super) fn open(edge: &Arc<Edge>) -> Response<Body> {
+pub(super) fn open(edge: &Arc<Edge>, principal: Principal) -> Response<Body> {
     static OPENED: AtomicU64 = AtomicU64::new(0);
     let Ok(place) = Arc::clone(&edge.board.streams).try_acquire_owned() else {
         let text = format!("{BOARD_STREAMS_MAX} pages are watching already; close one of them");
@@ -27,7 +28,7 @@ pub(super) fn open(edge: &Arc<Edge>) -> Response<Body> {
         return reply::with_retry_after(refused, OVERLOAD_RETRY);
     };
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
-    let end = mcp::idle_end(edge, &format!("board {number}"));
+    let end = mcp::idle_end(edge, &format!("board {number}"), principal);
     let edge = Arc::clone(edge);
     let events = async_stream::stream! {
         let _place = place;

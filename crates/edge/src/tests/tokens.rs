@@ -94,3 +94,51 @@ async fn s6_tokens_change_with_the_configuration() {
     client.edge.go_by(&config());
     assert_eq!(ask("").await, 200, "nobody is asked any more");
 }
+
+#[tokio::test]
+async fn s8_a_stream_of_the_older_transport_is_posted_to_by_whoever_opened_it() {
+    let client = guarded();
+    let headers = [("authorization", "Bearer one"), ("accept", "text/event-stream")];
+    let mut stream = open_stream(&client, "/sse", &headers).await;
+    let first = event(&mut stream).await.expect("the address");
+    let path = first.lines().find_map(|line| line.strip_prefix("data: ")).expect("a path").to_owned();
+    let post = async |token: &str| client.send("POST", &path, &[("authorization", token)], PING).await.status;
+    assert_eq!((post("Bearer two").await, post("Bearer one").await), (404, 202));
+}
+
+#[tokio::test]
+async fn s6_a_token_that_is_taken_back_ends_the_streams_that_it_opened() {
+    let client = guarded();
+    let session = open(&client, "Bearer one").await;
+    let headers = |token: &'static str| [("authorization", token), ("accept", "text/event-stream")];
+    let standing = [headers("Bearer one"), [("mcp-session-id", &*session), ("x", "y")]].concat();
+    let mut ends =
+        [open_stream(&client, "/mcp", &standing).await, open_stream(&client, "/sse", &headers("Bearer one")).await];
+    let mut stays = open_stream(&client, "/sse", &headers("Bearer two")).await;
+    event(&mut stays).await.expect("the address");
+    event(&mut ends[1]).await.expect("the address");
+    let tokens = vec![("laptop".to_owned(), Secret::new("new")), ("ci".to_owned(), Secret::new("two"))];
+    client.edge.go_by(&Config { auth: Auth { tokens }, ..config() });
+    for stream in &mut ends {
+        while event(stream).await.is_some() {}
+    }
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(50), event(&mut stays)).await;
+    assert!(waits.is_err(), "the other one goes on");
+}
+
+async fn open_stream(client: &Client, path: &str, headers: &[(&str, &str)]) -> Body {
+    let mut request = Request::builder().method("GET").uri(path).header("host", "127.0.0.1:6270");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::new())).expect("a request");
+    let response = answer(&client.edge, OWN, request).await;
+    assert_eq!(response.status(), 200, "{path}");
+    response.into_body()
+}
+
+/// The next piece of a stream; `None` at its end.
+async fn event(stream: &mut Body) -> Option<String> {
+    let frame = stream.frame().await?.expect("no stream fails");
+    Some(String::from_utf8_lossy(&frame.into_data().expect("data")).into_owned())
+}

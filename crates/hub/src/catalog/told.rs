@@ -1,9 +1,10 @@
 //! [`Told`]: what of the lists clients may not have heard of.
 //!
 //! A session that comes back, after a restart or after it gave way, was not there when changes were announced, and its
-//! client shows what it listed long ago. So the hub remembers which lists changed since it began, and what they were when
-//! the process before it ended; a session that is taken up again is told of those. Told once too often, a client
-//! lists once more; a change that it never hears of stays hidden until it is started anew.
+//! client shows what it listed long ago. So the hub remembers which lists changed since it began, which the process before
+//! it announced, perhaps to nobody, and what they were when that one ended; a session that is taken up again is told of
+//! those. Told once too often, a client lists once more; a change that it never hears of stays hidden until it is
+//! started anew.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,11 +32,21 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) struct Told {
     /// One bit per kind of notice.
     changed: AtomicU8,
-    announced: Arc<Mutex<Digests>>,
+    announced: Arc<Mutex<Announced>>,
     saver: Option<Saver>,
 }
 
-/// What was announced last.
+/// What the next process is to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Announced {
+    /// The lists as they were announced last.
+    #[serde(flatten)]
+    lists: Digests,
+    /// Those that this process announced, and not what it knew from the one before: else all would be told for ever.
+    changed: u8,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Digests {
@@ -49,14 +60,15 @@ impl Told {
     /// As the process before this one left it in `dir`, whose clients know no more than that; `first` is what this one
     /// begins with.
     pub(crate) fn since(dir: Option<&StateDir>, first: &Catalog, metrics: Metrics) -> Self {
-        let announced = Arc::new(Mutex::new(Digests::of(first)));
+        let announced = Arc::new(Mutex::new(Announced { lists: Digests::of(first), changed: 0 }));
         let Some(dir) = dir else { return Self { changed: AtomicU8::new(0), announced, saver: None } };
-        let before = dir.load(FILE, FILE_BYTES_MAX, |bytes| serde_json::from_slice::<Digests>(bytes).ok());
+        let before = dir.load(FILE, FILE_BYTES_MAX, |bytes| serde_json::from_slice::<Announced>(bytes).ok());
         let before = before.unwrap_or_else(|unusable| {
             tracing::warn!("{unusable}; clients that come back are not told of lists that changed meanwhile");
             None
         });
-        let changed = before.as_ref().map_or(0, |before| before.differing(&lock(&announced)));
+        let changed =
+            before.as_ref().map_or(0, |before| before.changed | before.lists.differing(&lock(&announced).lists));
         let (dir, shared) = (dir.clone(), Arc::clone(&announced));
         let write = move || {
             let text = serde_json::to_vec(&*lock(&shared)).map_err(std::io::Error::other)?;
@@ -73,7 +85,11 @@ impl Told {
     pub(crate) fn announced(&self, lists: &[List], now: &Catalog) {
         let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
         self.changed.fetch_or(bits, Ordering::Relaxed);
-        *lock(&self.announced) = Digests::of(now);
+        {
+            let lists = Digests::of(now);
+            let mut announced = lock(&self.announced);
+            *announced = Announced { lists, changed: announced.changed | bits };
+        }
         if let Some(saver) = &self.saver {
             saver.changed();
         }
@@ -113,8 +129,8 @@ impl Catalog {
     }
 }
 
-fn lock(digests: &Mutex<Digests>) -> MutexGuard<'_, Digests> {
-    digests.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(announced: &Mutex<Announced>) -> MutexGuard<'_, Announced> {
+    announced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -149,10 +165,11 @@ mod tests {
         assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty());
         let told = begin(&dir, &catalog("b", "p")).await;
         assert_eq!(told.changed(), [List::Tools]);
-        // What this process announces the next one takes for known, and this one's clients may have missed it.
+        // What this process announces its clients may have missed: the next one knows of it, and the one after that not.
         told.announced(&[List::Prompts], &catalog("b", "q"));
         assert_eq!(told.changed(), [List::Tools, List::Prompts]);
         assert!(told.saver.expect("a file").settled().await);
+        assert_eq!(begin(&dir, &catalog("b", "q")).await.changed(), [List::Prompts]);
         assert!(begin(&dir, &catalog("b", "q")).await.changed().is_empty());
     }
 

@@ -88,8 +88,9 @@ pub(crate) async fn open(order: Order<'_>, process: &impl Start, limit: Duration
 
 impl<'a> Child<'a> {
     async fn start(order: Order<'a>, process: &impl Start, limit: Duration) -> Result<Self, DialError> {
-        let deadline = Instant::now() + limit;
         let (transport, shared) = process.start().await?;
+        // From here on: that an earlier daemon's processes had to end first is not the server's fault.
+        let deadline = Instant::now() + limit;
         Ok(Self { order, transport, shared, next_id: FIRST_ID, limit, deadline, probed: false })
     }
 

@@ -123,6 +123,26 @@ async fn r3_r22_a_server_that_a_reload_switches_on_is_offered_as_an_earlier_proc
 }
 
 #[tokio::test(start_paused = true)]
+async fn r3_what_is_offered_under_another_credential_is_found_again_under_that_one() {
+    let dir = directory();
+    let offered = known(dir.path()).await;
+    let mut changed = config();
+    if let Connect::Stdio(stdio) = &mut changed.connect {
+        stdio.env.insert("TOKEN".into(), trunkline_config::Secret::new("another"));
+    }
+    let kept = shelf(dir.path());
+    let world = World::kept(kept.clone(), config(), [], script());
+    world.ready().await;
+    world.fleet.apply(&[(name(), changed.clone())]);
+    world.ready().await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    world.fleet.stop().await;
+    kept.settled().await;
+    let next = World::kept(shelf(dir.path()), changed, [away()], script());
+    assert_eq!(next.upstream().offer(), offered);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_server_under_the_same_name_starts_empty() {
     let dir = directory();
     known(dir.path()).await;

@@ -218,6 +218,10 @@ impl Client {
         }
         let pooled = Pooled::new(make)?;
         if remote.len() >= REMOTE_MAX {
+            // Of settings that a reload has changed since.
+            remote.retain(|(_, pooled)| !pooled.is_forsaken());
+        }
+        if remote.len() >= REMOTE_MAX {
             return Ok(Self { stack: Stack::Full(pooled), via, connect, key: None });
         }
         remote.push(((via.clone(), connect), pooled.clone()));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use trunkline_telemetry::spawn;
 
 use super::failure::Failure;
@@ -21,6 +21,9 @@ const RENEWAL_SPACING: Duration = Duration::from_secs(10);
 const DISTRUST_SPACING: Duration = Duration::from_mins(1);
 
 type Make = dyn Fn() -> Result<reqwest::Client, Failure> + Send + Sync;
+
+/// How long a request waits for a new pool: reading the trust store takes a fraction of a second where nothing hangs.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client, and how to make another one like it. Cloning shares it.
 #[derive(Clone)]
@@ -66,6 +69,11 @@ impl Pooled {
         Self::spaced(make, (Duration::ZERO, Duration::ZERO))
     }
 
+    /// Whether nobody else has it.
+    pub(super) fn is_forsaken(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     #[cfg(test)]
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -87,7 +95,9 @@ impl Pooled {
                 return current.client.clone();
             }
         }
-        self.once(|work| work != Work::Awaited).await
+        let made = timeout(STORE_PATIENCE, self.once(|work| work != Work::Awaited)).await;
+        // Certificates on a file system that hangs: an old client may still do.
+        made.unwrap_or_else(|_| self.0.current.borrow().client.clone())
     }
 
     /// Uses none of the connections again that rest now, unless the pool is fresh. Those in use go on.

@@ -348,7 +348,8 @@ async fn r20_a_doubted_server_leaves_the_pool_of_all_alone_and_a_wake_renews_it(
     remote().push(((None, ELEVEN), pooled.clone()));
     let world = crate::fakes::World::new(trunkline_testkit::Script::default());
     world.fleet.woke(crate::wake::Cause::Network);
-    assert_eq!(pooled_reads(&pooled, &reads).await, 2);
+    // Others wake all pools at the same time.
+    assert!(pooled_reads(&pooled, &reads).await >= 2);
     remote().retain(|(_, other)| !other.is(&pooled));
 }
 
