@@ -121,17 +121,14 @@ fn keep_above(document: &mut DocumentMut, gone: &Table) {
         return;
     }
     let next = gone.position().and_then(|place| next_place(document, place));
-    match next.and_then(|place| table_at(document, place)) {
-        Some(table) => {
-            let own = table.decor().prefix().and_then(RawString::as_str).unwrap_or_default();
-            let gap = if own.starts_with('\n') { "" } else { "\n" };
-            let prefix = format!("{kept}{gap}{own}");
-            table.decor_mut().set_prefix(prefix);
-        }
-        None => {
-            let trailing = document.trailing().as_str().unwrap_or_default();
-            document.set_trailing(format!("{kept}{trailing}"));
-        }
+    if let Some(table) = next.and_then(|place| table_at(document, place)) {
+        let own = table.decor().prefix().and_then(RawString::as_str).unwrap_or_default();
+        let gap = if own.starts_with('\n') { "" } else { "\n" };
+        let prefix = format!("{kept}{gap}{own}");
+        table.decor_mut().set_prefix(prefix);
+    } else {
+        let trailing = document.trailing().as_str().unwrap_or_default();
+        document.set_trailing(format!("{kept}{trailing}"));
     }
 }
 
