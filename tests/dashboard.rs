@@ -27,6 +27,13 @@ struct Page {
 impl Page {
     /// Opens the dashboard of a daemon, and waits until it is live.
     async fn open(daemon: &Daemon) -> Page {
+        let mut page = Page::start(daemon).await;
+        page.run("await page.locator('.pulse.is-good, .pulse.is-bad, .pulse.is-warn').waitFor();").await;
+        page
+    }
+
+    /// Opens the dashboard of a daemon.
+    async fn start(daemon: &Daemon) -> Page {
         let url = format!("http://{}/", daemon.address());
         let mut command = Command::new(parts::node());
         command.arg(sources().join("tests/clients/browser.mjs")).arg(chromium()).arg(&url);
@@ -35,10 +42,7 @@ impl Page {
         let stdin = child.stdin.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut page = Page { child, stdin, stdout };
-        page.run(
-            "await page.goto(url); await page.locator('.pulse.is-good, .pulse.is-bad, .pulse.is-warn').waitFor();",
-        )
-        .await;
+        page.run("await page.goto(url);").await;
         page
     }
 
@@ -96,34 +100,38 @@ async fn states_change_live_when_a_server_is_killed_and_what_is_open_stays_open(
     page.run(
         "await page.getByText('2 of 2 ready').waitFor();
          await page.getByRole('button', { name: 'one', exact: true }).press('Enter');
-         await page.getByRole('region', { name: 'Details of one' }).waitFor();",
+         await page.getByRole('region', { name: 'Details of one' }).waitFor();
+         await page.getByRole('button', { name: 'two', exact: true }).focus();",
     )
     .await;
     desk.fail("exit");
     let pid = daemon.server("one").await["pid"].as_u64().expect("a child");
     crate::harness::census::signal(u32::try_from(pid).expect("a pid"), rustix::process::Signal::KILL);
-    page.run(
-        "const row = page.locator('tr.server', { hasText: 'one' }).first();
+    let focused = page
+        .run(
+            "const row = page.locator('tr.server', { hasText: 'one' }).first();
          await row.getByText(/Reconnecting|Left alone/).waitFor();
          await page.getByText('What is wrong, and what to do').waitFor();
          await page.locator('#wrong').getByText('trunkline logs one').waitFor();
          await page.locator('.pulse.is-bad').waitFor();
          await page.locator('#changed').getByText(/^one: /).first().waitFor();
-         await page.locator('tr.server', { hasText: 'two' }).getByText('Ready').waitFor();",
-    )
-    .await;
+         await page.locator('tr.server', { hasText: 'two' }).getByText('Ready').waitFor();
+         return await page.evaluate(() => document.activeElement.textContent);",
+        )
+        .await;
+    assert_eq!(focused, "two", "whoever is somewhere stays there");
     desk.heal();
-    let focus = page
+    let after = page
         .run(
             "await page.locator('#wrong').getByRole('button', { name: 'Restart: one' }).click();
              await page.locator('.pulse.is-good').waitFor();
              await page.locator('#wrong').waitFor({ state: 'hidden' });
              const open = page.getByRole('button', { name: 'one', exact: true });
-             await page.getByRole('region', { name: 'Details of one' }).getByText('→ ready').first().waitFor();
+             await page.getByRole('region', { name: 'Details of one' }).getByText('→ ready').nth(1).waitFor();
              return [await open.getAttribute('aria-expanded'), await page.locator('#servers-count').textContent()];",
         )
         .await;
-    assert_eq!(focus, json!(["true", "2 of 2 ready"]));
+    assert_eq!(after, json!(["true", "2 of 2 ready"]));
     page.close().await;
 }
 
@@ -281,6 +289,31 @@ async fn a_server_that_wants_a_sign_in_is_signed_in_to_by_its_link_and_out_again
         )
         .await;
     assert!(read.as_str().is_some_and(|read| read.contains("signed in to locked")), "{read}");
+    page.close().await;
+}
+
+#[tokio::test]
+async fn s5_where_tokens_are_set_the_page_asks_for_one_and_keeps_it_for_its_tab() {
+    let home = Home::new();
+    let (one, _) = fake::stdio(&home, "one", &[]);
+    home.configure(&format!("{one}\n[auth]\ntokens = {{ laptop = \"a-token-of-the-test-0123456789abcdef\" }}\n"));
+    let daemon = home.serve().await;
+    let mut page = Page::start(&daemon).await;
+    page.run(
+        "const field = page.getByLabel(/wants one of its tokens/);
+         await field.fill('another');
+         await page.getByRole('button', { name: 'Open' }).click();
+         await page.getByText('that token is none of').waitFor();
+         await field.fill('a-token-of-the-test-0123456789abcdef');
+         await field.press('Enter');
+         await page.getByText('1 of 1 ready').waitFor();
+         await page.reload();
+         await page.getByText('1 of 1 ready').waitFor();
+         // What a browser says of the refusals itself.
+         const own = seen.errors.splice(0).filter((it) => !it.includes('401'));
+         if (own.length) throw new Error(own.join());",
+    )
+    .await;
     page.close().await;
 }
 
