@@ -10,7 +10,7 @@ help: ## Show this list
 run: ## Build, and serve a small demo server at http://127.0.0.1:6270/mcp
 	$(CARGO) run -- serve --demo
 
-parts: ## Install the servers and clients that the black-box tests use (npm and Python packages)
+parts: ## Install the servers and clients that the black-box tests use (npm, Python, Chromium)
 	./tests/install
 
 test: parts ## Install what the tests need, and run them all
