@@ -124,14 +124,15 @@ async fn states_change_live_when_a_server_is_killed_and_what_is_open_stays_open(
     let after = page
         .run(
             "await page.locator('#wrong').getByRole('button', { name: 'Restart: one' }).click();
+             await page.getByText('2 of 2 ready').waitFor();
              await page.locator('.pulse.is-good').waitFor();
              await page.locator('#wrong').waitFor({ state: 'hidden' });
              const open = page.getByRole('button', { name: 'one', exact: true });
              await page.getByRole('region', { name: 'Details of one' }).getByText('→ ready').nth(1).waitFor();
-             return [await open.getAttribute('aria-expanded'), await page.locator('#servers-count').textContent()];",
+             return await open.getAttribute('aria-expanded');",
         )
         .await;
-    assert_eq!(after, json!(["true", "2 of 2 ready"]));
+    assert_eq!(after, "true", "what was open is open");
     page.close().await;
 }
 
