@@ -192,7 +192,7 @@ impl Hub {
                 let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true, owner };
                 let session = self.live(identity, facts);
                 session.initialized();
-                session.announce(&self.told().changed());
+                session.announce(&self.told().since_birth(born));
                 entry.insert(Arc::clone(&session));
                 (session, record)
             }

@@ -1,12 +1,11 @@
 //! [`Told`]: what of the lists clients may not have heard of.
 //!
 //! A session that comes back, after a restart or after it gave way, was not there when changes were announced, and its
-//! client shows what it listed long ago. So the hub remembers which lists changed since it began, which the process before
-//! it announced, perhaps to nobody, and what they were when that one ended; a session that is taken up again is told of
-//! those. Told once too often, a client lists once more; a change that it never hears of stays hidden until it is
-//! started anew.
+//! client shows what it listed long ago. So the hub remembers when each list was last announced, by this process or, perhaps
+//! to nobody, by the one before; a list that differs from what that one announced last counts as changed now. A session that
+//! is taken up again is told of what changed since it began. Told once too often, a client lists once more; a change
+//! that it never hears of stays hidden until it is started anew.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use trunkline_config::StateDir;
 use trunkline_telemetry::{Metrics, Saver};
 
 use super::{Catalog, List};
+use crate::wall;
 
 const FILE: &str = "lists.json";
 
@@ -30,11 +30,14 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Which lists changed while a client may have been away.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// One bit per kind of notice.
-    changed: AtomicU8,
+    /// As the process before announced them, or found to differ at the start.
+    earlier: Times,
     announced: Arc<Mutex<Announced>>,
     saver: Option<Saver>,
 }
+
+/// When each kind of list was announced last, in seconds of the Unix age, in the order of [`List::NOTICES`].
+type Times = [Option<u64>; List::NOTICES.len()];
 
 /// What the next process is to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +46,8 @@ struct Announced {
     /// The lists as they were announced last.
     #[serde(flatten)]
     lists: Digests,
-    /// Those that this process announced, and not what it knew from the one before: else all would be told for ever.
-    changed: u8,
+    /// When this process did; what it knows from the one before is not handed on.
+    at: Times,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,15 +63,17 @@ impl Told {
     /// As the process before this one left it in `dir`, whose clients know no more than that; `first` is what this one
     /// begins with.
     pub(crate) fn since(dir: Option<&StateDir>, first: &Catalog, metrics: Metrics) -> Self {
-        let announced = Arc::new(Mutex::new(Announced { lists: Digests::of(first), changed: 0 }));
-        let Some(dir) = dir else { return Self { changed: AtomicU8::new(0), announced, saver: None } };
+        let announced = Arc::new(Mutex::new(Announced { lists: Digests::of(first), at: Times::default() }));
+        let Some(dir) = dir else { return Self { earlier: Times::default(), announced, saver: None } };
         let before = dir.load(FILE, FILE_BYTES_MAX, |bytes| serde_json::from_slice::<Announced>(bytes).ok());
         let before = before.unwrap_or_else(|unusable| {
             tracing::warn!("{unusable}; clients that come back are not told of lists that changed meanwhile");
             None
         });
-        let changed =
-            before.as_ref().map_or(0, |before| before.changed | before.lists.differing(&lock(&announced).lists));
+        let earlier = before.as_ref().map_or_else(Times::default, |before| {
+            let differing = before.lists.differing(&lock(&announced).lists);
+            noted(before.at, differing, wall::now())
+        });
         let (dir, shared) = (dir.clone(), Arc::clone(&announced));
         let write = move || {
             let text = serde_json::to_vec(&*lock(&shared)).map_err(std::io::Error::other)?;
@@ -78,28 +83,39 @@ impl Told {
         if before.as_ref() != Some(&*lock(&announced)) {
             saver.changed();
         }
-        Self { changed: AtomicU8::new(changed), announced, saver: Some(saver) }
+        Self { earlier, announced, saver: Some(saver) }
     }
 
     /// These lists of `now` are announced to all who are here.
     pub(crate) fn announced(&self, lists: &[List], now: &Catalog) {
         let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
-        self.changed.fetch_or(bits, Ordering::Relaxed);
+        let digests = Digests::of(now);
         {
-            let lists = Digests::of(now);
             let mut announced = lock(&self.announced);
-            *announced = Announced { lists, changed: announced.changed | bits };
+            *announced = Announced { lists: digests, at: noted(announced.at, bits, wall::now()) };
         }
         if let Some(saver) = &self.saver {
             saver.changed();
         }
     }
 
-    /// What whoever comes back is to be told.
-    pub(crate) fn changed(&self) -> Vec<List> {
-        let bits = self.changed.load(Ordering::Relaxed);
-        List::NOTICES.into_iter().filter(|list| bits & list.bit() != 0).collect()
+    /// What whoever comes back is to be told who began at `born`, in seconds of the Unix age.
+    pub(crate) fn since_birth(&self, born: u64) -> Vec<List> {
+        let own = lock(&self.announced).at;
+        let times = own.into_iter().zip(self.earlier).map(|(own, earlier)| own.max(earlier));
+        let newer = |(list, at): (List, Option<u64>)| at.is_some_and(|at| at >= born).then_some(list);
+        List::NOTICES.into_iter().zip(times).filter_map(newer).collect()
     }
+}
+
+/// The times with those of the lists in `bits` set to `now`.
+fn noted(mut times: Times, bits: u8, now: u64) -> Times {
+    for (list, at) in List::NOTICES.into_iter().zip(&mut times) {
+        if bits & list.bit() != 0 {
+            *at = Some(now);
+        }
+    }
+    times
 }
 
 impl Digests {
@@ -161,16 +177,21 @@ mod tests {
     async fn r23_what_changed_since_the_process_before_is_known_by_its_kind() {
         let made = tempfile::tempdir().expect("a temporary directory");
         let dir = StateDir::open(made.path().join("state")).expect("our own");
-        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty(), "nobody was told of anything before");
-        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty());
-        let told = begin(&dir, &catalog("b", "p")).await;
-        assert_eq!(told.changed(), [List::Tools]);
+        let now = wall::now();
+        let told = async |tool, prompt| begin(&dir, &catalog(tool, prompt)).await;
+        assert!(told("a", "p").await.since_birth(0).is_empty(), "nobody was told of anything before");
+        assert!(told("a", "p").await.since_birth(0).is_empty());
+        let other = told("b", "p").await;
+        assert_eq!(other.since_birth(now), [List::Tools]);
+        assert!(other.since_birth(now + 60).is_empty(), "who began since has seen it");
         // What this process announces its clients may have missed: the next one knows of it, and the one after that not.
-        told.announced(&[List::Prompts], &catalog("b", "q"));
-        assert_eq!(told.changed(), [List::Tools, List::Prompts]);
-        assert!(told.saver.expect("a file").settled().await);
-        assert_eq!(begin(&dir, &catalog("b", "q")).await.changed(), [List::Prompts]);
-        assert!(begin(&dir, &catalog("b", "q")).await.changed().is_empty());
+        other.announced(&[List::Prompts], &catalog("b", "q"));
+        assert_eq!(other.since_birth(now), [List::Tools, List::Prompts]);
+        assert!(other.saver.expect("a file").settled().await);
+        let next = told("b", "q").await;
+        assert_eq!(next.since_birth(now), [List::Prompts]);
+        assert!(next.since_birth(now + 60).is_empty());
+        assert!(told("b", "q").await.since_birth(0).is_empty());
     }
 
     #[tokio::test]
@@ -178,7 +199,7 @@ mod tests {
         let made = tempfile::tempdir().expect("a temporary directory");
         let dir = StateDir::open(made.path().join("state")).expect("our own");
         std::fs::write(made.path().join("state").join(FILE), "spoilt").expect("written");
-        assert!(begin(&dir, &catalog("a", "p")).await.changed().is_empty());
-        assert_eq!(begin(&dir, &catalog("b", "p")).await.changed(), [List::Tools]);
+        assert!(begin(&dir, &catalog("a", "p")).await.since_birth(0).is_empty());
+        assert_eq!(begin(&dir, &catalog("b", "p")).await.since_birth(0), [List::Tools]);
     }
 }
