@@ -130,7 +130,7 @@ pub(crate) enum Command {
 /// A server: where it is, and what it is given.
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// What it is called; its tools are called <NAME>__<TOOL> by clients
+    /// What it is called; its tools are called `NAME__TOOL` by clients
     pub(crate) name: String,
     /// Its address
     #[arg(long, value_name = "ADDRESS")]
