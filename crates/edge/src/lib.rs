@@ -1,9 +1,9 @@
 //! The door: HTTP for clients, health for people and probes, a private socket for the owner's own commands.
 //!
 //! A request passes, in this order (mcp-protocol 3.2): the names and origins in [`guard`], the route, the
-//! verb, who the peer is ([`peer`]) and what it shows ([`tokens`]), and then the handler. Everything refused up to there, and by the handler
-//! before it has read a body, is answered with one line of text: there is no request id yet, and a JSON-RPC
-//! error without one makes Codex wait for its whole tool timeout (clients.md 1.3).
+//! verb, who the peer is ([`peer`]) and what it shows ([`tokens`]), and then the handler. Everything refused up to
+//! there, and by the handler before it has read a body, is answered with one line of text: there is no request id
+//! yet, and a JSON-RPC error without one makes Codex wait for its whole tool timeout (clients.md 1.3).
 //!
 //! Routes and checks are plain functions, not a router with layers: there are nine routes, the ladder can be
 //! read from top to bottom in [`answer`], and a call pays for none of it twice.

@@ -432,7 +432,7 @@ fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
 
 /// The name that a session belongs to.
 pub(crate) fn owner(principal: &Principal) -> Option<&str> {
-    principal.as_ref().map(Holder::name)
+    principal.as_deref().map(Holder::name)
 }
 
 /// The session that a request names, if there is one that is open to who sent it (S-8).

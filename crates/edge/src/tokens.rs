@@ -38,20 +38,20 @@ const TEXT: &str = "this gateway wants one of the tokens of `auth.tokens`: `Auth
 /// The tokens in force.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    known: Vec<Holder>,
+    known: Vec<Arc<Holder>>,
 }
 
 /// Failures by address. It outlives changes of the tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
-/// Whose request it is: who showed a token, where one was asked for.
-pub(crate) type Principal = Option<Holder>;
+/// Whose request it is: who showed a token, where one was asked for. Shared, since each connection has room for several.
+pub(crate) type Principal = Option<Arc<Holder>>;
 
 /// Who showed a token, and which of his it was.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Holder {
-    name: Arc<str>,
+    name: Box<str>,
     token: [u8; 32],
 }
 
@@ -70,12 +70,10 @@ pub(crate) enum Denied {
 impl Tokens {
     /// The tokens of a configuration.
     pub(crate) fn new(auth: &Auth) -> Self {
-        let known = auth.tokens.iter();
-        Self {
-            known: known
-                .map(|(name, token)| Holder { name: name.as_str().into(), token: hash(token.expose()) })
-                .collect(),
-        }
+        let holder = |(name, token): &(String, trunkline_config::Secret)| {
+            Arc::new(Holder { name: name.as_str().into(), token: hash(token.expose()) })
+        };
+        Self { known: auth.tokens.iter().map(holder).collect() }
     }
 
     /// Whether none is asked for.
@@ -105,13 +103,13 @@ impl Tokens {
         }
     }
 
-    fn holder(&self, token: &str) -> Option<Holder> {
+    fn holder(&self, token: &str) -> Option<Arc<Holder>> {
         let shown = hash(token);
         let mut holder = None;
         for known in &self.known {
             let same: Choice = known.token.ct_eq(&shown);
             if bool::from(same) {
-                holder = Some(known.clone());
+                holder = Some(Arc::clone(known));
             }
         }
         holder
