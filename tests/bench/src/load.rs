@@ -46,9 +46,20 @@ pub(crate) enum Speech {
 /// One client: a connection and, where the server gave one, a session.
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
+    address: SocketAddr,
     host: String,
     session: Option<String>,
     speech: Speech,
+}
+
+async fn dial(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    crate::background(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -66,13 +77,16 @@ impl Client {
 
     /// Connects, and is done: what a modern client does.
     async fn connect(address: SocketAddr, speech: Speech) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        crate::background(async move {
-            let _ = connection.await;
-        });
-        Ok(Self { sender, host: address.to_string(), session: None, speech })
+        let sender = dial(address).await?;
+        Ok(Self { sender, address, host: address.to_string(), session: None, speech })
+    }
+
+    /// Connects again if the connection was ended, as one is that rested while the others had their turns.
+    async fn wake(&mut self) -> Result<(), Failure> {
+        if self.sender.is_closed() {
+            self.sender = dial(self.address).await?;
+        }
+        Ok(())
     }
 
     /// Posts a message; returns the session id of the answer, if any, and the body.
@@ -134,6 +148,9 @@ impl Crowd {
 
     /// Posts `body` again and again for `time`, and checks each answer's length against `answer_min`.
     pub(crate) async fn run(&mut self, time: Duration, body: &Bytes, answer_min: usize) -> Result<Measured, Failure> {
+        for client in &mut self.0 {
+            client.wake().await?;
+        }
         let start = Instant::now();
         let end = start + time;
         let clients = self.0.drain(..);
