@@ -26,7 +26,7 @@ use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, Speech, names_
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
-use crate::tokens::{Holder, Principal};
+use crate::tokens::Principal;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -432,7 +432,7 @@ fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
 
 /// The name that a session belongs to.
 pub(crate) fn owner(principal: &Principal) -> Option<&str> {
-    principal.as_deref().map(Holder::name)
+    principal.as_deref().map(|holder| &**holder.name())
 }
 
 /// The session that a request names, if there is one that is open to who sent it (S-8).

@@ -42,7 +42,7 @@ async fn request(
 ) -> Response<Body> {
     let id = call.id.clone();
     let envelope = match ingress::admit(&edge.hub, &headers, &call, params) {
-        Ok(envelope) => envelope,
+        Ok(envelope) => envelope.of(principal.as_ref().map(|holder| Arc::clone(holder.name()))),
         Err(Refused { status, error }) => return reply::error(status, Some(id), &error),
     };
     // The head's buffer is not needed for the time of a call.

@@ -51,7 +51,7 @@ pub(crate) type Principal = Option<Arc<Holder>>;
 /// Who showed a token, and which of his it was.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Holder {
-    name: Box<str>,
+    name: Arc<str>,
     token: [u8; 32],
 }
 
@@ -118,7 +118,7 @@ impl Tokens {
 
 impl Holder {
     /// The name of the token, which the configuration gave it.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 }
@@ -205,7 +205,7 @@ mod tests {
 
     fn judged(values: &[&str]) -> Result<Option<String>, Denied> {
         let principal = tokens().judge(&headers(values), HERE, &Failures::default())?;
-        Ok(principal.map(|holder| holder.name().to_owned()))
+        Ok(principal.map(|holder| holder.name().to_string()))
     }
 
     #[tokio::test(start_paused = true)]

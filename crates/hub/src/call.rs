@@ -86,11 +86,17 @@ impl Listener {
 }
 
 /// Finds out where a request goes: a tool, a prompt, a completion, a resource to be read, or a task. Fails with the outcome,
-/// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`.
-pub(crate) fn aim(hub: &Hub, request: &Request, revision: Revision) -> Result<Errand, Result<Json, Json>> {
+/// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`; `owner` says whose
+/// request it is, where tokens tell.
+pub(crate) fn aim(
+    hub: &Hub,
+    request: &Request,
+    revision: Revision,
+    owner: Option<&str>,
+) -> Result<Errand, Result<Json, Json>> {
     let params = Params::read(request.params.as_ref());
     let params = params.map_err(|error| Err(refusal::invalid_params(error.to_string())))?;
-    aim_at(hub, &request.method, params, revision)
+    aim_at(hub, &request.method, params, revision, owner)
 }
 
 /// As [`aim`], for a request whose `params` were read before.
@@ -99,6 +105,7 @@ pub(crate) fn aim_at(
     method: &Method,
     mut params: Params,
     revision: Revision,
+    owner: Option<&str>,
 ) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let members = &mut params.members;
@@ -126,7 +133,7 @@ pub(crate) fn aim_at(
             (upstream, None, None)
         }
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            let tasks::Known { upstream, token } = tasks::find(hub, members).map_err(Err)?;
+            let tasks::Known { upstream, token } = tasks::find(hub, members, owner).map_err(Err)?;
             task = Some(token);
             (upstream, None, None)
         }
@@ -141,7 +148,7 @@ pub(crate) fn aim_at(
     // What is said to a task is for its server; everything else that comes back is for the gateway first.
     let said = task.as_ref().and_then(|_| members.get("inputResponses").cloned());
     let retry = match &subject {
-        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, members).map_err(Err)?,
+        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, members, owner).map_err(Err)?,
         Some(_) | None => None,
     };
     let token = meta::forward(&mut params)
@@ -243,7 +250,8 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
         Ended::Fault(fault) => hub.dress(&method, &fault),
         Ended::Input(input) => {
             let subject = subject.expect("only modern callers are asked by a result");
-            Ok(input::required(hub, upstream.name(), &subject, *input))
+            let owner = caller.as_ref().and_then(Caller::owner);
+            Ok(input::required(hub, upstream.name(), &subject, owner, *input))
         }
     }
 }
@@ -287,7 +295,7 @@ fn refused(
             return Err(error);
         }
         Some(Caller::Modern(client)) => {
-            subject.and_then(|subject| input::visit(hub, server, subject, &client.abilities, &urls, round))
+            subject.and_then(|subject| input::visit(hub, server, subject, client, &urls, round))
         }
         Some(Caller::Legacy(_)) | None => None,
     };

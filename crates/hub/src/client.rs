@@ -37,6 +37,8 @@ pub struct ModernClient {
     pub(crate) id: CallerId,
     /// For logs.
     pub(crate) label: Arc<str>,
+    /// Whose it is, where tokens tell.
+    pub(crate) owner: Option<Arc<str>>,
     /// What it can be asked during this request.
     pub(crate) abilities: Arc<Abilities>,
     /// From which level on it wants log messages; `None` for none.
@@ -58,6 +60,14 @@ impl Caller {
         match self {
             Self::Legacy(session) => session.label(),
             Self::Modern(client) => client.label.clone(),
+        }
+    }
+
+    /// Whose it is, where tokens tell.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        match self {
+            Self::Legacy(session) => session.owner(),
+            Self::Modern(client) => client.owner.as_deref(),
         }
     }
 

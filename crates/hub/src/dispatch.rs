@@ -56,9 +56,8 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             Reply::One(answer(request.id, outcome))
         }
         Owner::Catalogue => {
-            let outcome =
-                list(hub, &request, session.revision(), || session.lists_until(hub.rules().limits.first_list_wait))
-                    .await;
+            let until = || session.lists_until(hub.rules().limits.first_list_wait);
+            let outcome = list(hub, &request, session.revision(), session.owner(), until).await;
             Reply::One(answer(request.id, outcome))
         }
         Owner::ByUri if request.method != Method::ResourcesRead => {
@@ -70,7 +69,7 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             work(session, id, wants, start).await
         }
         Owner::ByName | Owner::ByUri => {
-            let errand = match call::aim(hub, &request, session.revision()) {
+            let errand = match call::aim(hub, &request, session.revision(), session.owner()) {
                 Ok(errand) => errand,
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),
             };
@@ -168,12 +167,13 @@ fn set_level(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Js
     Ok(Json::literal("{}"))
 }
 
-/// Answers a list from the catalogue, at once unless a server is starting for the very first time: then `until` says
+/// Answers `owner`'s request for a list from the catalogue, at once unless a server is starting for the very first time: then `until` says
 /// how long that is waited for.
 pub(crate) async fn list(
     hub: &Hub,
     request: &Request,
     revision: Revision,
+    owner: Option<&str>,
     until: impl FnOnce() -> Instant,
 ) -> Result<Json, Json> {
     let list = List::asked_by(&request.method).expect("the catalogue owns the four lists");
@@ -182,7 +182,7 @@ pub(crate) async fn list(
     if !catalog.awaited.is_empty() {
         catalog = first_complete(hub, until()).await;
     }
-    catalog.page(list, revision).asked(&params).cloned()
+    catalog.page(list, revision).asked(&params, hub.sealer(), owner)
 }
 
 /// Waits until no server that was never seen before is starting, but not beyond `until`.

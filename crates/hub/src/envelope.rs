@@ -3,6 +3,8 @@
 //! Whoever takes requests reads it first and checks it against what the transport says; the hub then knows who asks,
 //! what can be asked back, and which log messages are wanted. Nothing is remembered from one request to the next.
 
+use std::sync::Arc;
+
 use trunkline_upstream::LogLevel;
 use trunkline_wire::{Abilities, Json, Needle, Object, Revision, RpcError, code, key};
 
@@ -16,6 +18,8 @@ pub struct Envelope {
     claim: String,
     /// `clientInfo.name`, cut and cleaned: for logs.
     pub(crate) name: Box<str>,
+    /// Whose request it is, where tokens tell.
+    pub(crate) owner: Option<Arc<str>>,
     pub(crate) abilities: Abilities,
     level: Option<Json>,
     params: Params,
@@ -61,10 +65,17 @@ impl Envelope {
         Ok(Self {
             claim,
             name: name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect(),
+            owner: None,
             abilities: Abilities::read(&capabilities, Revision::V2026_07_28),
             level: meta.get(key::LOG_LEVEL).cloned(),
             params,
         })
+    }
+
+    /// The same, of a request that came with `owner`'s token. What it is given to carry is good for him alone (S-8).
+    #[must_use]
+    pub fn of(self, owner: Option<Arc<str>>) -> Self {
+        Self { owner, ..self }
     }
 
     /// The request's `params`, read.

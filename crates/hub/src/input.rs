@@ -8,10 +8,11 @@
 
 use serde_json::{Value, json};
 use trunkline_upstream::{Asked, Question, Upstream};
-use trunkline_wire::{Abilities, Era, Json, Method, Needle, Object, ServerName};
+use trunkline_wire::{Era, Json, Method, Needle, Object, ServerName};
 
 use crate::Hub;
 use crate::asking;
+use crate::client::ModernClient;
 use crate::limits::{ANSWER_WAIT, ROUNDS_MAX};
 use crate::parked::Parked;
 use crate::refusal;
@@ -46,13 +47,14 @@ pub(crate) enum Retry {
     },
 }
 
-/// Takes what a request brings back out of its `params`. Fails with the error that the client gets, and then nothing has
+/// Takes what a request of `owner` brings back out of its `params`. Fails with the error that the client gets, and then nothing has
 /// happened: a call that waits goes on waiting.
 pub(crate) fn retry(
     hub: &Hub,
     upstream: &Upstream,
     subject: &Subject,
     params: &mut Object,
+    owner: Option<&str>,
 ) -> Result<Option<Retry>, Json> {
     let (state, responses) = (params.remove("requestState"), params.remove("inputResponses"));
     if state.is_none() && responses.is_none() {
@@ -68,7 +70,8 @@ pub(crate) fn retry(
     };
     let foreign = || refusal::invalid_params("`requestState` is not one that this gateway gave, or it was changed");
     let other = || refusal::invalid_params("`requestState` belongs to another request");
-    match state.decode_str().and_then(|token| hub.sealer().open(&token).ok()).ok_or_else(foreign)? {
+    let opened = state.decode_str().and_then(|token| hub.sealer().open(&token, owner).ok());
+    match opened.ok_or_else(foreign)?.state {
         State::Park { nonce, digest, process } if digest == subject.digest() => {
             Ok(Some(if *process == *hub.process() { Retry::Park { nonce, answers } } else { Retry::Lost }))
         }
@@ -77,9 +80,12 @@ pub(crate) fn retry(
         }
         State::Url { until, .. } if hub.is_past(&until) => Err(used()),
         State::Url { digest, round, .. } if digest == subject.digest() => Ok(Some(Retry::Url { answers, round })),
-        State::Park { .. } | State::Pass { .. } | State::Task { .. } | State::Url { .. } | State::Session { .. } => {
-            Err(other())
-        }
+        State::Park { .. }
+        | State::Pass { .. }
+        | State::Task { .. }
+        | State::Url { .. }
+        | State::Session { .. }
+        | State::Cursor { .. } => Err(other()),
     }
 }
 
@@ -102,36 +108,38 @@ pub(crate) fn all_accepted(answers: &Object) -> bool {
         })
 }
 
-/// The result that asks the client for what `input` needs.
-pub(crate) fn required(hub: &Hub, server: &ServerName, subject: &Subject, input: Input) -> Json {
+/// The result that asks the client, which is `owner`'s, for what `input` needs.
+pub(crate) fn required(hub: &Hub, server: &ServerName, subject: &Subject, owner: Option<&str>, input: Input) -> Json {
     match input {
-        Input { held: Some(parked), .. } => park(hub, server, subject, parked),
-        Input { asked: Some(asked), .. } => pass(hub, server, &asked),
+        Input { held: Some(parked), .. } => park(hub, server, subject, owner, parked),
+        Input { asked: Some(asked), .. } => pass(hub, server, owner, &asked),
         Input { held: None, asked: None } => unreachable!("an input asks something"),
     }
 }
 
 /// Parks a call whose server waits.
-fn park(hub: &Hub, server: &ServerName, subject: &Subject, mut parked: Parked) -> Json {
+fn park(hub: &Hub, server: &ServerName, subject: &Subject, owner: Option<&str>, mut parked: Parked) -> Json {
     parked.rounds += 1;
     let mut result = Object::new();
     result.set("resultType", Json::from("input_required"));
     result.set("inputRequests", requests(&parked.questions, server));
     let nonce = hub.parks().park(server, parked);
-    let token = hub.sealer().seal(&State::Park { nonce, digest: subject.digest(), process: hub.process().into() });
+    let state = State::Park { nonce, digest: subject.digest(), process: hub.process().into() };
+    let token = hub.sealer().seal(&state, owner);
     result.set("requestState", Json::from(token.as_str()));
     result.to_json()
 }
 
 /// Passes a modern server's result on: its text, but for the names in it and its state.
-fn pass(hub: &Hub, server: &ServerName, asked: &Asked) -> Json {
+fn pass(hub: &Hub, server: &ServerName, owner: Option<&str>, asked: &Asked) -> Json {
     let mut result = asked.raw.as_ref().and_then(|raw| Object::parse(raw).ok()).unwrap_or_default();
     result.set("resultType", Json::from("input_required"));
     if !asked.questions.is_empty() {
         result.set("inputRequests", requests(&asked.questions, server));
     }
     if let Some(inner) = asked.state.as_ref().and_then(Json::decode_str) {
-        let token = hub.sealer().seal(&State::Pass { server: server.as_str().into(), inner: inner.into() });
+        let state = State::Pass { server: server.as_str().into(), inner: inner.into() };
+        let token = hub.sealer().seal(&state, owner);
         result.set("requestState", Json::from(token.as_str()));
     }
     result.to_json()
@@ -171,7 +179,7 @@ pub(crate) fn visit(
     hub: &Hub,
     server: &ServerName,
     subject: &Subject,
-    abilities: &Abilities,
+    client: &ModernClient,
     urls: &[Json],
     round: u32,
 ) -> Option<Json> {
@@ -185,13 +193,14 @@ pub(crate) fn visit(
         .collect();
     let can = |question: &Question| {
         let params = question.params.as_ref().and_then(|params| Object::parse(params).ok());
-        params.is_some_and(|params| abilities.permits(&question.method, &params).is_ok())
+        params.is_some_and(|params| client.abilities.permits(&question.method, &params).is_ok())
     };
     if round >= ROUNDS_MAX || questions.is_empty() || !questions.iter().all(can) {
         return None;
     }
     let until = hub.until(ANSWER_WAIT);
-    let token = hub.sealer().seal(&State::Url { digest: subject.digest(), round: round + 1, until });
+    let state = State::Url { digest: subject.digest(), round: round + 1, until };
+    let token = hub.sealer().seal(&state, client.owner.as_deref());
     let mut result = Object::new();
     result.set("resultType", Json::from("input_required"));
     result.set("inputRequests", requests(&questions, server));

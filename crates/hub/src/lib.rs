@@ -265,7 +265,7 @@ impl Hub {
         }
         let request = Request { id: Id::from(0), method: Method::ToolsCall, params: Some(params.to_json()) };
         // As the server wrote it: the newest revision knows every shape.
-        match call::aim(self, &request, Revision::V2026_07_28) {
+        match call::aim(self, &request, Revision::V2026_07_28, None) {
             Ok(errand) => Box::pin(call::run(self, errand, None)).await,
             Err(outcome) => outcome,
         }

@@ -38,7 +38,7 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourcesTemplatesList => {
             hub.met(&envelope);
-            list(hub, &request).await
+            list(hub, &envelope, &request).await
         }
         Method::SubscriptionsListen => listen::open(hub, &envelope, &request),
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel if !envelope.abilities.tasks() => {
@@ -80,10 +80,9 @@ fn discover(hub: &Hub) -> Json {
 }
 
 /// A list, from the catalogue; waits only for servers that were never seen before.
-async fn list(hub: &Hub, request: &Request) -> Result<Reply, Json> {
-    let page =
-        dispatch::list(hub, request, Revision::V2026_07_28, || Instant::now() + hub.rules().limits.first_list_wait)
-            .await?;
+async fn list(hub: &Hub, envelope: &Envelope, request: &Request) -> Result<Reply, Json> {
+    let until = || Instant::now() + hub.rules().limits.first_list_wait;
+    let page = dispatch::list(hub, request, Revision::V2026_07_28, envelope.owner.as_deref(), until).await?;
     Ok(own(hub, &request.id, &page))
 }
 
@@ -113,12 +112,14 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
     let level = envelope.level()?;
     check_token(envelope.params())?;
     let (name, abilities) = (envelope.name.clone(), Arc::new(envelope.abilities.clone()));
-    let errand = match call::aim_at(hub, method, envelope.into_params(), Revision::V2026_07_28) {
+    let owner = envelope.owner.clone();
+    let errand = match call::aim_at(hub, method, envelope.into_params(), Revision::V2026_07_28, owner.as_deref()) {
         Ok(errand) => errand,
         Err(outcome) => return Ok(dressed(hub, method, id, outcome).reply()),
     };
     let number = hub.next_caller();
-    let client = ModernClient { id: number, label: format!("{name}#{}", number.0).into(), abilities, level };
+    let label = format!("{name}#{}", number.0).into();
+    let client = ModernClient { id: number, label, owner, abilities, level };
     let outbox = Arc::new(Outbox::unnumbered(id.clone(), hub.purse(), wants.sse));
     // It is asked by a result, for which any form of answer will do.
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox: Arc::clone(&outbox), streams: true };

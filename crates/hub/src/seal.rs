@@ -6,6 +6,9 @@
 //! What a token says is no secret from its holder; what a server put into its own state stays readable to the client as it
 //! always was.
 //!
+//! Where tokens tell clients' owners apart, each says whose it is, and opens for nobody else: what another brings is as if
+//! this gateway had never made it (S-8, S-12).
+//!
 //! Everything of the gateway's is wrapped, so that no kind can be taken for another, nor for a server's own state.
 
 use base64::Engine as _;
@@ -86,10 +89,40 @@ pub(crate) enum State {
         /// Who the client is; `None` if that is too long for a header.
         #[serde(rename = "f", skip_serializing_if = "Option::is_none")]
         facts: Option<Carried>,
-        /// Whose it is, where tokens tell (S-8).
-        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
-        owner: Option<Box<str>>,
     },
+    /// Where a list goes on: `nextCursor` (mcp-protocol 6.8, S-12).
+    #[serde(rename = "list")]
+    Cursor {
+        /// The list.
+        #[serde(rename = "l")]
+        list: Box<str>,
+        /// Of what the list held.
+        #[serde(rename = "d")]
+        digest: Box<str>,
+        /// The page, counted from none.
+        #[serde(rename = "g")]
+        page: usize,
+    },
+}
+
+/// What a token says: what it stands for, and whose it is.
+#[derive(Serialize)]
+struct Payload<'a> {
+    #[serde(flatten)]
+    state: &'a State,
+    #[serde(rename = "o", skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+}
+
+/// A token that was opened.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Opened {
+    /// What it stands for.
+    #[serde(flatten)]
+    pub state: State,
+    /// Whose it is, where tokens told when it was made.
+    #[serde(rename = "o", default)]
+    pub owner: Option<Box<str>>,
 }
 
 /// An end of time by two clocks: the process that set it goes by its own, which never jumps, another one by the wall's
@@ -130,7 +163,7 @@ impl Carried {
 /// Makes and opens tokens.
 pub(crate) struct Sealer(Hmac<Sha256>);
 
-/// A token that was not made with this key, or that was changed on its way.
+/// A token that was not made with this key, that was changed on its way, or that is another's.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
@@ -140,16 +173,17 @@ impl Sealer {
         Self(Hmac::new_from_slice(key).expect("a key may have any length"))
     }
 
-    /// Makes a token.
-    pub(crate) fn seal(&self, state: &State) -> String {
+    /// Makes a token of `owner`, if tokens tell who that is.
+    pub(crate) fn seal(&self, state: &State, owner: Option<&str>) -> String {
         let kind = state.kind();
-        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(state).expect("texts and numbers serialise"));
+        let payload = serde_json::to_vec(&Payload { state, owner }).expect("texts and numbers serialise");
+        let payload = URL_SAFE_NO_PAD.encode(payload);
         let seal = self.over(kind, &payload).finalize().into_bytes();
         format!("{HEAD}.{kind}.{payload}.{}", URL_SAFE_NO_PAD.encode(&seal[..SEAL_BYTES]))
     }
 
-    /// Opens a token.
-    pub(crate) fn open(&self, token: &str) -> Result<State, Forged> {
+    /// Opens a token that `principal` brings.
+    pub(crate) fn open(&self, token: &str, principal: Option<&str>) -> Result<Opened, Forged> {
         let mut parts = token.split('.');
         let (Some(HEAD), Some(kind), Some(payload), Some(seal), None) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -163,8 +197,9 @@ impl Sealer {
         // In constant time.
         self.over(kind, payload).verify_truncated_left(&seal).map_err(|_| Forged)?;
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Forged)?;
-        let state: State = serde_json::from_slice(&payload).map_err(|_| Forged)?;
-        if state.kind() == kind { Ok(state) } else { Err(Forged) }
+        let opened: Opened = serde_json::from_slice(&payload).map_err(|_| Forged)?;
+        let fits = opened.state.kind() == kind && is_open(opened.owner.as_deref(), principal);
+        if fits { Ok(opened) } else { Err(Forged) }
     }
 
     fn over(&self, kind: &str, payload: &str) -> Hmac<Sha256> {
@@ -184,8 +219,15 @@ impl State {
             Self::Task { .. } => "task",
             Self::Url { .. } => "url",
             Self::Session { .. } => "sess",
+            Self::Cursor { .. } => "list",
         }
     }
+}
+
+/// Whether what is `owner`'s is open to `principal`: to him, and to everybody where one of the two was not asked for a token
+/// (S-8).
+pub(crate) fn is_open(owner: Option<&str>, principal: Option<&str>) -> bool {
+    owner.zip(principal).is_none_or(|(owner, principal)| owner == principal)
 }
 
 /// What makes a request the same one again: its method, whom it is for and with what (mcp-protocol 5.9).
@@ -260,23 +302,48 @@ mod tests {
         State::Pass { server: "git".into(), inner: inner.into() }
     }
 
+    fn opened(state: State) -> Opened {
+        Opened { state, owner: None }
+    }
+
     #[test]
     fn g70_a_token_opens_only_as_it_was_made_and_where() {
         let sealer = self::sealer();
-        let token = sealer.seal(&pass("abc"));
+        let token = sealer.seal(&pass("abc"), None);
         assert!(token.starts_with("tl1.pass."), "{token}");
-        assert_eq!(sealer.open(&token), Ok(pass("abc")));
-        assert_eq!(self::sealer().open(&token), Err(Forged), "another key");
-        assert_eq!(sealer.open(&token.replacen("pass", "park", 1)), Err(Forged), "another kind");
+        assert_eq!(sealer.open(&token, None), Ok(opened(pass("abc"))));
+        assert_eq!(self::sealer().open(&token, None), Err(Forged), "another key");
+        assert_eq!(sealer.open(&token.replacen("pass", "park", 1), None), Err(Forged), "another kind");
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).expect("ASCII");
             // The last character of Base64 has bits that mean nothing.
-            assert!(sealer.open(&changed) == Err(Forged) || at + 1 == token.len(), "{at}: {changed}");
+            assert!(sealer.open(&changed, None) == Err(Forged) || at + 1 == token.len(), "{at}: {changed}");
         }
         for foreign in ["", "tl1", "tl1.pass..", "tl2.pass.e30.e30", "x.y.z", "tl1.pass.e30.e30.e30"] {
-            assert_eq!(sealer.open(foreign), Err(Forged), "{foreign}");
+            assert_eq!(sealer.open(foreign, None), Err(Forged), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn s08_s12_a_token_of_each_kind_is_good_for_its_owner_and_looks_forged_to_others() {
+        let sealer = self::sealer();
+        let until = Until { process: "a".into(), age: 5, wall: 7 };
+        for state in [
+            State::Park { nonce: "n".into(), digest: "d".into(), process: "p".into() },
+            pass("i"),
+            State::Task { server: "git".into(), inner: "i".into() },
+            State::Url { digest: "d".into(), round: 1, until },
+            State::Session { nonce: "n".into(), born: 1, facts: None },
+            State::Cursor { list: "tools".into(), digest: "d".into(), page: 1 },
+        ] {
+            let token = sealer.seal(&state, Some("laptop"));
+            assert_eq!(sealer.open(&token, Some("ci")), Err(Forged), "{state:?}");
+            let own = Ok(Opened { state: state.clone(), owner: Some("laptop".into()) });
+            assert_eq!(sealer.open(&token, Some("laptop")), own);
+            assert_eq!(sealer.open(&token, None), own, "no token is asked for any more");
+            assert!(sealer.open(&sealer.seal(&state, None), Some("ci")).is_ok(), "none was asked for then");
         }
     }
 
@@ -303,19 +370,19 @@ mod tests {
         let key = crate::Keep::nowhere().key;
         let until = Until { process: "a".into(), age: 5, wall: 7 };
         let state = State::Url { digest: "d".into(), round: 1, until };
-        assert_eq!(Sealer::new(&key).open(&Sealer::new(&key).seal(&state)), Ok(state));
+        assert_eq!(Sealer::new(&key).open(&Sealer::new(&key).seal(&state, None), None), Ok(opened(state)));
     }
 
     proptest! {
         #[test]
         fn any_state_comes_back(inner in ".{0,60}") {
             let sealer = self::sealer();
-            prop_assert_eq!(sealer.open(&sealer.seal(&pass(&inner))), Ok(pass(&inner)));
+            prop_assert_eq!(sealer.open(&sealer.seal(&pass(&inner), None), None), Ok(opened(pass(&inner))));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in ".{0,80}") {
-            prop_assert_eq!(sealer().open(&text), Err(Forged));
+            prop_assert_eq!(sealer().open(&text, None), Err(Forged));
         }
     }
 }

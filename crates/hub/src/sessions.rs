@@ -26,7 +26,7 @@ use crate::limits::{RECORD_BYTES_MAX, RECORDS_WAIT, SESSION_ID_BYTES_MAX};
 use crate::logging::LogLevel;
 use crate::records::Record;
 use crate::refusal::Refusal;
-use crate::seal::State;
+use crate::seal::{Opened, State, is_open};
 use crate::subscriptions::Joined;
 use crate::{Hub, Session, logging, subscriptions, wall};
 
@@ -174,10 +174,8 @@ impl Hub {
         if id.len() > SESSION_ID_BYTES_MAX {
             return None;
         }
-        let Ok(State::Session { nonce, born, facts, owner }) = self.sealer.open(id) else { return None };
-        if !is_open(owner.as_deref(), principal) {
-            return None;
-        }
+        let Ok(Opened { state, owner }) = self.sealer.open(id, principal) else { return None };
+        let State::Session { nonce, born, facts } = state else { return None };
         self.make_room();
         let (session, record) = match self.sessions.entry(id.into()) {
             // Others came with the same id.
@@ -235,8 +233,7 @@ impl Hub {
     fn identity(&self, facts: &Facts, owner: Option<Box<str>>) -> Identity {
         let (nonce, born) = (random_nonce(), wall::now());
         let carried = facts.carry();
-        let seal =
-            |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts, owner: owner.clone() });
+        let seal = |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts }, owner.as_deref());
         let mut id = seal(Some(carried.clone()));
         if id.len() > SESSION_ID_BYTES_MAX {
             id = seal(None);
@@ -290,10 +287,6 @@ impl Hub {
             logging::apply(self);
         }
     }
-}
-
-fn is_open(owner: Option<&str>, principal: Option<&str>) -> bool {
-    owner.zip(principal).is_none_or(|(owner, principal)| owner == principal)
 }
 
 /// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.

@@ -3,7 +3,6 @@
 //! The client sees the server's own text but for one member: `taskId` is a sealed token that says whose task it is, so
 //! that what is asked of it later finds its server, and nobody can name a task that was not given to them. What a task
 //! asks is shown as every other question is. Nothing is kept here: a task lives at its server, and its name at its client.
-//! A token is good as long as this process lives, as all others are.
 //!
 //! For all other clients `upstream` absorbs tasks, and none gets here.
 
@@ -14,7 +13,7 @@ use trunkline_wire::{
 };
 
 use crate::client::Caller;
-use crate::seal::State;
+use crate::seal::{Opened, State};
 use crate::{Hub, Reply, input, refusal, relay, resources};
 
 /// A task that a request names.
@@ -34,8 +33,8 @@ pub(crate) fn undeclared(request: &Request, what: &str) -> Reply {
     Reply::Error { code: code::MISSING_CLIENT_CAPABILITY, message }
 }
 
-/// Finds the task that a request is about, and makes its name the server's own. Fails with what is wrong with the request.
-pub(crate) fn find(hub: &Hub, params: &mut Object) -> Result<Known, Json> {
+/// Finds the task that a request of `owner` is about, and makes its name the server's own. Fails with what is wrong with the request.
+pub(crate) fn find(hub: &Hub, params: &mut Object, owner: Option<&str>) -> Result<Known, Json> {
     let token = params.get("taskId").cloned();
     let (token, text) = token
         .and_then(|token| token.decode_str().map(|text| (token, text)))
@@ -45,7 +44,9 @@ pub(crate) fn find(hub: &Hub, params: &mut Object) -> Result<Known, Json> {
             "unknown task: this gateway did not give out its `taskId`, or did so before it was started anew",
         )
     };
-    let Ok(State::Task { server, inner }) = hub.sealer().open(&text) else { return Err(unknown()) };
+    let Ok(Opened { state: State::Task { server, inner }, .. }) = hub.sealer().open(&text, owner) else {
+        return Err(unknown());
+    };
     if let Some(answers) = params.get("inputResponses") {
         input::answers(answers)?;
     }
@@ -76,7 +77,8 @@ pub(crate) fn created(
     let Some(inner) = members.get_str("taskId") else {
         return Some(hub.dress(&Method::ToolsCall, &refusal::odd_task(server, "tells of a task and does not name it")));
     };
-    let token = hub.sealer().seal(&State::Task { server: server.as_str().into(), inner: inner.into() });
+    let state = State::Task { server: server.as_str().into(), inner: inner.into() };
+    let token = hub.sealer().seal(&state, client.owner.as_deref());
     members.set("taskId", Json::from(token.as_str()));
     Some(Ok(members.to_json()))
 }

@@ -68,10 +68,22 @@ async fn modern_as(
     params: &str,
     abilities: &'static str,
 ) -> Result<Value, Value> {
+    modern_of(world, None, id, params, abilities).await
+}
+
+/// The same, with the token of `owner`.
+async fn modern_of(
+    world: &World,
+    owner: Option<&str>,
+    id: trunkline_upstream::CallerId,
+    params: &str,
+    abilities: &'static str,
+) -> Result<Value, Value> {
     let declared = Object::parse(&Json::literal(abilities)).expect("an object");
     let client = ModernClient {
         id,
         label: "modern".into(),
+        owner: owner.map(Into::into),
         abilities: Arc::new(trunkline_wire::Abilities::read(&declared, Revision::V2026_07_28)),
         level: None,
     };
@@ -79,7 +91,7 @@ async fn modern_as(
     let outbox = Arc::new(Outbox::new(Id::from(7), fakes::session(&world.hub, "2025-11-25").purse().clone()));
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox, streams: true };
     let value = |json: Json| json.decode::<Value>().expect("JSON");
-    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28) {
+    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, owner) {
         Ok(errand) => errand,
         Err(outcome) => return outcome.map(value).map_err(value),
     };
@@ -89,6 +101,12 @@ async fn modern_as(
 /// The same call, with answers and the state that came before.
 fn retry(state: &Value, answers: &Value) -> String {
     json!({"name":"git__echo","arguments":{"a":1},"requestState":state,"inputResponses":answers}).to_string()
+}
+
+/// A legacy server whose first call wants a URL visited.
+fn urls() -> Script {
+    let error = r#"{"code":-32042,"message":"visit","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://x/","message":"Sign in"}]}}"#;
+    Script { faults: vec![Deed::error("tools/call", error).times(1)], ..Script::default() }
 }
 
 fn calls(world: &World) -> usize {
@@ -240,6 +258,30 @@ async fn g70_a_wrong_state_never_starts_the_call_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s08_what_one_owner_was_given_to_carry_is_unknown_to_another() {
+    for script in [asking(), modern_server(), urls()] {
+        let world = World::new(script).await;
+        let of = |owner: &'static str, params: String| {
+            let world = &world;
+            async move { modern_of(world, Some(owner), world.hub.next_caller(), &params, ALL).await }
+        };
+        let asked = of("laptop", CALL.to_owned()).await.expect("a result");
+        assert_eq!(asked["resultType"], "input_required", "{asked}");
+        let key = asked["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
+        let answers = json!({ key: { "action": "accept", "content": {} } });
+        let before = calls(&world);
+        let refused = of("ci", retry(&asked["requestState"], &answers)).await;
+        let unknown = of("ci", retry(&json!("made up"), &answers)).await;
+        assert_eq!(refused, unknown, "nothing tells the two apart");
+        assert_eq!(refused.expect_err("an error")["code"], -32602);
+        assert_eq!(calls(&world), before);
+        // And nothing is lost for the one it belongs to.
+        let done = of("laptop", retry(&asked["requestState"], &answers)).await;
+        assert!(done.is_ok(), "{done:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_retries_at_once_are_one() {
     let world = World::new(asking()).await;
     let first = modern(&world, CALL, ALL).await.expect("a result");
@@ -314,8 +356,7 @@ async fn a_retry_that_is_given_up_cancels_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_url_that_must_be_visited_first_is_asked_for_and_the_call_made_anew() {
-    let error = r#"{"code":-32042,"message":"visit","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://x/","message":"Sign in"}]}}"#;
-    let script = Script { faults: vec![Deed::error("tools/call", error).times(1)], ..Script::default() };
+    let script = urls();
     let world = World::new(script.clone()).await;
     let first = modern(&world, CALL, ALL).await.expect("a result");
     assert_eq!(first["inputRequests"]["u1"]["params"]["url"], "https://x/");

@@ -87,7 +87,7 @@ async fn s8_ids_that_are_forged_foreign_or_of_another_kind_are_unknown() {
     let first = hub(dir.path(), &Config::default());
     let id = fakes::session(&first, "2025-06-18").id().to_owned();
     let foreign = fakes::session(&hub(directory().path(), &Config::default()), "2025-06-18").id().to_owned();
-    let pass = first.sealer().seal(&State::Pass { server: "git".into(), inner: "x".into() });
+    let pass = first.sealer().seal(&State::Pass { server: "git".into(), inner: "x".into() }, None);
     let next = hub(dir.path(), &Config::default());
     for at in 0..id.len() - 1 {
         let mut forged = id.clone().into_bytes();
@@ -136,9 +136,8 @@ async fn r5_what_its_client_ended_stays_ended_in_the_next_process_too() {
 async fn r5_a_session_that_nobody_used_for_longer_than_it_may_rest_is_not_taken_up() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let seal = |born| {
-        first.sealer().seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")), owner: None })
-    };
+    let seal =
+        |born| first.sealer().seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")) }, None);
     let day = Duration::from_hours(24).as_secs();
     let (old, young) = (seal(wall::now() - 12 * day), seal(wall::now() - 7 * day));
     assert!(first.session(&old, None).is_none());
@@ -366,13 +365,13 @@ async fn g70_what_waited_in_a_dead_process_is_told_as_lost_and_what_needs_no_mem
         over.wall -= 10;
         let url = |until| State::Url { digest: digest.clone(), round: 1, until };
         let states = [park, pass, url(first.hub.until(Duration::from_mins(1))), url(over)];
-        (states.map(|state| first.hub.sealer().seal(&state)), first.hub.fleet().all()[0].clone())
+        (states.map(|state| first.hub.sealer().seal(&state, None)), first.hub.fleet().all()[0].clone())
     };
     let next = world(dir.path()).await;
     let mut retried = tokens.iter().map(|token| {
         let mut params = parsed(&format!(r#"{{"name":"git__echo","inputResponses":{{}},"requestState":"{token}"}}"#));
         let subject = crate::seal::Subject::of(&Method::ToolsCall, &params);
-        crate::input::retry(&next.hub, &server, &subject, &mut params)
+        crate::input::retry(&next.hub, &server, &subject, &mut params, None)
     });
     assert!(matches!(retried.next(), Some(Ok(Some(Retry::Lost)))));
     assert!(matches!(retried.next(), Some(Ok(Some(Retry::Pass { .. })))));

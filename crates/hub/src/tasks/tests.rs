@@ -34,12 +34,24 @@ fn script(states: &[&'static str]) -> Script {
 /// Asks as a client of these capabilities; `params` lack their last brace. Returns the whole answer, and the code that a
 /// transport is told.
 async fn ask(hub: &Arc<Hub>, method: &str, params: &str, capabilities: &str) -> (Value, Option<i64>) {
+    ask_of(hub, None, method, params, capabilities).await
+}
+
+/// The same, with the token of `owner`.
+async fn ask_of(
+    hub: &Arc<Hub>,
+    owner: Option<&str>,
+    method: &str,
+    params: &str,
+    capabilities: &str,
+) -> (Value, Option<i64>) {
     let comma = if params == "{" { "" } else { "," };
     let params = format!(
         r#"{params}{comma}"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}}}}}"#
     );
     let request = fakes::request(7, Method::from(method), &params);
     let envelope = Envelope::read(Params::read(request.params.as_ref()).expect("an object")).expect("an envelope");
+    let envelope = envelope.of(owner.map(Into::into));
     let (text, code) = match hub.handle_modern(envelope, request, BOTH).await {
         Reply::One(text) => (text, None),
         Reply::Error { code, message } => (message, Some(code)),
@@ -119,8 +131,8 @@ async fn what_a_task_asks_names_its_server_as_every_question_does() {
 async fn a_name_that_the_gateway_did_not_give_reaches_nobody() {
     let world = World::new(script(&[COMPLETED])).await;
     let token = task(&world).await;
-    let pass = world.hub.sealer().seal(&State::Pass { server: "git".into(), inner: "t/1".into() });
-    let gone = world.hub.sealer().seal(&State::Task { server: "gone".into(), inner: "t/1".into() });
+    let pass = world.hub.sealer().seal(&State::Pass { server: "git".into(), inner: "t/1".into() }, None);
+    let gone = world.hub.sealer().seal(&State::Task { server: "gone".into(), inner: "t/1".into() }, None);
     for foreign in ["t/1", &format!("{token}x"), &pass, &gone, ""] {
         for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
             let (answer, code) = ask(&world.hub, method, &format!(r#"{{"taskId":"{foreign}""#), FOLLOWS).await;
@@ -137,6 +149,22 @@ async fn a_name_that_the_gateway_did_not_give_reaches_nobody() {
     // And a task's name is nobody's `requestState`.
     let state = format!(r#"{CALL},"requestState":"{token}""#);
     assert_eq!(ask(&world.hub, "tools/call", &state, FOLLOWS).await.0["error"]["code"], -32602);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s08_a_task_is_its_owners_alone() {
+    let world = World::new(script(&[COMPLETED])).await;
+    let (answer, _) = ask_of(&world.hub, Some("laptop"), "tools/call", CALL, FOLLOWS).await;
+    let token = answer["result"]["taskId"].as_str().expect("a task").to_owned();
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        let about = |task: &str| format!(r#"{{"taskId":"{task}""#);
+        let refused = ask_of(&world.hub, Some("ci"), method, &about(&token), FOLLOWS).await;
+        assert_eq!(refused.0["error"]["code"], -32602, "{method}: {}", refused.0);
+        assert_eq!(refused, ask_of(&world.hub, Some("ci"), method, &about("made up"), FOLLOWS).await);
+        assert!(world.server().seen_of(method).is_empty());
+        let (own, _) = ask_of(&world.hub, Some("laptop"), method, &about(&token), FOLLOWS).await;
+        assert!(own.get("error").is_none(), "{method}: {own}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
