@@ -89,8 +89,19 @@ impl Stage {
         let (all_there, calm_pid, killed) = (RwLock::default(), Mutex::default(), Mutex::default());
         let stage = Stage { daemon, servers, all_there, calm_pid, sockets, killed };
         stage.all_ready().await;
+        stage.all_kept().await;
         stage.note_the_calm_one();
         stage
+    }
+
+    /// Waits until what each server offers is on disk: a daemon that is killed before could not know it.
+    async fn all_kept(&self) {
+        let offers = self.daemon.home.path("state/trunkline/offers");
+        let started = Instant::now();
+        while std::fs::read_dir(&offers).map_or(0, Iterator::count) < self.servers.len() {
+            assert!(started.elapsed() < PATIENCE, "what servers offer is not in {}", offers.display());
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Kills the daemon, and waits until the next one serves what the calm servers have.
