@@ -1,6 +1,8 @@
 //! Rules of the house that no compiler checks: the crates' arrows point down, versions live once, and each promise has its
 //! test (`house/promises.rs`).
 
+#[path = "house/codes.rs"]
+mod codes;
 #[path = "house/promises.rs"]
 mod promises;
 

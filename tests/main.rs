@@ -17,6 +17,7 @@ mod cli;
 mod conform;
 mod dashboard;
 mod discovery;
+mod doctor;
 mod door;
 mod eras;
 mod fakes;

@@ -35,7 +35,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Name of the socket in the state directory.
-const SOCKET: &str = "trunkline.sock";
+pub(crate) const SOCKET: &str = "trunkline.sock";
 
 /// Asks the daemon and prints its answer.
 pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
@@ -162,7 +162,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     })
 }
 
-async fn soon<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) async fn soon<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| {
         let seconds = ANSWER_TIMEOUT.as_secs();
         Err(Failure::failed(format!("the daemon did not answer within {seconds} s; its log may say why")))
@@ -181,11 +181,11 @@ pub(crate) fn escaped(name: &str) -> String {
 
 /// The owner's socket of the daemon.
 pub(crate) struct Socket<'a> {
-    path: &'a Path,
+    pub(crate) path: &'a Path,
 }
 
 impl Socket<'_> {
-    async fn get(&self, target: &str) -> Result<Bytes, Failure> {
+    pub(crate) async fn get(&self, target: &str) -> Result<Bytes, Failure> {
         self.request(Method::GET, target, Bytes::new()).await
     }
 

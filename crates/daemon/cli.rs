@@ -68,6 +68,9 @@ pub(crate) enum Command {
     Edit(Edit),
     #[command(flatten)]
     Ask(Ask),
+    /// Look at everything between clients and servers, and say what is wrong and what mends it
+    #[command(after_help = crate::doctor::EXAMPLES)]
+    Doctor(crate::doctor::Doctor),
     /// Print the JSON schema of the configuration, for editors
     Schema,
     /// Watch over a child process; started by the daemon itself.

@@ -40,7 +40,7 @@ pub(crate) const OWNER_SOCKET: &str = "trunkline.sock";
 const OFFERS: &str = "offers";
 
 /// Where the tokens of servers are kept, inside the state directory.
-const SIGNINS: &str = "signin";
+pub(crate) const SIGNINS: &str = "signin";
 
 /// What `serve` needs to know besides the configuration.
 pub(crate) struct Serve {

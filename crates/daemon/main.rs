@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod cli;
 mod demo;
+mod doctor;
 mod dump;
 mod edit;
 mod exit;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Add(add) => printed(add::run(&add, &sources(None))),
         Command::Edit(edit) => printed(edit::run(&edit, &sources(None))),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
+        Command::Doctor(doctor) => doctor::run(&doctor, &sources(None), &state_dir),
         Command::Schema => {
             render::print(&trunkline_config::schema());
             ExitCode::SUCCESS

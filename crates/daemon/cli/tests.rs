@@ -44,6 +44,7 @@ fn the_help_says_what_to_do_first() {
       logout   Sign out of a server, and have its tokens revoked
       reload   Read the configuration anew and say what changed
       restart  Close a server's connection or process and start it anew
+      doctor   Look at everything between clients and servers, and say what is wrong and what mends it
       schema   Print the JSON schema of the configuration, for editors
       help     Print this message or the help of the given subcommand(s)
 

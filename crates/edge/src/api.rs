@@ -2,6 +2,7 @@
 //! `call`, `logs`, `restart` and `reload` ask (architecture 9).
 //!
 //! `GET /health` and `GET /api/v1/state` are the same report, `GET /metrics` the same text as over TCP.
+//! `GET /api/v1/board` is what the dashboard shows, with what is wrong and what helps: the doctor reads it.
 //! `GET /api/v1/explain?server=NAME[&client=NAME]` says what of a server the clients seen so far cannot have.
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
@@ -25,7 +26,7 @@ use trunkline_wire::{Json, Object};
 use crate::body::Body;
 use crate::incoming::Incoming;
 use crate::limits::STDERR_KEPT_BYTES;
-use crate::{Edge, health, incoming, reply, signin};
+use crate::{Edge, board, health, incoming, reply, signin};
 
 /// Answers one request of the owner.
 pub(crate) async fn answer<B>(edge: &Arc<Edge>, request: Request<B>) -> Response<Body>
@@ -44,6 +45,7 @@ where
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/health" | "/api/v1/state") => health::report(edge, true).await,
+        (&Method::GET, "/api/v1/board") => board::whole(edge).await,
         (&Method::GET, "/health/live") => health::live(),
         (&Method::GET, "/health/ready") => health::ready(edge),
         (&Method::GET, "/metrics") => health::metrics(edge).await,

@@ -2,7 +2,7 @@
 //!
 //! The page and its parts are in the binary (`assets.rs`). What it shows is one document (`scene.rs`), whole at
 //! `/api/v1/state`, and at `/api/v1/events` whole once and then what changed (`events.rs`). What is wrong and what helps is
-//! said by `advice.rs`. What it does is what the owner's socket offers too (`api.rs`): try a tool, restart a server, sign in
+//! said by `../advice.rs`. What it does is what the owner's socket offers too (`api.rs`): try a tool, restart a server, sign in
 //! or out, read the configuration anew.
 //!
 //! The same callers pass as at `/mcp`; where `auth.tokens` are set, the page asks for one and shows it with each request. It
@@ -11,7 +11,6 @@
 //! is run, where it leads or with which key: that stands in the file. So there is no switch for a server here either: it
 //! would have to write a definition.
 
-mod advice;
 mod assets;
 mod clients;
 mod events;
@@ -36,6 +35,7 @@ use crate::{Edge, api, incoming, reply};
 
 use assets::Asset;
 use scene::Scenery;
+pub(crate) use scene::whole;
 
 /// What the dashboard keeps between requests.
 pub(crate) struct Board {

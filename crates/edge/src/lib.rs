@@ -56,6 +56,8 @@ mod callback;
 
 mod board;
 
+pub mod advice;
+
 mod configuration;
 
 mod health;

@@ -79,3 +79,4 @@ pub use questions::{Asked, CallerId, Question};
 pub use shelf::Shelf;
 pub use status::{StateView, Status};
 pub use transport::process::{Predecessors, guard, instance};
+pub use transport::stdio::find_program;

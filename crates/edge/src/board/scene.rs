@@ -20,8 +20,8 @@ use trunkline_telemetry::RecentCall;
 use trunkline_upstream::Upstream;
 use trunkline_wire::{Json, Text};
 
-use super::advice::{self, Case, Trouble};
 use super::clients;
+use crate::advice::{self, Case, Trouble};
 use crate::body::Body;
 use crate::limits::{BOARD_CALLS_MAX, BOARD_CLIENTS_MAX, BOARD_DEAR_EVERY, BOARD_TICK};
 use crate::{Edge, health, reply};
@@ -94,8 +94,8 @@ async fn look_within(edge: &Edge, patience: Duration) -> Arc<Scene> {
     Arc::clone(&last.scene)
 }
 
-/// `/api/v1/state`: the scene of now as one document, with the spans of time that `/health` has.
-pub(super) async fn whole(edge: &Edge) -> Response<Body> {
+/// `/api/v1/state` of the page, and `/api/v1/board` of the owner's socket: the scene of now as one document, with the spans of time that `/health` has.
+pub(crate) async fn whole(edge: &Edge) -> Response<Body> {
     let scene = look_within(edge, Duration::ZERO).await;
     let mut whole = scene.whole();
     let now = unix_ms();

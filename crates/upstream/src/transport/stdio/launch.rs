@@ -52,6 +52,17 @@ const WITHHELD_PREFIXES: &[&str] = &["LISTEN_", "WATCHDOG_", "LD_", "DYLD_", "TR
 /// Where to look when there is no `PATH` at all.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Finds the file that a server's command means, as a start would, and the `PATH` that its process would have.
+///
+/// # Errors
+/// There is none that can be run, or its directory is not there: a sentence that says where it was looked for.
+pub fn find_program(config: &Stdio, inherited: &[(String, String)]) -> Result<(PathBuf, String), String> {
+    let cwd = config.cwd.as_ref().map(|cwd| working_directory(cwd)).transpose()?;
+    let env = environment(config, inherited);
+    let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    Ok((find(&config.command, path, cwd.as_deref())?, path.to_owned()))
+}
+
 /// Makes the command that the configuration means. `inherited` are the daemon's own variables.
 pub(super) fn command(config: &Stdio, inherited: &[(String, String)]) -> Result<Command, DialError> {
     let refused = |text| DialError::new(DialErrorKind::Config, text);

@@ -1,64 +1,85 @@
-//! What is wrong, and what to do about it: for the top of the dashboard.
+//! What is wrong, and what to do about it: one table for the top of the dashboard and for `trunkline doctor`.
 //!
 //! The sentence that says what was seen is the supervisor's; here stands what helps, by state and by what was seen, and the
 //! command or the button that does it. Each of the failures that people report most leads to its own next step. A server
 //! that is merely on its way, asleep or switched off is not wrong.
+//!
+//! Each kind of trouble has a code that stays the same whatever its sentences become, for scripts and for `docs/errors.md`,
+//! which has a paragraph for each.
 
 use serde::Serialize;
 use trunkline_config::{Connect, Server};
 
 /// One thing that is wrong.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Trouble {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// Which kind of trouble it is, in one word.
+    pub code: &'static str,
     /// The server it concerns; none: the daemon.
-    pub(super) server: Option<String>,
+    pub server: Option<String>,
     /// `error`: calls fail; `warning`: they may.
-    pub(super) level: &'static str,
+    pub level: &'static str,
     /// What was seen.
-    pub(super) says: String,
+    pub says: String,
     /// What helps.
-    pub(super) advice: String,
+    pub advice: String,
     /// The command that does it or says more.
-    pub(super) command: Option<String>,
+    pub command: Option<String>,
     /// What the dashboard itself can do: `login` or `restart`.
-    pub(super) action: Option<&'static str>,
+    pub action: Option<&'static str>,
 }
 
 /// How a server stands, as far as advice goes by it.
-pub(super) struct Case<'a> {
-    pub(super) name: &'a str,
-    pub(super) state: &'static str,
+pub struct Case<'a> {
+    /// Its name in the configuration.
+    pub name: &'a str,
+    /// The name of its state.
+    pub state: &'static str,
     /// The supervisor's sentence.
-    pub(super) says: Option<&'a str>,
+    pub says: Option<&'a str>,
     /// What was seen last; a server that starts for the first time has seen nothing.
-    pub(super) cause: Option<&'a str>,
-    pub(super) server: &'a Server,
+    pub cause: Option<&'a str>,
+    /// How it is configured.
+    pub server: &'a Server,
     /// The gateway can sign in to it.
-    pub(super) signs_in: bool,
+    pub signs_in: bool,
 }
 
 /// Says what is wrong with a server; `None` if nothing is.
-pub(super) fn of_server(of: &Case<'_>) -> Option<Trouble> {
+pub fn of_server(of: &Case<'_>) -> Option<Trouble> {
     let word = shell_word(of.name);
     let block = format!("`[mcp_servers.{}]`", of.name);
     let cause = of.cause.unwrap_or_default();
     let is_child = matches!(of.server.connect, Connect::Stdio(_));
     let command = |verb: &str| Some(format!("trunkline {verb} {word}"));
     let check = || Some("trunkline check".to_owned());
-    let (level, advice, command, action) = match of.state {
+    let (code, level, advice, command, action) = match of.state {
         "needs_auth" if of.signs_in => (
+            "TL-SIGN-IN",
             "error",
             format!("Sign in once, for all clients; or, if it takes a key, set `bearer_token_env_var` in {block}."),
             command("login"),
             Some("login"),
         ),
         "needs_auth" => (
+            "TL-KEY",
             "error",
             format!("Put a valid key where the configuration names it, in {block}; the change is taken up by itself."),
             check(),
             None,
         ),
+        "misconfigured" if of.server.problem.is_some() => (
+            "TL-SECRET",
+            "error",
+            format!(
+                "Put what is named in place where the daemon is started, and restart the daemon; or name another source in \
+                 {block}."
+            ),
+            check(),
+            None,
+        ),
         "misconfigured" if cause.contains("405") => (
+            "TL-TRANSPORT",
             "error",
             format!(
                 "It listens there, but not for this transport: set `transport = \"sse\"` or `transport = \"http\"` in \
@@ -68,58 +89,83 @@ pub(super) fn of_server(of: &Case<'_>) -> Option<Trouble> {
             Some("restart"),
         ),
         "misconfigured" => {
-            let keys = if is_child { "`command`, `args` or `env`" } else { "`url` or `transport`" };
-            ("error", format!("Correct {keys} in {block}; the change is taken up by itself."), check(), Some("restart"))
+            let (code, keys) = if is_child {
+                ("TL-COMMAND", "`command`, `args` or `env`")
+            } else {
+                ("TL-ADDRESS", "`url` or `transport`")
+            };
+            let advice = format!("Correct {keys} in {block}; the change is taken up by itself.");
+            (code, "error", advice, check(), Some("restart"))
         }
         "open" if is_child => (
+            "TL-EXITS",
             "error",
             "Read what it wrote before it ended, mend that, and restart it.".to_owned(),
             command("logs"),
             Some("restart"),
         ),
         "backoff" | "open" | "probing" | "starting" if !cause.is_empty() => {
-            let (advice, verb) = away(cause, is_child, &block);
-            ("error", advice, command(verb), Some("restart"))
+            let (code, advice) = away(cause, is_child, &block);
+            (code, "error", advice, command(if is_child { "logs" } else { "restart" }), Some("restart"))
         }
-        "suspect" => ("warning", "It is being probed; if it stays silent it is connected anew.".to_owned(), None, None),
+        "suspect" => (
+            "TL-SILENT",
+            "warning",
+            "It is being probed; if it stays silent it is connected anew.".to_owned(),
+            None,
+            None,
+        ),
         _ => return None,
     };
     let says = of.says.unwrap_or(cause);
     // The server stands beside the sentence.
     let says = says.strip_prefix(&format!("server `{}` ", of.name)).unwrap_or(says).to_owned();
-    Some(Trouble { server: Some(of.name.to_owned()), level, says, advice, command, action })
+    Some(Trouble { code, server: Some(of.name.to_owned()), level, says, advice, command, action })
 }
 
-/// What helps against what was seen of a server that is away, and the command that says more.
-fn away(cause: &str, is_child: bool, block: &str) -> (String, &'static str) {
+/// What helps against what was seen of a server that is away. The words looked for are those of the sentences in
+/// `upstream`; the black-box tests of the doctor hold the two together.
+fn away(cause: &str, is_child: bool, block: &str) -> (&'static str, String) {
     let by_itself = "it is connected by itself then";
     let too_slow = cause.contains("startup_timeout_sec") || cause.contains("no connection within");
-    let text = if too_slow && is_child {
-        format!(
+    if too_slow && is_child {
+        let text = format!(
             "It takes longer to start than it may: raise `startup_timeout_sec` in {block}, or run its command once by \
-             hand, so that what it downloads is there."
-        )
+             hand, so that what it downloads is there. If that writes anything but MCP to standard output, it is no server \
+             in this mode: look for its option that makes it one."
+        );
+        ("TL-SLOW", text)
     } else if cause.contains("desktop app") {
-        format!("Switch the MCP server on in the desktop app; {by_itself}.")
+        ("TL-APP-OFF", format!("Switch the MCP server on in the desktop app; {by_itself}."))
+    } else if cause.contains("cannot be resolved") {
+        ("TL-DNS", format!("Correct the name in `url` of {block}, or look whether this machine is online."))
     } else if cause.contains("nothing listens") {
-        format!("Start the program behind `url` in {block}; {by_itself}.")
+        ("TL-REFUSED", format!("Start the program behind `url` in {block}; {by_itself}."))
     } else if cause.contains("ertificate") {
-        format!("Trust who issued it, by `ca_file` in {block}, or correct `url`.")
+        ("TL-TLS", format!("Trust who issued it, by `ca_file` in {block}, or correct `url`."))
+    } else if cause.contains("TLS") {
+        ("TL-TLS", format!("Correct `url` in {block}: `http:` and `https:` are not the same there."))
     } else if cause.contains("PROXY") {
-        "Correct that variable where the daemon is started, or list the host in `NO_PROXY`.".to_owned()
+        let text = "Correct that variable where the daemon is started, or list the host in `NO_PROXY`.";
+        ("TL-PROXY", text.to_owned())
     } else if is_child {
-        "Run its command by hand to see whether it speaks MCP on standard output; what it wrote to standard error is in \
-         its log."
-            .to_owned()
+        let text = "Run its command by hand to see whether it speaks MCP on standard output; what it wrote to standard \
+                    error is in its log.";
+        ("TL-STDIO", text.to_owned())
+    } else if too_slow {
+        let text = format!("It is tried again by itself; if it is only slow, raise `startup_timeout_sec` in {block}.");
+        ("TL-SLOW", text)
     } else {
-        format!("It is tried again by itself; restart it to have it tried now, or look at `url` in {block}.")
-    };
-    (text, if is_child { "logs" } else { "restart" })
+        let text =
+            format!("It is tried again by itself; restart it to have it tried now, or look at `url` in {block}.");
+        ("TL-AWAY", text)
+    }
 }
 
 /// What is wrong with the configuration, if its file is not in force as it is now.
-pub(super) fn of_configuration(error: &str) -> Trouble {
+pub fn of_configuration(error: &str) -> Trouble {
     Trouble {
+        code: "TL-CONFIG-NOT-IN-FORCE",
         server: None,
         level: "error",
         says: format!("the configuration was changed and is not in force: {error}"),
@@ -131,15 +177,16 @@ pub(super) fn of_configuration(error: &str) -> Trouble {
 }
 
 /// A warning about the installation.
-pub(super) fn of_installation(warning: &str) -> Trouble {
-    let advice = if warning.contains("limits.memory_bytes") {
-        "Raise the bound, or find the server whose answers are that large, among the last calls."
+pub fn of_installation(warning: &str) -> Trouble {
+    let (code, advice) = if warning.contains("limits.memory_bytes") {
+        ("TL-MEMORY", "Raise the bound, or find the server whose answers are that large, among the last calls.")
     } else if warning.contains("disk") {
-        "Make room on the disk of the state directory before the daemon is restarted."
+        ("TL-DISK", "Make room on the disk of the state directory before the daemon is restarted.")
     } else {
-        "Nothing has to be done while no other people use this machine; else set `auth.tokens`."
+        ("TL-PEERS", "Nothing has to be done while no other people use this machine; else set `auth.tokens`.")
     };
     Trouble {
+        code,
         server: None,
         level: "warning",
         says: warning.to_owned(),
@@ -149,8 +196,8 @@ pub(super) fn of_installation(warning: &str) -> Trouble {
     }
 }
 
-/// The name as one word of a shell.
-fn shell_word(name: &str) -> String {
+/// A name or path as one word of a shell.
+pub fn shell_word(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@' | ':');
     if !name.is_empty() && !name.starts_with('-') && name.chars().all(plain) {
         return name.to_owned();

@@ -1,0 +1,251 @@
+//! What the clients of this machine have in their files: an entry that leads here, one that leads to another port, or
+//! servers of their own that are served here as well. Files are read, and never written; `trunkline connect` does that.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use trunkline_config::{Config, Connect};
+use url::{Host, Url};
+
+use super::report::{Finding, Mark, Report};
+
+/// Largest file that is read: Claude Code keeps its history beside its servers.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where a client keeps its servers.
+struct Client {
+    name: &'static str,
+    /// The word that `trunkline connect` knows it by.
+    word: &'static str,
+    /// Below the home directory.
+    file: &'static str,
+    /// The member that has the servers.
+    member: &'static str,
+}
+
+const fn client(name: &'static str, word: &'static str, file: &'static str, member: &'static str) -> Client {
+    Client { name, word, file, member }
+}
+
+const CLIENTS: &[Client] = &[
+    client("Codex", "codex", ".codex/config.toml", "mcp_servers"),
+    client("Claude Code", "claude-code", ".claude.json", "mcpServers"),
+    client("Claude Desktop", "claude-desktop", ".config/Claude/claude_desktop_config.json", "mcpServers"),
+    client(
+        "Claude Desktop",
+        "claude-desktop",
+        "Library/Application Support/Claude/claude_desktop_config.json",
+        "mcpServers",
+    ),
+    client("Cursor", "cursor", ".cursor/mcp.json", "mcpServers"),
+    client("VS Code", "vscode", ".config/Code/User/mcp.json", "servers"),
+    client("VS Code", "vscode", "Library/Application Support/Code/User/mcp.json", "servers"),
+    client("Windsurf", "windsurf", ".codeium/windsurf/mcp_config.json", "mcpServers"),
+    client("Gemini", "gemini", ".gemini/settings.json", "mcpServers"),
+];
+
+/// One server in a client's file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entry {
+    name: String,
+    url: Option<String>,
+    command: Option<String>,
+    args: Vec<String>,
+}
+
+/// Reads the files below `home`. `port` is where the daemon is, or would be.
+pub(super) fn examine(home: &Path, config: Option<&Config>, port: u16, report: &mut Report) {
+    let (mut findings, mut here, mut unread) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut found = false;
+    for client in CLIENTS {
+        let path = home.join(client.file);
+        let Some(text) = text_of(&path) else { continue };
+        let Some(entries) = entries(&text, client.member, is_toml(&path)) else {
+            unread.insert(client.name);
+            continue;
+        };
+        found = true;
+        look(client, &path, &entries, (config, port), &mut here, &mut findings);
+    }
+    let mut says = match (here.is_empty(), found) {
+        (true, false) => "no client's file was found".to_owned(),
+        (true, true) => "none leads here yet; `trunkline connect codex` makes an entry".to_owned(),
+        (false, _) => format!("{} lead here", here.iter().copied().collect::<Vec<_>>().join(", ")),
+    };
+    if !unread.is_empty() {
+        let unread = unread.into_iter().collect::<Vec<_>>().join(", ");
+        says = format!("{says}; not understood: the file of {unread}");
+    }
+    if here.is_empty() && findings.is_empty() {
+        return report.note("clients", Mark::Absent, says);
+    }
+    report.part("clients", says, findings);
+}
+
+fn look(
+    client: &Client,
+    path: &Path,
+    entries: &[Entry],
+    (config, port): (Option<&Config>, u16),
+    here: &mut BTreeSet<&'static str>,
+    findings: &mut Vec<Finding>,
+) {
+    let Client { name, word, .. } = client;
+    let connect = format!("trunkline connect {word}");
+    let ports: Vec<(&Entry, u16)> = entries.iter().filter_map(|entry| Some((entry, gateway_port(entry)?))).collect();
+    let leads_here = ports.iter().any(|(_, led)| *led == port);
+    if leads_here {
+        here.insert(name);
+    }
+    for (entry, led) in ports.iter().filter(|(entry, led)| *led != port && is_ours_by_name(entry)) {
+        let says =
+            format!("{name} has an entry `{}` for port {led} ({}); the daemon's is {port}", entry.name, path.display());
+        findings.push(Finding::error("TL-CLIENT-PORT", says, "Have its entry lead to the daemon.").by(connect.clone()));
+    }
+    let twice: Vec<&str> = entries
+        .iter()
+        .filter(|entry| config.is_some_and(|config| is_served(entry, config)))
+        .map(|entry| entry.name.as_str())
+        .collect();
+    // Before it leads here its own servers are what it has; after that they are started twice.
+    if leads_here && !twice.is_empty() {
+        let says = format!("{name} starts what is served here as well: {} ({})", twice.join(", "), path.display());
+        let advice = "Switch those entries off, so that each server runs once; `--undo` brings them back.";
+        findings.push(Finding::warning("TL-CLIENT-TWICE", says, advice).by(connect));
+    }
+}
+
+/// The port, if an entry leads to an endpoint of this machine that looks like a gateway's.
+fn gateway_port(entry: &Entry) -> Option<u16> {
+    let url = Url::parse(entry.url.as_deref()?).ok()?;
+    let is_loopback = match url.host()? {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    };
+    let path = url.path();
+    let is_endpoint = path == "/mcp" || path.starts_with("/mcp/") || path == "/sse";
+    (is_loopback && is_endpoint).then(|| url.port_or_known_default())?
+}
+
+fn is_ours_by_name(entry: &Entry) -> bool {
+    ["tl", "trunkline"].contains(&entry.name.to_ascii_lowercase().as_str())
+}
+
+/// Whether the configuration has the same server.
+fn is_served(entry: &Entry, config: &Config) -> bool {
+    config.servers.iter().filter(|(_, server)| server.enabled).any(|(_, server)| match &server.connect {
+        Connect::Http(http) => {
+            entry.url.as_deref().and_then(|url| Url::parse(url).ok()).is_some_and(|url| url == http.url)
+        }
+        Connect::Stdio(stdio) => {
+            entry.command.as_deref() == Some(&stdio.command)
+                && entry.args.iter().map(String::as_str).eq(stdio.args.iter().map(trunkline_config::Secret::expose))
+        }
+    })
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    let small = path.metadata().is_ok_and(|data| data.is_file() && data.len() <= FILE_BYTES_MAX);
+    small.then(|| std::fs::read_to_string(path).ok())?
+}
+
+/// The servers of a file, those of projects included; `None` if it cannot be read.
+fn entries(text: &str, member: &str, toml: bool) -> Option<Vec<Entry>> {
+    let root: Value = if toml { toml_edit::de::from_str(text).ok()? } else { serde_json::from_str(text).ok()? };
+    let projects = root.get("projects").and_then(Value::as_object);
+    let tables = std::iter::once(&root).chain(projects.into_iter().flat_map(serde_json::Map::values));
+    let tables = tables.filter_map(|table| table.get(member)?.as_object());
+    let mut entries: Vec<Entry> = Vec::new();
+    for (name, server) in tables.flatten().filter(|(_, server)| !is_off(server)) {
+        let text = |key: &str| server.get(key).and_then(Value::as_str).map(str::to_owned);
+        let args = server.get("args").and_then(Value::as_array).into_iter().flatten();
+        let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
+        let url = text("url").or_else(|| text("serverUrl")).or_else(|| text("httpUrl"));
+        let entry = Entry { name: name.clone(), url, command: text("command"), args };
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    Some(entries)
+}
+
+fn is_off(server: &Value) -> bool {
+    let is = |key: &str| server.get(key).and_then(Value::as_bool);
+    is("enabled") == Some(false) || is("disabled") == Some(true)
+}
+
+/// The home directory of whoever asks.
+pub(super) fn home(env: &[(String, String)]) -> PathBuf {
+    let home = env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| PathBuf::from(home));
+    home.or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_config::{Http, Server, Stdio};
+    use trunkline_wire::ServerName;
+
+    use super::*;
+
+    fn served() -> Config {
+        let server = |name: &str, connect| (ServerName::new(name).expect("a name"), Server::new(connect));
+        let http = Http::new("https://mcp.linear.app/mcp".parse().expect("a URL"));
+        let servers = vec![
+            server("linear", Connect::Http(http)),
+            server("git", Connect::Stdio(Stdio::new("npx", ["-y", "git-mcp"]))),
+        ];
+        Config { servers, ..Config::default() }
+    }
+
+    fn examined(files: &[(&str, &str)]) -> Report {
+        let home = tempfile::tempdir().expect("a directory");
+        for (file, text) in files {
+            let path = home.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        let mut report = Report::default();
+        examine(home.path(), Some(&served()), 6270, &mut report);
+        report
+    }
+
+    #[test]
+    fn a_client_that_leads_here_and_starts_the_same_servers_is_told() {
+        let codex = "[mcp_servers.tl]\nurl = \"http://127.0.0.1:6270/mcp\"\n[mcp_servers.git]\ncommand = \"npx\"\nargs = \
+                     [\"-y\", \"git-mcp\"]\n[mcp_servers.linear]\nurl = \"https://mcp.linear.app/mcp\"\nenabled = false\n";
+        let report = examined(&[(".codex/config.toml", codex)]);
+        let [finding] = &report.findings[..] else { panic!("{report:?}") };
+        assert_eq!(
+            (finding.code.as_str(), finding.command.as_deref()),
+            ("TL-CLIENT-TWICE", Some("trunkline connect codex"))
+        );
+        assert!(finding.says.contains("git (") && !finding.says.contains("linear"), "{finding:?}");
+    }
+
+    #[test]
+    fn an_entry_for_another_port_is_told() {
+        let cursor = r#"{"mcpServers":{"trunkline":{"url":"http://localhost:7000/mcp"}}}"#;
+        let report = examined(&[(".cursor/mcp.json", cursor)]);
+        let [finding] = &report.findings[..] else { panic!("{report:?}") };
+        assert_eq!(finding.code, "TL-CLIENT-PORT");
+        assert!(finding.says.contains("port 7000"), "{finding:?}");
+        let ide = r#"{"mcpServers":{"webstorm":{"url":"http://localhost:64342/sse"}}}"#;
+        assert!(examined(&[(".cursor/mcp.json", ide)]).findings.is_empty(), "an IDE's own port is no mistake");
+    }
+
+    #[test]
+    fn servers_of_projects_count_and_servers_of_a_client_that_does_not_lead_here_are_its_own() {
+        let claude = r#"{"numStartups":3,"projects":{"/home/you/x":{"mcpServers":{"git":{"command":"npx","args":["-y","git-mcp"]}}}}}"#;
+        assert!(examined(&[(".claude.json", claude)]).findings.is_empty());
+        let leading = claude.replacen('{', r#"{"mcpServers":{"tl":{"type":"http","url":"http://[::1]:6270/mcp"}},"#, 1);
+        assert_eq!(examined(&[(".claude.json", &leading)]).findings[0].code, "TL-CLIENT-TWICE");
+        let broken = examined(&[(".cursor/mcp.json", "{ // mine\n}")]);
+        assert!(broken.findings.is_empty() && broken.text("0").contains("not understood: the file of Cursor"));
+    }
+}
