@@ -111,8 +111,8 @@ fn verdict(upstream: &Upstream, late: Option<Duration>) -> Verdict {
         (_, None) => return Verdict::Open,
     };
     // What was seen is told without what the daemon would do next.
-    let case = Case { name: upstream.name().as_str(), state, says: cause, cause, server: &server, signs_in };
-    match advice::of_server(&case).map(Finding::from) {
+    let standing = Case { name: upstream.name().as_str(), state, says: cause, cause, server: &server, signs_in };
+    match advice::of_server(&standing).map(Finding::from) {
         None => Verdict::Well,
         Some(finding) => Verdict::Wrong(without_daemon(finding)),
     }
