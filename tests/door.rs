@@ -216,3 +216,32 @@ async fn s6_tokens_are_wanted_from_the_reload_that_sets_them_on_and_children_do_
     let (_, home) = daemon.stop().await;
     assert!(!home.log().contains("canary-"), "{}", home.log());
 }
+
+#[tokio::test]
+async fn s12_f55_a_cursor_is_good_for_the_token_it_was_given_to_and_survives_a_restart() {
+    let tokens = ["laptop", "ci"].map(|name| (name, format!("{name}-0123456789abcdef0123456789abcdef")));
+    let home = Home::new();
+    let (block, _) = crate::harness::fake::stdio(&home, "one", &[]);
+    let known = tokens.each_ref().map(|(name, token)| format!("{name} = \"{token}\"\n")).concat();
+    home.configure(&format!("[auth.tokens]\n{known}\n[limits]\npage_size = 5\n\n{block}"));
+    let daemon = home.serve().await;
+    let list = async |daemon: &Daemon, token: &str, cursor: &str| {
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let bearer = format!("Bearer {token}");
+        let headers =
+            [("authorization", bearer.as_str()), ("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
+        let body = request("1", "tools/list", &format!("{{{cursor}{meta}}}"));
+        json(&post(daemon, &headers, &body).await.text().await)
+    };
+    let first = list(&daemon, &tokens[0].1, "").await;
+    let cursor = first["result"]["nextCursor"].as_str().expect("a cursor");
+    let cursor = format!("\"cursor\":\"{cursor}\",");
+    let foreign = list(&daemon, &tokens[1].1, &cursor).await;
+    assert_eq!(foreign["error"]["code"], -32602, "{foreign}");
+    assert_eq!(foreign, list(&daemon, &tokens[1].1, "\"cursor\":\"made up\",").await, "nothing tells the two apart");
+    let own = list(&daemon, &tokens[0].1, &cursor).await;
+    assert!(own["result"]["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "{own}");
+    let (_, home) = daemon.stop().await;
+    let daemon = home.serve().await;
+    assert_eq!(list(&daemon, &tokens[0].1, &cursor).await["result"]["tools"], own["result"]["tools"]);
+}

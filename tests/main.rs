@@ -30,6 +30,7 @@ mod once;
 mod orphans;
 mod outlive;
 mod pair;
+mod pins;
 mod proxy;
 mod questions;
 mod recover;

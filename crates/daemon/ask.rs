@@ -26,7 +26,7 @@ use trunkline_wire::{Json, Malformed, Object};
 
 use crate::cli::Ask;
 use crate::exit::{self, FAILED, Failure};
-use crate::{login, render};
+use crate::{login, pins, render};
 
 /// How long the daemon has for an answer that waits for no server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,8 +56,8 @@ pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
 /// What to print, and whether it is good news.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Printed {
-    text: String,
-    well: bool,
+    pub(crate) text: String,
+    pub(crate) well: bool,
 }
 
 pub(crate) fn good(text: String) -> Printed {
@@ -96,6 +96,7 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             soon(socket.post(&format!("/api/v1/servers/{}/restart", escaped(server)), Bytes::new())).await?;
             Ok(good(format!("{} is restarting; `trunkline status` shows how it goes", render::field(server))))
         }
+        Ask::Pins(asked) => pins::answer(socket, asked).await,
         Ask::Login { server, no_browser } => login::login(socket, server, !no_browser).await,
         Ask::Logout { server } => login::logout(socket, server).await,
         Ask::Call { name, arguments, json } => {
@@ -152,7 +153,7 @@ fn called(body: &Bytes, json: bool) -> Result<Printed, Failure> {
 }
 
 /// JSON as the daemon wrote it, harmless to a terminal.
-fn raw(body: &Bytes) -> String {
+pub(crate) fn raw(body: &Bytes) -> String {
     render::safe_json(&String::from_utf8_lossy(body))
 }
 
@@ -169,7 +170,7 @@ pub(crate) async fn soon<T>(answer: impl Future<Output = Result<T, Failure>>) ->
     })
 }
 
-fn of_server(server: Option<&str>) -> String {
+pub(crate) fn of_server(server: Option<&str>) -> String {
     server.map(|server| format!("?server={}", escaped(server))).unwrap_or_default()
 }
 

@@ -15,6 +15,7 @@ mod limits;
 mod live;
 mod lock;
 mod login;
+mod pins;
 mod reload;
 mod render;
 mod stop;

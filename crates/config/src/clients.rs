@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use trunkline_wire::Era;
 
+use crate::expose::PinRule;
 use crate::findings::Findings;
 use crate::oauth::OAuthFile;
 use crate::tuning::{ServerLimits, Start};
@@ -95,8 +96,9 @@ pub(crate) struct ServerFile {
     /// Whether it works on one request at a time, so that a question of it belongs to one call for certain. Default
     /// false.
     pub(crate) serialize: Option<bool>,
-    /// What happens when a tool's definition changes. This version has `off` only.
-    pub(crate) pin: Option<String>,
+    /// What happens when the definition of a tool is not the one that was seen first: `warn` says so, `block` withholds the
+    /// tool until `trunkline pins accept`, `off` remembers none. Default warn.
+    pub(crate) pin: Option<PinRule>,
 
     /// What to ask for when signing in. Default: what the server says.
     pub(crate) scopes: Option<Vec<String>>,
@@ -238,7 +240,6 @@ impl ServerFile {
             }
         };
         only("sharing", self.sharing.as_deref(), &["shared"]);
-        only("pin", self.pin.as_deref(), &["off"]);
     }
 }
 

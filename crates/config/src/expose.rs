@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use trunkline_wire::{ExposedName, ServerName};
 
 use crate::clients::ServerFile;
@@ -24,6 +26,21 @@ pub struct Expose {
     pub rename: BTreeMap<String, String>,
     /// Descriptions of the operator's own for single tools.
     pub describe: BTreeMap<String, String>,
+    /// What happens when the definition of a tool is not the one that was seen first (S-15).
+    pub pin: PinRule,
+}
+
+/// What happens when the definition of a tool changes: its name, title, description, schemas or annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PinRule {
+    /// Nothing; definitions are not remembered.
+    Off,
+    /// It is told of, and the tool is shown as it is now.
+    #[default]
+    Warn,
+    /// It is told of, and the tool is withheld until `trunkline pins accept`.
+    Block,
 }
 
 impl Expose {
@@ -70,6 +87,7 @@ impl Expose {
             disabled_tools: file.disabled_tools.clone().unwrap_or_default(),
             rename: file.rename.clone(),
             describe: file.describe.clone(),
+            pin: file.pin.unwrap_or_default(),
         }
     }
 }

@@ -37,7 +37,7 @@ use trunkline_wire::ServerName;
 pub use auth::Auth;
 pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
-pub use expose::Expose;
+pub use expose::{Expose, PinRule};
 pub use limits::Limits;
 pub use listen::Listen;
 pub use oauth::OAuth;

@@ -104,6 +104,9 @@ pub(crate) enum Ask {
         /// The server, by its name in the configuration
         server: String,
     },
+    /// Show which tools are not as they were pinned, and take what is new
+    #[command(after_help = crate::pins::EXAMPLES)]
+    Pins(crate::pins::Pins),
     /// Read the configuration anew and say what changed
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload,

@@ -42,6 +42,7 @@ fn the_help_says_what_to_do_first() {
       explain  Say what of a server a client cannot have, and why
       login    Sign in to a server that wants it, in a browser
       logout   Sign out of a server, and have its tokens revoked
+      pins     Show which tools are not as they were pinned, and take what is new
       reload   Read the configuration anew and say what changed
       restart  Close a server's connection or process and start it anew
       doctor   Look at everything between clients and servers, and say what is wrong and what mends it

@@ -180,18 +180,25 @@ pub fn of_configuration(error: &str) -> Trouble {
 pub fn of_installation(warning: &str) -> Trouble {
     let (code, advice) = if warning.contains("limits.memory_bytes") {
         ("TL-MEMORY", "Raise the bound, or find the server whose answers are that large, among the last calls.")
+    } else if warning.contains("not as pinned") {
+        (
+            "TL-PINS",
+            "What its tools say of themselves is not what was seen first. If you expect that, take it; if not, ask whoever \
+             makes the server before you use them.",
+        )
     } else if warning.contains("disk") {
         ("TL-DISK", "Make room on the disk of the state directory before the daemon is restarted.")
     } else {
         ("TL-PEERS", "Nothing has to be done while no other people use this machine; else set `auth.tokens`.")
     };
+    let command = if code == "TL-PINS" { "trunkline pins diff" } else { "trunkline status" };
     Trouble {
         code,
         server: None,
         level: "warning",
         says: warning.to_owned(),
         advice: advice.to_owned(),
-        command: Some("trunkline status".to_owned()),
+        command: Some(command.to_owned()),
         action: None,
     }
 }

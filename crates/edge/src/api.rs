@@ -8,7 +8,8 @@
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
 //! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `POST /api/v1/reload` reads the configuration anew
 //! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/wait` and `…/logout`
-//! are `signin.rs`'s. Refusals are `{"error": "…"}`.
+//! are `signin.rs`'s. `GET /api/v1/pins[?server=NAME]` says which tools are not as they were pinned,
+//! `POST /api/v1/servers/NAME/pins/accept[?tool=TOOL]` pins what the server lists now (S-15). Refusals are `{"error": "…"}`.
 //!
 //! There are no Host and Origin checks here: no web page can reach a unix socket. What of this the dashboard offers over TCP
 //! passes `board` first, which has them.
@@ -52,11 +53,13 @@ where
         (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()),
         (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
         (&Method::GET, "/api/v1/explain") => explain(edge, request.uri()),
+        (&Method::GET, "/api/v1/pins") => pins(edge, request.uri()),
         (&Method::POST, "/api/v1/call") => call(edge, request).await,
         (&Method::POST, "/api/v1/reload") => edge.configuration.reload().await,
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
                 Some((name, "restart")) => restart(edge, &unescaped(name)),
+                Some((name, "pins/accept")) => accept_pins(edge, &unescaped(name), request.uri()),
                 Some((name, action @ ("login" | "login/wait" | "logout"))) => match known(edge, &unescaped(name)) {
                     Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
                     Ok(upstream) if action == "login" => signin::login(edge, &upstream).await,
@@ -129,6 +132,30 @@ fn restart(edge: &Edge, name: &str) -> Response<Body> {
             reply::json(StatusCode::OK, &json!({ "restarting": name }))
         }
         Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
+    }
+}
+
+/// How the tools of each server stand against their pins.
+fn pins(edge: &Edge, target: &Uri) -> Response<Body> {
+    let wanted = match wanted(edge, target) {
+        Ok(wanted) => wanted,
+        Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
+    };
+    let standings: Vec<_> = wanted.iter().map(|upstream| edge.hub.pins(upstream)).collect();
+    reply::json(StatusCode::OK, &json!({ "servers": standings }))
+}
+
+fn accept_pins(edge: &Edge, name: &str, target: &Uri) -> Response<Body> {
+    let upstream = match known(edge, name) {
+        Ok(upstream) => upstream,
+        Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
+    };
+    let tool = parameter(target, "tool=");
+    match edge.hub.accept_pins(&upstream, tool.as_deref()) {
+        Some(taken) => reply::json(StatusCode::OK, &json!({ "server": name, "taken": taken })),
+        None => {
+            no(StatusCode::NOT_FOUND, "the server lists no such tool; tools are named here as it names them itself")
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use trunkline_hub::Explained;
+use trunkline_hub::{Drift, Explained};
 use trunkline_telemetry::{Transition, Usage};
 use trunkline_upstream::{Complaint, Status, Upstream};
 use trunkline_wire::{Json, Pressure, ServerName};
@@ -153,7 +153,12 @@ pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
         resident_bytes: trunkline_telemetry::resident_bytes(),
         memory_bytes: edge.config().limits.memory_bytes,
         config: origin(edge, named),
-        warnings: warnings.into_iter().chain(short_of_memory(edge)).chain(unkept(edge, named)).collect(),
+        warnings: warnings
+            .into_iter()
+            .chain(short_of_memory(edge))
+            .chain(unkept(edge, named))
+            .chain(drifted(edge, named))
+            .collect(),
         servers: None,
     }
 }
@@ -269,6 +274,25 @@ fn unkept(edge: &Edge, named: bool) -> Option<String> {
     (!quoted.is_empty()).then(|| {
         format!("the disk does not take the newest sign-in of {of}, which a restart would lose: make room, it is written then")
     })
+}
+
+/// Tools that are not as they were pinned (S-15). Of servers without a name there is but the number.
+fn drifted(edge: &Edge, named: bool) -> Vec<String> {
+    let drift = edge.hub.drift();
+    if !named {
+        let text = format!("tools of {} servers are not as they were pinned", drift.len());
+        return if drift.is_empty() { Vec::new() } else { vec![text] };
+    }
+    let told = drift.into_iter().map(|Drift { server, tools, withheld }| {
+        let what = if tools == 1 { "1 tool".to_owned() } else { format!("{tools} tools") };
+        let verb = if tools == 1 { "is" } else { "are" };
+        let withheld = if withheld { " and withheld" } else { "" };
+        format!(
+            "{what} of server `{server}` {verb} not as pinned{withheld}: `trunkline pins diff {server}` shows the change, \
+             `trunkline pins accept {server}` takes it"
+        )
+    });
+    told.collect()
 }
 
 fn cost(Usage { resident_bytes, cpu_seconds, open_fds, processes }: Usage) -> Cost {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use trunkline_telemetry::Ended as Noted;
 use trunkline_upstream::{Ask, Upstream};
-use trunkline_wire::{Era, ExposedName, Json, Method, Needle, Object, Request, Revision};
+use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision};
 
 use crate::Hub;
 use crate::catalog::Table;
@@ -116,10 +116,15 @@ pub(crate) fn aim_at(
     let (upstream, tool, wrapped) = match method {
         Method::ToolsCall => match by_name(hub, &catalog.tools, members, "tool") {
             Ok((upstream, name)) => (upstream, Some(name), None),
-            Err(text) => match unlisted(hub, &catalog.tools, members) {
-                Some(upstream) => (upstream, None, None),
-                None => return Err(invalid(text)),
-            },
+            Err(text) => {
+                if let Some(fault) = withheld(&catalog.tools, members) {
+                    return Err(hub.dress(method, &fault));
+                }
+                match unlisted(hub, &catalog.tools, members) {
+                    Some(upstream) => (upstream, None, None),
+                    None => return Err(invalid(text)),
+                }
+            }
         },
         Method::PromptsGet => {
             let (upstream, _) = by_name(hub, &catalog.prompts, members, "prompt").map_err(invalid)?;
@@ -310,6 +315,12 @@ fn by_name(hub: &Hub, table: &Table, params: &mut Object, noun: &str) -> Result<
     Ok((entry.upstream.clone(), entry.name.clone()))
 }
 
+/// The fault of a call whose tool is not as it was pinned (S-15).
+fn withheld(tools: &Table, params: &Object) -> Option<Fault> {
+    let name = params.get_str("name")?;
+    tools.withheld(&name).map(|tool| refusal::quarantined(&tool.server, &name, tool.why))
+}
+
 /// Says that there is no such name, and if its server is away, which may be the reason, what is the matter with that.
 fn unknown(hub: &Hub, noun: &str, name: &str) -> String {
     let is_of = |it: &&Upstream| has_prefix_of(name, it);
@@ -344,10 +355,14 @@ async fn listed(
         let catalog = Arc::clone(&catalogs.borrow_and_update());
         match by_name(hub, &catalog.tools, params, "tool") {
             Ok(found) => return Ok(found),
-            Err(text) if !matches!(timeout_at(until, catalogs.changed()).await, Ok(Ok(()))) => {
-                return Err(Err(refusal::invalid_params(text)));
+            Err(text) => {
+                if let Some(fault) = withheld(&catalog.tools, params) {
+                    return Err(hub.dress(&Method::ToolsCall, &fault));
+                }
+                if !matches!(timeout_at(until, catalogs.changed()).await, Ok(Ok(()))) {
+                    return Err(Err(refusal::invalid_params(text)));
+                }
             }
-            Err(_) => {}
         }
     }
 }

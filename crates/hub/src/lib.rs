@@ -34,6 +34,7 @@ mod logging;
 mod meta;
 mod modern;
 mod parked;
+mod pins;
 mod progress;
 mod records;
 mod refusal;
@@ -73,6 +74,7 @@ pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
 pub use keep::Keep;
 pub use meta::Params;
+pub use pins::{Changed, Difference, Drift, Standing};
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use reply::{EventStream, Reply, Wants};
@@ -85,6 +87,7 @@ use explain::Acquaintances;
 use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
+use pins::Pins;
 use records::Records;
 use replay::{EventId, Purse};
 use resources::{Place, Seen};
@@ -122,6 +125,8 @@ pub struct Hub {
     rules: watch::Sender<Arc<Rules>>,
     catalog: watch::Sender<Arc<Catalog>>,
     told: Told,
+    /// Definitions of tools as they were seen first.
+    pins: Pins,
     /// Held while a catalogue is built.
     publishing: Mutex<()>,
     sessions: DashMap<Box<str>, Arc<Session>>,
@@ -173,7 +178,8 @@ impl Hub {
     ) -> Arc<Self> {
         let rules = Rules::of(config);
         let offers = fleet.offers_changed();
-        let first = build::build(1, &fleet.all(), shape(&rules.limits));
+        let pins = Pins::in_directory(keep.dir.as_ref(), metrics.clone());
+        let first = build::build(1, &fleet.all(), shape(&rules.limits), &pins);
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
@@ -187,6 +193,7 @@ impl Hub {
             rules: watch::Sender::new(Arc::new(rules)),
             catalog: watch::Sender::new(Arc::new(first)),
             told,
+            pins,
             publishing: Mutex::default(),
             sessions: DashMap::new(),
             begun: AtomicU64::new(1),
@@ -305,6 +312,26 @@ impl Hub {
     pub fn explain(&self, upstream: &Upstream, client: Option<&str>) -> Vec<Explained> {
         let clients = self.acquaintances.named(client);
         clients.iter().map(|client| explain::explain(upstream, client)).collect()
+    }
+
+    /// How the tools of a server stand against their pins (S-15).
+    pub fn pins(&self, upstream: &Upstream) -> Standing {
+        self.pins.standing(upstream)
+    }
+
+    /// Takes the definitions that a server offers now for the pinned ones: of all its tools, or of the one that it calls
+    /// `tool`. Returns the names of those that were not pinned so; `None` if it offers no such tool.
+    pub fn accept_pins(&self, upstream: &Upstream, tool: Option<&str>) -> Option<Vec<String>> {
+        let taken = self.pins.accept(upstream, tool)?;
+        self.publish();
+        // Sessions are told of the list that is another now.
+        self.fleet.review();
+        Some(taken)
+    }
+
+    /// The servers with tools that are not as they were pinned.
+    pub fn drift(&self) -> Vec<Drift> {
+        self.pins.drift(&self.fleet.all())
     }
 
     /// What all servers offer now.
@@ -433,7 +460,7 @@ impl Hub {
         // A reload publishes, too: whoever comes last must have seen the newest servers.
         let _in_turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = self.fleet.all();
-        let next = build::build(self.catalog().version + 1, &servers, shape(&self.rules().limits));
+        let next = build::build(self.catalog().version + 1, &servers, shape(&self.rules().limits), &self.pins);
         self.catalog.send_replace(Arc::new(next));
         self.count_entries();
     }

@@ -132,6 +132,22 @@ pub(crate) const HOPS_MAX: u64 = 3;
 /// Description of one entry (S-16).
 pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
 
+/// Tools of one server that are pinned, those that vanished included: four times what it may offer. A server that lists
+/// others each time would fill the disk.
+pub(crate) const PINS_MAX: usize = 4000;
+
+/// Their definitions together. Large servers have a tenth of it.
+pub(crate) const PINS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The file of them, in which names and quotes are besides.
+pub(crate) const PINS_FILE_BYTES_MAX: usize = 2 * PINS_BYTES_MAX;
+
+/// Least time between two writes of pins: servers come up one after another.
+pub(crate) const PINS_QUIET: Duration = Duration::from_secs(1);
+
+/// Tools of one server whose change is logged one by one; the command shows all.
+pub(crate) const CHANGED_LOGGED_MAX: usize = 10;
+
 /// One schema of a tool (S-16).
 pub(crate) const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 

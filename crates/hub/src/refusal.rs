@@ -13,6 +13,8 @@ use trunkline_wire::{
     Era, Fault, FaultCode, Id, Json, Lack, Method, Object, Outcome, Response, RpcError, ServerName, code, key,
 };
 
+use crate::pins::Why;
+
 /// A request that is refused as a whole. `edge` adds the HTTP status of mcp-protocol 3.9 and 3.14.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -127,6 +129,23 @@ pub(crate) fn lost_with_the_process(server: &ServerName) -> Fault {
              check what was done before you call it again"
         ),
         outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
+/// The tool is not as it was pinned, and its server's configuration says `pin = "block"` (S-15).
+pub(crate) fn quarantined(server: &ServerName, tool: &str, why: Why) -> Fault {
+    Fault {
+        code: FaultCode::ToolQuarantined,
+        server: Some(server.clone()),
+        text: format!(
+            "tool `{}` was not called, since {}; a person has to look at the change (`trunkline pins diff {server}`) and to \
+             take it (`trunkline pins accept {server}`)",
+            trunkline_telemetry::redact::printable(tool, 128),
+            why.text()
+        ),
+        outcome: Outcome::NotSent,
         retryable: false,
         retry_after_ms: None,
     }

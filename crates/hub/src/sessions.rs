@@ -141,9 +141,11 @@ impl Hub {
         }
     }
 
-    /// Waits until the ends of sessions are on disk, so that a restart cannot undo them; not for long where a disk fails.
+    /// Waits until the ends of sessions and the pins of tools are on disk, so that a restart cannot undo them; not for long
+    /// where a disk fails.
     pub async fn remembered(&self) {
-        if timeout(RECORDS_WAIT, self.records.settled()).await.is_err() {
+        let all = async { tokio::join!(self.records.settled(), self.pins.settled()) };
+        if timeout(RECORDS_WAIT, all).await.is_err() {
             tracing::warn!("the state directory takes its time; a restart now may bring an ended session back");
         }
     }

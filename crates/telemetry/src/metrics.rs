@@ -217,6 +217,11 @@ impl Metrics {
         self.of(server, |series, name| series.catalog_complaints.with_label_values(&[name]).set(whole(count)));
     }
 
+    /// The definitions of `count` tools of the server are not those that were pinned (S-15).
+    pub fn tools_changed(&self, server: &ServerName, count: usize) {
+        self.of(server, |series, name| series.tools_changed.with_label_values(&[name]).set(whole(count)));
+    }
+
     /// A call of a catalogued tool ended. Names beyond the bound count as `other`; names that are not in the
     /// catalogue must not be given here (S-37).
     pub fn tool_call(&self, server: &ServerName, tool: &str, outcome: &'static str) {

@@ -64,15 +64,16 @@ pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
 fn later(server: &Server) -> Vec<String> {
     let revision = server.options.revision.as_str();
     let mut entries: Vec<String> = questions::names(revision).map(tool).collect();
+    let description = if server.desk.holds("reworded") { "Says where, and to whom" } else { "Says where" };
     let header = if server.desk.holds("moved") { "Zone" } else { "Region" };
     entries.push(format!(
         concat!(
-            r#"{{"name":"region","description":"Says where","inputSchema":{{"type":"object","properties":{{"#,
+            r#"{{"name":"region","description":"{}","inputSchema":{{"type":"object","properties":{{"#,
             r#""region":{{"type":"string","x-mcp-header":"{}"}},"level":{{"type":"integer","x-mcp-header":"Level"}},"#,
             r#""dry":{{"type":"boolean","x-mcp-header":"Dry-Run"}},"place":{{"type":"object","properties":{{"#,
             r#""city":{{"type":"string","x-mcp-header":"City"}}}}}}}}}}}}"#
         ),
-        header
+        description, header
     ));
     if server.options.bad_headers {
         entries.push(

@@ -19,9 +19,10 @@ use crate::catalog::clean::{clean, clean_text};
 use crate::catalog::names::{self, Named, Rules};
 use crate::catalog::output::{self, Output};
 use crate::catalog::pages::Book;
-use crate::catalog::{Catalog, Entry, List, Table};
+use crate::catalog::{Catalog, Entry, List, Table, Withheld};
 use crate::instructions;
 use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::pins::{Pins, Verdict, Why};
 use crate::resources::Resources;
 
 /// What of the configuration decides a catalogue, besides what is said of each server.
@@ -37,28 +38,47 @@ pub(crate) struct Shape {
 struct Candidate {
     original: Box<str>,
     body: Object,
+    /// Why it is withheld; it has a name all the same.
+    withheld: Option<Why>,
 }
 
-/// Builds the catalogue of `upstreams`, which are in the order of the configuration.
-pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape) -> Catalog {
+/// A server that may be listed: what it offers, and what of that is not as it was pinned.
+struct Source<'a> {
+    upstream: &'a Upstream,
+    offer: &'a Offer,
+    verdict: Option<Arc<Verdict>>,
+}
+
+/// Builds the catalogue of `upstreams`, which are in the order of the configuration; what is new is pinned.
+pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape, pins: &Pins) -> Catalog {
     let enabled = || upstreams.iter().filter(|upstream| upstream.config().enabled);
     // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
     // One that sleeps is not coming by itself.
     let coming = |upstream: &&Upstream| !upstream.ever_ready() && upstream.states().borrow().state != "idle";
     let awaited = enabled().filter(coming).cloned().collect();
     let sources: Vec<_> = enabled().map(|upstream| (upstream.clone(), upstream.offer())).collect();
-    Catalog { awaited, ..of_offers(version, &sources, shape) }
+    Catalog { awaited, ..of_judged(version, &sources, shape, pins) }
+}
+
+/// The catalogue of these offers, all of which are seen for the first time.
+#[cfg(test)]
+pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape) -> Catalog {
+    of_judged(version, sources, shape, &Pins::at(crate::pins::Place::Nowhere, trunkline_telemetry::Metrics::new()))
 }
 
 /// Builds the catalogue of these offers.
-pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape) -> Catalog {
+fn of_judged(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape, pins: &Pins) -> Catalog {
     let mut complaints: HashMap<ServerName, Vec<Complaint>> = HashMap::new();
     let mut complain = |server: &ServerName, what: String, why: String| {
         complaints.entry(server.clone()).or_default().push(Complaint { what, why });
     };
     let resources = Resources::collect(sources);
-    let tools = table(sources, shape, Kind::Tool, &resources, &mut complain);
-    let prompts = table(sources, shape, Kind::Prompt, &resources, &mut complain);
+    let judged: Vec<Source<'_>> = sources
+        .iter()
+        .map(|(upstream, offer)| Source { upstream, offer, verdict: pins.judge(upstream, offer) })
+        .collect();
+    let tools = table(&judged, shape, Kind::Tool, &resources, &mut complain);
+    let prompts = table(&judged, shape, Kind::Prompt, &resources, &mut complain);
     let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said).as_str());
     let book = Book::new(shape.page_size);
@@ -138,22 +158,16 @@ impl Kind {
 }
 
 fn table(
-    sources: &[(Upstream, Arc<Offer>)],
+    sources: &[Source<'_>],
     shape: Shape,
     kind: Kind,
     resources: &Resources,
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Table {
     let none = BTreeMap::new();
-    let configs: Vec<_> = sources.iter().map(|(upstream, _)| upstream.config()).collect();
-    let spaces: Vec<(String, String)> = sources.iter().map(|(upstream, _)| spaces(upstream)).collect();
-    let candidates: Vec<Vec<Candidate>> = sources
-        .iter()
-        .map(|(upstream, offer)| {
-            let offered = if kind == Kind::Tool { &offer.tools } else { &offer.prompts };
-            candidates(upstream, offered, kind, complain)
-        })
-        .collect();
+    let configs: Vec<_> = sources.iter().map(|source| source.upstream.config()).collect();
+    let spaces: Vec<(String, String)> = sources.iter().map(|source| spaces(source.upstream)).collect();
+    let candidates: Vec<Vec<Candidate>> = sources.iter().map(|source| candidates(source, kind, complain)).collect();
     let mut sets: Vec<(Rules<'_>, Vec<&str>, Vec<Named>)> = configs
         .iter()
         .zip(&spaces)
@@ -169,19 +183,23 @@ fn table(
     names::settle(&mut sets);
     let given: Vec<Vec<ExposedName>> =
         sets.into_iter().map(|(_, _, names)| names.into_iter().map(|named| named.name).collect()).collect();
-    let mut entries = Vec::new();
-    for (((upstream, _), (_, prefix)), (candidates, names)) in
+    let (mut entries, mut withheld) = (Vec::new(), Vec::new());
+    for ((Source { upstream, .. }, (_, prefix)), (candidates, names)) in
         sources.iter().zip(&spaces).zip(candidates.into_iter().zip(given))
     {
         let titled = (!prefix.is_empty()).then(|| capitalised(upstream.name().as_str()));
         for (mut candidate, name) in candidates.into_iter().zip(names) {
+            if let Some(why) = candidate.withheld {
+                withheld.push((name, Withheld { server: upstream.name().clone(), why }));
+                continue;
+            }
             if kind == Kind::Tool {
                 point_to_view(&mut candidate.body, upstream.name(), resources);
             }
             entries.push(finish(upstream, candidate, name, titled.as_deref()));
         }
     }
-    Table::new(entries)
+    Table::new(entries, withheld)
 }
 
 /// What enters the hashes of a server's names, and its prefix, empty for none.
@@ -194,11 +212,11 @@ fn spaces(upstream: &Upstream) -> (String, String) {
 
 /// Reads the entries that may be shown.
 fn candidates(
-    upstream: &Upstream,
-    offered: &[Offered],
+    Source { upstream, offer, verdict }: &Source<'_>,
     kind: Kind,
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Vec<Candidate> {
+    let offered = if kind == Kind::Tool { &offer.tools } else { &offer.prompts };
     let config = upstream.config();
     let expose = &config.expose;
     let mut known: HashSet<&str> = HashSet::with_capacity(offered.len());
@@ -212,9 +230,22 @@ fn candidates(
         } else {
             Err("listed twice; the first one stays".to_owned())
         };
+        let what = || format!("{} `{}`", kind.noun(), clean_text(&entry.name));
         match read {
-            Ok(candidate) => out.push(candidate),
-            Err(why) => complain(upstream.name(), format!("{} `{}`", kind.noun(), clean_text(&entry.name)), why),
+            Ok(mut candidate) => {
+                let verdict = verdict.as_ref().filter(|_| kind == Kind::Tool);
+                if let Some((verdict, why)) = verdict.and_then(|it| Some((it, it.of(&entry.name)?))) {
+                    let server = upstream.name();
+                    let why_then = format!(
+                        "{}; `trunkline pins diff {server}` shows the change, `trunkline pins accept {server}` takes it",
+                        why.text()
+                    );
+                    complain(server, what(), why_then);
+                    candidate.withheld = verdict.blocks.then_some(why);
+                }
+                out.push(candidate);
+            }
+            Err(why) => complain(upstream.name(), what(), why),
         }
     }
     out
@@ -243,7 +274,7 @@ fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<
         return Err(format!("its description is longer than {} KiB", DESCRIPTION_BYTES_MAX / 1024));
     }
     clean(&mut body);
-    Ok(Candidate { original: entry.name.as_str().into(), body })
+    Ok(Candidate { original: entry.name.as_str().into(), body, withheld: None })
 }
 
 /// Names the view of a tool as clients find it, where its URI is wrapped (mcp-protocol 5.15).
@@ -261,7 +292,7 @@ fn point_to_view(tool: &mut Object, server: &ServerName, resources: &Resources) 
 
 /// Sets name and title, and nothing else.
 fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: Option<&str>) -> Entry {
-    let Candidate { original, mut body } = candidate;
+    let Candidate { original, mut body, withheld: _ } = candidate;
     body.set("name", Json::from(name.as_str()));
     if let Some(server) = titled {
         let own = body.get_str("title").or_else(|| body.get_object("annotations")?.get_str("title"));

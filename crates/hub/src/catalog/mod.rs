@@ -18,6 +18,7 @@ use trunkline_upstream::{Complaint, Upstream};
 use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 
+use crate::pins::Why;
 use crate::resources::Resources;
 use output::{Class, Output};
 use pages::{Book, Pages};
@@ -59,9 +60,20 @@ pub struct Entry {
 pub(crate) struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<ExposedName, usize>,
+    /// Tools that are not as they were pinned, by the names that they would have (S-15).
+    withheld: HashMap<ExposedName, Withheld>,
     /// Whether any entry has an `outputSchema`, and whether any has one that older clients do not know.
     has_output: bool,
     has_odd_output: bool,
+}
+
+/// A tool that is withheld.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    /// Whose it is.
+    pub server: ServerName,
+    /// Why.
+    pub why: Why,
 }
 
 /// The four lists.
@@ -142,15 +154,20 @@ impl Entry {
 
 impl Table {
     /// Takes the entries; names are distinct by then.
-    pub(crate) fn new(entries: Vec<Entry>) -> Self {
+    pub(crate) fn new(entries: Vec<Entry>, withheld: Vec<(ExposedName, Withheld)>) -> Self {
         let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
         let has_output = entries.iter().any(|entry| entry.output != Output::Absent);
         let has_odd_output = entries.iter().any(|entry| matches!(entry.output, Output::Wrapped | Output::Dropped));
-        Self { entries, by_name, has_output, has_odd_output }
+        Self { entries, by_name, withheld: withheld.into_iter().collect(), has_output, has_odd_output }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.by_name.get(name).map(|at| &self.entries[*at])
+    }
+
+    /// The tool of this name, if it is withheld.
+    pub(crate) fn withheld(&self, name: &str) -> Option<&Withheld> {
+        self.withheld.get(name)
     }
 
     pub(crate) fn has_any_of(&self, server: &ServerName) -> bool {

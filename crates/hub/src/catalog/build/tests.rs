@@ -1,3 +1,4 @@
+use trunkline_config::PinRule;
 use trunkline_wire::Revision;
 
 use super::*;
@@ -19,6 +20,33 @@ fn whole(pages: &Pages) -> Json {
 fn list(catalog: &Catalog, list: List) -> String {
     let page = whole(catalog.page(list, Revision::V2025_11_25));
     String::from_utf8(page.as_bytes().to_vec()).expect("text")
+}
+
+#[test]
+fn s15_a_tool_that_is_not_as_pinned_is_told_of_or_withheld_and_takes_no_name_from_others() {
+    let of = |description: &str| {
+        // Two names that differ in case alone: one gets a suffix.
+        let bodies = ["get", "GET"].map(|name| {
+            let description = if name == "get" { description } else { "other" };
+            format!(r#"{{"name":"{name}","description":"{description}","inputSchema":{{}}}}"#)
+        });
+        Arc::new(tools(&[&bodies[0], &bodies[1]]))
+    };
+    for (rule, listed) in [(PinRule::Warn, 2), (PinRule::Block, 1), (PinRule::Off, 2)] {
+        let pins = Pins::at(crate::pins::Place::Nowhere, trunkline_telemetry::Metrics::new());
+        let mut server = server();
+        server.expose.pin = rule;
+        let (upstream, _) = source("git", server, Offer::default());
+        let first = of_judged(1, &[(upstream.clone(), of("reads"))], SHAPE, &pins);
+        let names: Vec<String> = first.tools().iter().map(|entry| entry.name.to_string()).collect();
+        assert!(first.tools().len() == 2 && first.complaints("git").is_empty());
+        let catalog = of_judged(2, &[(upstream, of("writes"))], SHAPE, &pins);
+        assert_eq!(catalog.tools().len(), listed, "{rule:?}");
+        assert!(catalog.tools.get(&names[1]).is_some_and(|entry| &*entry.original == "GET"), "{rule:?}");
+        let withheld = catalog.tools.withheld(&names[0]).map(|tool| tool.why);
+        assert_eq!(withheld, (rule == PinRule::Block).then_some(Why::Changed));
+        assert_eq!(catalog.complaints("git").len(), usize::from(rule != PinRule::Off));
+    }
 }
 
 #[test]
