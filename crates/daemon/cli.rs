@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Try a server, and write it into the configuration
     #[command(after_help = servers::ADD_EXAMPLES)]
     Add(Add),
+    /// Take over the servers that other clients have
+    #[command(after_help = crate::import::EXAMPLES)]
+    Import(crate::import::Import),
     #[command(flatten)]
     Edit(Edit),
     #[command(flatten)]

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use toml_edit::{DocumentMut, Item, Key, RawString, Table, TableLike, TomlError, value};
 use trunkline_config::{Config, Sources};
@@ -67,6 +68,23 @@ pub(crate) fn change(
     }
     let text = format!("{} is being written by somebody else all the time; nothing was changed", shown(&path));
     Err(Failure::failed(text))
+}
+
+/// Why the daemon would not read this text; nothing is written where anybody would look for it.
+pub(crate) fn unusable(text: &str, sources: &Sources) -> Option<String> {
+    // Several at a time in one process, in tests.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("trunkline-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    match as_read(&path, text, sources) {
+        Ok(_) => None,
+        // Where it stands is of no interest.
+        Err(failure) => failure.to_string().lines().nth(1).map(|line| {
+            let place = format!("{}:", shown(&path));
+            let line = line.trim().strip_prefix(&place).unwrap_or(line);
+            line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':').trim().to_owned()
+        }),
+    }
 }
 
 /// What the daemon would read if `text` were in the file.
@@ -222,7 +240,7 @@ fn known(document: &DocumentMut, name: &str) -> Result<(), String> {
 }
 
 /// The file that is to be changed. A link is followed: it stays, and what it leads to changes.
-fn path(sources: &Sources) -> Result<PathBuf, Failure> {
+pub(crate) fn path(sources: &Sources) -> Result<PathBuf, Failure> {
     let path = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(&sources.env));
     match fs::canonicalize(&path) {
         Ok(real) => Ok(real),

@@ -5,11 +5,14 @@ mod add;
 mod ask;
 mod check;
 mod cli;
+mod clients;
+mod confirm;
 mod demo;
 mod doctor;
 mod dump;
 mod edit;
 mod exit;
+mod import;
 mod lifecycle;
 mod limits;
 mod live;
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => self::serve(serve, &sources, lifecycle::Place { state_dir, inherited: env.clone() }),
         Command::Check => check::run(&sources(None)),
         Command::Add(add) => printed(add::run(&add, &sources(None))),
+        Command::Import(import) => printed(import::run(&import, &sources(None))),
         Command::Edit(edit) => printed(edit::run(&edit, &sources(None))),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, &sources(None), &state_dir),

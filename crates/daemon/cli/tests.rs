@@ -31,6 +31,7 @@ fn the_help_says_what_to_do_first() {
       serve    Run the daemon in the foreground
       check    Read the configuration and say what is wrong with it
       add      Try a server, and write it into the configuration
+      import   Take over the servers that other clients have
       remove   Take a server out of the configuration
       enable   Switch a server on
       disable  Switch a server off, and keep what is written about it
