@@ -42,6 +42,7 @@ mod restart;
 mod rotation;
 mod sdk;
 mod servers;
+mod service;
 mod shapes;
 mod signals;
 mod signin;

@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Look at everything between clients and servers, and say what is wrong and what mends it
     #[command(after_help = crate::doctor::EXAMPLES)]
     Doctor(crate::doctor::Doctor),
+    /// Run the daemon as a service of yours, started at login
+    #[command(after_help = crate::service::EXAMPLES)]
+    Service(crate::service::Service),
     /// Print the JSON schema of the configuration, for editors
     Schema,
     /// Watch over a child process; started by the daemon itself.

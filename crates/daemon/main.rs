@@ -21,6 +21,7 @@ mod login;
 mod pins;
 mod reload;
 mod render;
+mod service;
 mod stop;
 mod vitals;
 mod watch;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Edit(edit) => printed(edit::run(&edit, &sources(None))),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, &sources(None), &state_dir),
+        Command::Service(service) => service::run(&service, &sources(None), &state_dir),
         Command::Schema => {
             render::print(&trunkline_config::schema());
             ExitCode::SUCCESS

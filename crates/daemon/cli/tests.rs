@@ -47,6 +47,7 @@ fn the_help_says_what_to_do_first() {
       reload   Read the configuration anew and say what changed
       restart  Close a server's connection or process and start it anew
       doctor   Look at everything between clients and servers, and say what is wrong and what mends it
+      service  Run the daemon as a service of yours, started at login
       schema   Print the JSON schema of the configuration, for editors
       help     Print this message or the help of the given subcommand(s)
 
