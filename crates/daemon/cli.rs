@@ -67,6 +67,12 @@ pub(crate) enum Command {
     /// Take over the servers that other clients have
     #[command(after_help = crate::import::EXAMPLES)]
     Import(crate::import::Import),
+    /// Give a client the one URL, in its own file
+    #[command(after_help = crate::connect::EXAMPLES)]
+    Connect(crate::connect::Connect),
+    /// Speak to a client over standard input and output
+    #[command(after_help = crate::stdio::EXAMPLES)]
+    Stdio(crate::stdio::Stdio),
     #[command(flatten)]
     Edit(Edit),
     #[command(flatten)]
