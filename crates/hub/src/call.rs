@@ -14,6 +14,7 @@ use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision};
 
 use crate::Hub;
+use crate::asking;
 use crate::catalog::Table;
 use crate::catalog::output::Output;
 use crate::client::Caller;
@@ -292,6 +293,9 @@ fn refused(
 ) -> Result<Json, Json> {
     let Some(urls) = input::wanted_urls(&error) else { return errors::of_server(hub, upstream, method, caller, error) };
     let server = upstream.name();
+    if urls.iter().any(asking::leads_astray) {
+        return hub.dress(method, &refusal::unsafe_page(server));
+    }
     let asked = match caller {
         Some(Caller::Legacy(session)) if session.may_visit_urls() => {
             // Word that one is done goes to whom it was shown.
