@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod audit;
 mod boot;
 mod call;
 mod cli;

@@ -12,6 +12,7 @@ use crate::{Config, Log};
 
 /// What differs between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, one per section")]
 pub struct Diff {
     /// Each server that differs: those of the new configuration in its order, then those it has no more.
     pub servers: Vec<(ServerName, Change)>,
@@ -21,6 +22,8 @@ pub struct Diff {
     pub listen: Vec<String>,
     /// `auth.tokens` differ.
     pub auth: bool,
+    /// `audit.file` differs.
+    pub audit: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
     /// `errors` differs.
@@ -79,6 +82,7 @@ impl Diff {
             order: both(old, new) != both(new, old),
             listen: changed_keys(&old.listen, &new.listen),
             auth: old.auth != new.auth,
+            audit: old.audit != new.audit,
             limits: changed_keys(&old.limits, &new.limits),
             errors: old.errors != new.errors,
             log: changed_keys::<Log>(&old.log, &new.log),
@@ -157,6 +161,7 @@ mod tests {
             |(servers, port, in_flight, protocol, debug)| Config {
                 listen: Listen { port, ..Listen::default() },
                 auth: Auth { tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))] },
+                audit: crate::Audit { file: debug.then(|| "calls".into()) },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
@@ -203,6 +208,9 @@ mod tests {
         }
         if diff.auth {
             out.auth = new.auth.clone();
+        }
+        if diff.audit {
+            out.audit = new.audit.clone();
         }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();

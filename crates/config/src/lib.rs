@@ -10,6 +10,7 @@
 //! * It prints no value: error texts name keys, and secrets print as `***`.
 //! * It reads the environment only from what it is given, so that a test needs none of its own.
 
+mod audit;
 mod auth;
 mod check;
 mod clients;
@@ -34,6 +35,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
+pub use audit::Audit;
 pub use auth::Auth;
 pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
@@ -59,6 +61,8 @@ pub struct Config {
     pub listen: Listen,
     /// Who may connect.
     pub auth: Auth,
+    /// Where calls are noted.
+    pub audit: Audit,
     /// Limits of the whole gateway.
     pub limits: Limits,
     /// The form of the gateway's own failures.
@@ -95,6 +99,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let resolver = Resolver::new(&sources.env, layers.path.as_deref());
 
     let auth = file.auth.check(&resolver, &mut findings);
+    let audit = file.audit.check(&resolver);
     file.listen.check(!auth.tokens.is_empty(), &mut findings);
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
@@ -106,7 +111,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         errors.sort_by_key(ConfigError::place);
         return Err(ConfigErrors(errors));
     }
-    let config = Config { listen: file.listen, auth, limits: file.limits, errors: file.errors, log: file.log, servers };
+    let config =
+        Config { listen: file.listen, auth, audit, limits: file.limits, errors: file.errors, log: file.log, servers };
     Ok(Loaded { config, path: layers.path, warnings })
 }
 

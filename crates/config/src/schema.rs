@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::audit::AuditFile;
 use crate::auth::AuthFile;
 use crate::clients::ServerFile;
 use crate::{ErrorForm, Limits, Listen, Log};
@@ -20,6 +21,8 @@ pub(crate) struct File {
     pub(crate) listen: Listen,
     /// Tokens that clients must show. None is needed on a machine of your own.
     pub(crate) auth: AuthFile,
+    /// A file in which each call is noted.
+    pub(crate) audit: AuditFile,
     /// Limits of the whole gateway.
     pub(crate) limits: Limits,
     /// What a failed tool call looks like when the failure is the gateway's.

@@ -224,8 +224,9 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     if let Some(name) = &tool {
         hub.metrics().tool_call(upstream.name(), name.as_str(), outcome);
         let client = caller.as_ref().map(Caller::label);
+        let token = caller.as_ref().and_then(Caller::token);
         let (server, tool, received_bytes) = (upstream.name().clone(), name.clone(), size(&ended));
-        hub.recent_calls().note(Noted { client, server, tool, outcome, lasted, sent_bytes, received_bytes });
+        hub.recent_calls().note(Noted { client, token, server, tool, outcome, lasted, sent_bytes, received_bytes });
     }
     let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {

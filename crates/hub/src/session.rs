@@ -41,7 +41,7 @@ pub(crate) type Subscribed = (Box<str>, Box<str>);
 pub struct Session {
     id: Box<str>,
     nonce: Option<Box<str>>,
-    owner: Option<Box<str>>,
+    owner: Option<Arc<str>>,
     /// The last use that its record, or the id, knows of.
     noted: AtomicU64,
     label: Arc<str>,
@@ -102,6 +102,11 @@ impl Session {
     /// Whose it is: the name of the token that it was begun with, if one was asked for.
     pub(crate) fn owner(&self) -> Option<&str> {
         self.owner.as_deref()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn token(&self) -> Option<Arc<str>> {
+        self.owner.clone()
     }
 
     /// What it is known by beyond this process; `None` if it ends with its stream.

@@ -42,12 +42,12 @@ pub(crate) struct Identity {
     /// Its streams of another life are numbered already.
     pub revived: bool,
     /// Whose it is: the name of the token it was begun with, if one was asked for.
-    pub owner: Option<Box<str>>,
+    pub owner: Option<Arc<str>>,
 }
 
 impl Identity {
     /// Of a session that is bound to one stream.
-    pub(crate) fn of_stream(id: Box<str>, owner: Option<Box<str>>) -> Self {
+    pub(crate) fn of_stream(id: Box<str>, owner: Option<Arc<str>>) -> Self {
         Self { id, nonce: None, noted: 0, revived: false, owner }
     }
 }
@@ -189,6 +189,7 @@ impl Hub {
                     return None;
                 }
                 let facts = Facts::carried(facts.as_ref().or(record.carried.as_ref())?)?;
+                let owner = owner.map(Into::into);
                 let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true, owner };
                 let session = self.live(identity, facts);
                 session.initialized();
@@ -232,7 +233,7 @@ impl Hub {
     }
 
     /// Names a session that begins now.
-    fn identity(&self, facts: &Facts, owner: Option<Box<str>>) -> Identity {
+    fn identity(&self, facts: &Facts, owner: Option<Arc<str>>) -> Identity {
         let (nonce, born) = (random_nonce(), wall::now());
         let carried = facts.carry();
         let seal = |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts }, owner.as_deref());
