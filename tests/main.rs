@@ -11,7 +11,6 @@
 
 mod harness;
 
-mod audit;
 mod boot;
 mod call;
 mod cli;
@@ -32,6 +31,7 @@ mod orphans;
 mod outlive;
 mod pair;
 mod pins;
+mod profiles;
 mod proxy;
 mod questions;
 mod recover;
@@ -43,7 +43,6 @@ mod restart;
 mod rotation;
 mod sdk;
 mod servers;
-mod service;
 mod shapes;
 mod signals;
 mod signin;
