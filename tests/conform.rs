@@ -1,10 +1,13 @@
 //! The official conformance suites, against the daemon in front of servers with what the suites expect.
 //!
 //! `tests/conformance-expected.txt` lists the scenarios of the released suite that may fail, each with the reason;
-//! `tests/conformance-next-expected.txt` those of the suite that knows 2026-07-28. A scenario that passes although it
-//! stands there fails its test: the lists only ever shrink.
+//! `tests/conformance-next-expected.txt` those of the suite that knows 2026-07-28, and `tests/conformance-client-expected.txt`
+//! those in which the gateway is the client and signs in. A scenario that passes although it stands there fails its test: the
+//! lists only ever shrink.
 
 use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
 
 use crate::harness::daemon::{Daemon, sources};
 use crate::harness::parts::{self, Service, Suite};
@@ -76,5 +79,27 @@ async fn the_suite_of_2026_07_28_passes_for_clients_of_every_revision_but_for_wh
     }
     for scenario in expected.keys() {
         assert!(outcomes.contains_key(scenario), "{scenario} is listed, but the suite has none of that name");
+    }
+}
+
+/// Scenarios of signing in that run at a time: each is a server, a daemon and a handful of commands.
+const SIGN_INS_AT_A_TIME: usize = 4;
+
+#[tokio::test]
+async fn s27_the_suites_scenarios_of_signing_in_pass_with_the_gateway_as_the_client_but_for_what_is_listed() {
+    let expected = expected("conformance-client-expected.txt");
+    let names = Suite::Next.client_scenarios("auth/").await;
+    assert!(names.len() >= 33, "only {names:?}");
+    for scenario in expected.keys() {
+        assert!(names.contains(scenario), "{scenario} is listed, but the suite has none of that name");
+    }
+    let runs = names.into_iter().map(async |name| (Suite::Next.run_client(&name).await, name));
+    let mut runs = futures_util::stream::iter(runs).buffer_unordered(SIGN_INS_AT_A_TIME);
+    while let Some((report, name)) = runs.next().await {
+        match (report.contains("OVERALL: PASSED"), expected.get(&name)) {
+            (true, Some(reason)) => panic!("{name} passes now; take it off the list ({reason})"),
+            (false, None) => panic!("{name} failed:\n{report}"),
+            _ => {}
+        }
     }
 }

@@ -13,6 +13,7 @@ mod harness;
 
 mod boot;
 mod call;
+mod canary;
 mod cli;
 mod conform;
 mod dashboard;

@@ -80,6 +80,7 @@ struct Held {
 
 /// Runs the daemon until a signal ends it.
 pub(crate) fn serve(serve: Serve) -> ExitCode {
+    leave_no_core();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
@@ -93,6 +94,19 @@ pub(crate) fn serve(serve: Serve) -> ExitCode {
     exit::report(outcome)
 }
 
+/// Has a crash leave no image of the memory, which holds every token (S-31). Children inherit that: theirs holds what was
+/// configured for them. Whoever looks for a fault raises the limit again, which it may.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // On Linux a limit of 0 does not hold for a program that takes the image through a pipe; one of 1 does (core(5)), and no
+    // file is that small either.
+    let current = Some(u64::from(cfg!(target_os = "linux")));
+    let maximum = getrlimit(Resource::Core).maximum;
+    if maximum != Some(0) && setrlimit(Resource::Core, Rlimit { current, maximum }).is_err() {
+        tracing::warn!("a crash of this process may write its memory, tokens included, to the disk");
+    }
+}
+
 async fn run(serve: Serve) -> Result<(), Failure> {
     let refresh_watch = crate::login::refresh_watch(&serve);
     let Serve { loaded, sources, place, handed, demo, ready_file, watchdog_ticks, .. } = serve;
@@ -100,8 +114,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let adapt: Adapt = if demo { Box::new(demo_config) } else { Box::new(Ok) };
     let mut config = adapt(loaded.config.clone())?;
-    let secrets = config.servers.iter().flat_map(|(_, server)| &server.secrets);
-    logs::hide(secrets.map(|secret| secret.expose().to_owned()));
+    logs::hide(config.secrets().map(|secret| secret.expose().to_owned()));
     let handed_over = !handed.tcp.is_empty();
     let held = tokio::select! {
         biased;

@@ -151,8 +151,7 @@ impl Reloader {
             }
         }
         // What runs by the old secrets may still say them.
-        let servers = || self.in_force.servers.iter().chain(&config.servers);
-        let secrets = servers().flat_map(|(_, server)| &server.secrets);
+        let secrets = self.in_force.secrets().chain(config.secrets());
         logs::hide(secrets.map(|secret| secret.expose().to_owned()));
         logs::set_level(config.log.level.as_str());
         hub.fleet().apply(&config.servers);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use super::daemon::sources;
+use super::daemon::{BINARY, sources};
 use super::{in_time, until};
 
 /// A process of the test's own, ended with it.
@@ -154,18 +154,42 @@ pub(crate) enum Suite {
 impl Suite {
     /// Runs every server scenario against a server, and returns what the suite says.
     pub(crate) async fn run(self, url: &str, args: &[&str]) -> String {
+        let results = tempfile::tempdir().expect("a temporary directory");
+        let mut command = self.command();
+        command.args(["server", "--url", url, "--suite", "all", "--output-dir"]).arg(results.path()).args(args);
+        Suite::report(command).await
+    }
+
+    /// The names of its scenarios for clients that begin with `prefix`.
+    pub(crate) async fn client_scenarios(self, prefix: &str) -> Vec<String> {
+        let mut command = self.command();
+        command.args(["list", "--client"]);
+        let report = Suite::report(command).await;
+        let names = report.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split(' ').next());
+        names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
+    }
+
+    /// Runs one scenario for clients with the gateway as the client (`tests/clients/trunkline.mjs`).
+    pub(crate) async fn run_client(self, scenario: &str) -> String {
+        let results = tempfile::tempdir().expect("a temporary directory");
+        let client = format!("{} {}", node().display(), sources().join("tests/clients/trunkline.mjs").display());
+        let mut command = self.command();
+        command.args(["client", "--command", &client, "--scenario", scenario, "--output-dir"]).arg(results.path());
+        command.env("TRUNKLINE", BINARY);
+        Suite::report(command).await
+    }
+
+    fn command(self) -> tokio::process::Command {
         let package = match self {
             Suite::Legacy => "@modelcontextprotocol/conformance",
             Suite::Next => "conformance-next",
         };
-        let program = installed(&format!("tests/node/node_modules/{package}/dist/index.js"));
-        let results = tempfile::tempdir().expect("a temporary directory");
         let mut command = tokio::process::Command::new(node());
+        command.arg(installed(&format!("tests/node/node_modules/{package}/dist/index.js")));
         command
-            .arg(program)
-            .args(["server", "--url", url, "--suite", "all", "--output-dir"])
-            .arg(results.path())
-            .args(args);
+    }
+
+    async fn report(mut command: tokio::process::Command) -> String {
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(std::time::Duration::from_mins(3), command.output()).await;
         let output = output.expect("the suite ends").expect("the suite runs");

@@ -14,7 +14,7 @@ use crate::expose::Expose;
 use crate::findings::Findings;
 use crate::listen::Listen;
 use crate::oauth::{OAuth, OAuthFile};
-use crate::secret::{Expanded, Resolver, Secret, variable_shown};
+use crate::secret::{Expanded, Resolver, Secret, is_likely, likely_in_args, likely_in_url, variable_shown};
 use crate::server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 use crate::tuning::Tuning;
 
@@ -174,10 +174,18 @@ impl Block<'_, '_> {
         for (variable, text) in file.env.iter().flatten() {
             self.check_variable("env", variable);
             let value = self.expand("env", text);
-            env.insert(variable.clone(), self.text("env", value));
+            let value = self.text("env", value);
+            if is_likely(variable, value.expose()) {
+                self.secrets.push(value.clone());
+            }
+            env.insert(variable.clone(), value);
         }
+        self.secrets.extend(likely_in_args(args.iter().map(Secret::expose)));
         for variable in file.env_vars.iter().flatten() {
             self.check_variable("env_vars", variable.name());
+            // One that is not set is passed on to nobody.
+            let value = self.resolver.variable(variable.name()).ok();
+            self.secrets.extend(value.filter(|value| is_likely(variable.name(), value.expose())));
         }
         let env_vars = file.env_vars.iter().flatten().map(EnvVar::name).map(str::to_owned).collect();
         let cwd = file.cwd.as_deref().map(|path| self.resolver.path(path));
@@ -292,6 +300,7 @@ impl Block<'_, '_> {
                 "this is the URL for clients; servers are listed here with their own addresses",
             );
         }
+        self.secrets.extend(likely_in_url(&url));
         Some(url)
     }
 

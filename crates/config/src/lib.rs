@@ -75,6 +75,14 @@ pub struct Config {
     pub profiles: Vec<(Box<str>, Profile)>,
 }
 
+impl Config {
+    /// All secrets in it, for a log to mask.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let of_servers = self.servers.iter().flat_map(|(_, server)| &server.secrets);
+        of_servers.chain(self.auth.tokens.iter().map(|(_, token)| token))
+    }
+}
+
 /// A configuration, and what came with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {

@@ -12,6 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::files;
 use crate::sources::{home, variable};
 
@@ -132,6 +134,51 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Whether a value is most likely a secret, by the name that it has or by its own looks. Errs toward words that people must
+/// be able to read in a log: those of more than one part, paths and addresses.
+pub(crate) fn is_likely(name: &str, value: &str) -> bool {
+    let words =
+        ["key", "token", "secret", "password", "passwd", "pass", "pwd", "pat", "auth", "credential", "credentials"];
+    let run_on = ["apikey", "accesskey", "secretkey", "token", "secret", "password"];
+    let folded = name.trim_start_matches('-').to_ascii_lowercase();
+    let last = folded.rsplit(['_', '-', '.']).next().unwrap_or_default();
+    let named = words.contains(&last) || run_on.iter().any(|ending| folded.ends_with(ending));
+    (named && !value.starts_with(['/', '~'])) || is_random(value)
+}
+
+/// Whether it reads like the output of a generator of tokens.
+fn is_random(value: &str) -> bool {
+    value.len() >= 20
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && value.bytes().any(|byte| byte.is_ascii_digit())
+        && value.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// What of a command's arguments is likely a secret: `--token X`, `--token=X`, or what reads like one.
+pub(crate) fn likely_in_args<'a>(args: impl Iterator<Item = &'a str>) -> Vec<Secret> {
+    let mut before = "";
+    let mut found = Vec::new();
+    for arg in args {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) if name.starts_with('-') => (name, value),
+            _ => (if before.starts_with('-') { before } else { "" }, arg),
+        };
+        if !value.starts_with('-') && is_likely(name, value) {
+            found.push(Secret::new(value));
+        }
+        before = arg;
+    }
+    found
+}
+
+/// What of an address is likely a secret: a user and password, and parts of path and query that are named or read so.
+pub(crate) fn likely_in_url(url: &Url) -> Vec<Secret> {
+    let user = [url.username(), url.password().unwrap_or_default()].into_iter().map(ToOwned::to_owned);
+    let path = url.path_segments().into_iter().flatten().filter(|part| is_random(part)).map(ToOwned::to_owned);
+    let query = url.query_pairs().filter(|(name, value)| is_likely(name, value)).map(|(_, value)| value.into_owned());
+    user.chain(path).chain(query).filter(|text| !text.is_empty()).map(Secret::new).collect()
+}
+
 /// The name of a variable, unless it looks like a token that was written where a name belongs.
 pub(crate) fn variable_shown(name: &str) -> String {
     let looks_like_token = name.len() >= 20
@@ -156,5 +203,44 @@ impl Expanded {
                 self.missing.push(sentence);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM: &str = "q0123456789abcdef0123456789abcdef";
+
+    fn texts(secrets: Vec<Secret>) -> Vec<String> {
+        secrets.into_iter().map(|secret| secret.expose().to_owned()).collect()
+    }
+
+    #[test]
+    fn s31_what_is_named_or_reads_like_a_secret_is_known_as_one_and_plain_words_are_not() {
+        for (name, value) in
+            [("API_KEY", "abc"), ("GITHUB_TOKEN", "x"), ("DB_PASSWORD", "p"), ("apikey", "x"), ("X", RANDOM)]
+        {
+            assert!(is_likely(name, value), "{name}={value}");
+        }
+        for (name, value) in [
+            ("NODE_ENV", "production"),
+            ("KEY_FILE", "/home/me/key"),
+            ("SSH_KEY", "~/.ssh/id"),
+            ("MONKEY", "george"),
+            ("COMPASS", "north"),
+            ("A", "@modelcontextprotocol/server-everything2"),
+            ("A", "a-name-of-more-than-one-part-2"),
+        ] {
+            assert!(!is_likely(name, value), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn s31_the_secrets_of_arguments_and_addresses_are_found() {
+        let args = ["-y", "server-x@1.2.3", "--token", "t1", "--api-key=t2", "--verbose", RANDOM, "--token", "--other"];
+        assert_eq!(texts(likely_in_args(args.into_iter())), ["t1", "t2", RANDOM]);
+        let url = format!("https://me:pw@host.example/mcp/{RANDOM}?mode=fast&api_key=k&x={RANDOM}");
+        assert_eq!(texts(likely_in_url(&url.parse().expect("a URL"))), ["me", "pw", RANDOM, "k", RANDOM]);
     }
 }

@@ -34,8 +34,8 @@ pub struct Server {
     /// is not there. One sentence that names the variable or file. Such a server is misconfigured and never
     /// dialled; the others are not affected.
     pub problem: Option<String>,
-    /// Values that may never appear in a log or an error text: bearer token, headers, whatever a reference
-    /// brought in.
+    /// Values that may never appear in a log or an error text: bearer token, headers, whatever a reference brought in, and
+    /// what reads like a secret in `env`, `args` and `url`.
     pub secrets: Vec<Secret>,
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Connect, Parts, Secret, Server};
 use trunkline_telemetry::ServerMetrics;
+use trunkline_telemetry::redact::Scrubber;
 use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
 
 use crate::breaker::{Health, Sign};
@@ -449,6 +450,18 @@ impl Shared {
         );
         let error = self.error(CallErrorKind::ShuttingDown, Outcome::NotSent, text);
         CallError { retry_after: Some(RESTART_WAIT), ..error }
+    }
+
+    /// What a server said of a failure, without what it was sent to let us in, which some repeat (S-31).
+    pub(crate) fn masked(&self, text: &str) -> Arc<str> {
+        let server = self.server();
+        let text = match (&server.connect, &self.environment.signin) {
+            (Connect::Http(http), Some(signin)) => {
+                signin.key(&self.name, http).map_or_else(|| text.to_owned(), |key| key.hide(text))
+            }
+            (Connect::Http(_) | Connect::Stdio(_), _) => text.to_owned(),
+        };
+        Scrubber::new(server.secrets.iter().map(|secret| secret.expose().to_owned())).scrub(&text).into()
     }
 
     /// What a person is to do about a refused credential.

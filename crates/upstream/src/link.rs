@@ -180,7 +180,8 @@ impl Link {
         if !first {
             return;
         }
-        tracing::debug!(server = %self.server, reason = %broken.text, "connection given up");
+        // Its text may be a server's answer that repeats somebody's request, which no log may hold (S-31).
+        tracing::debug!(server = %self.server, fault = ?broken.fault, "connection given up");
         let orphans = {
             let mut pending = self.pending();
             pending.close();
@@ -357,7 +358,7 @@ async fn deliver(transport: Arc<dyn Transport>, letters: mpsc::Receiver<(Outgoin
             let method = letter.method.clone();
             match tokio::time::timeout(COURIER_TIMEOUT, repeat::deliver(&**transport, letter)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%method, %error, "not delivered"),
+                Ok(Err(error)) => tracing::debug!(%method, fault = ?error.fault, "not delivered"),
                 Err(_) => tracing::debug!(%method, "not delivered in time"),
             }
         })

@@ -203,7 +203,7 @@ impl Supervisor {
             Woken::Fetched(lists) => self.fetched(*lists),
             Woken::Probed(Ok(())) => self.apply(Event::ProbeAnswered, "probe_answered"),
             Woken::Probed(Err(why)) => {
-                self.cause = Some(why.into());
+                self.cause = Some(self.shared.masked(&why));
                 self.apply(Event::ProbeMissed, "probe_missed");
             }
             Woken::Told | Woken::Retired => {}
@@ -252,8 +252,10 @@ impl Supervisor {
 
     fn lost(&mut self, broken: &Broken) {
         let auth = broken.fault == FaultPoint::NeedsAuth;
-        let text = if auth { format!("{}; {}", broken.text, self.shared.key_to_set()) } else { broken.text.clone() };
-        self.cause = Some(text.into());
+        let cause = self.shared.masked(&broken.text);
+        // What follows the status of a refusal answers somebody's call, and may repeat it.
+        let refusal = || cause.split(": ").next().unwrap_or_default();
+        self.cause = Some(if auth { format!("{}; {}", refusal(), self.shared.key_to_set()).into() } else { cause });
         let session_gone = broken.fault == FaultPoint::SessionGone;
         let exited = matches!(self.shared.server().connect, Connect::Stdio(_));
         let disposition = if auth { Disposition::NeedsAuth } else { Disposition::Backoff };
@@ -281,7 +283,9 @@ impl Supervisor {
     fn not_connected(&mut self, error: &DialError) {
         let reason = error.label();
         self.shared.environment.metrics.dial(&self.shared.name, reason);
-        self.cause = Some(error.text.as_str().into());
+        // What is wrong with the configuration is said in our own words alone.
+        let own = error.kind == DialErrorKind::Config;
+        self.cause = Some(if own { error.text.as_str().into() } else { self.shared.masked(&error.text) });
         let failure = Failure {
             disposition: error.disposition(),
             exited: error.kind == DialErrorKind::Exited,

@@ -53,7 +53,7 @@ pub(super) struct Command<'a>(pub(super) Order<'a>, pub(super) &'a Stdio);
 
 impl Start for Command<'_> {
     fn start(&self) -> BoxFuture<'_, Started> {
-        Box::pin(stdio::start(self.0.name, self.1, self.0.environment))
+        Box::pin(stdio::start(self.0.name, self.1, &self.0.server.secrets, self.0.environment))
     }
 }
 

@@ -29,7 +29,7 @@ impl Supervisor {
         if self.state.phase.is_opening()
             && let Some(why) = lists.unanswered(link.capabilities)
         {
-            self.cause = Some(format!("its lists could not be had: {why}").into());
+            self.cause = Some(self.shared.masked(&format!("its lists could not be had: {why}")));
             return self.apply(Event::LinkDown(Failure::SILENT), "no_lists");
         }
         let first = self.state.phase.is_opening();

@@ -38,6 +38,6 @@ async fn say(link: &Arc<Link>, server: &ServerName, method: Method, (key, value)
     match repeat::ask(link, method.clone(), &params, limit).await {
         Ok(Ok(_)) => {}
         Ok(Err(_)) => tracing::debug!(%server, %method, "refused by the server"),
-        Err(broken) => tracing::debug!(%server, %method, reason = %broken.text, "not told"),
+        Err(broken) => tracing::debug!(%server, %method, fault = ?broken.fault, "not told"),
     }
 }

@@ -29,6 +29,7 @@ use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use trunkline_config::Secret;
 use trunkline_telemetry::redact::{self, Scrubber};
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::{Message, ServerName, parse_batch};
@@ -58,15 +59,16 @@ const LAST_WORDS_BYTES: usize = 4096;
 /// Runs the server's command.
 ///
 /// Returns as soon as it runs; whether it speaks MCP is the handshake's business. If it exits meanwhile, the stream
-/// ends with a [`Broken`] that says with which status and what it wrote to stderr.
+/// ends with a [`Broken`] that says with which status and what it wrote to stderr, where `secrets` are masked.
 pub(crate) async fn start(
     name: &ServerName,
     config: &trunkline_config::Stdio,
+    secrets: &[Secret],
     environment: &Environment,
 ) -> Result<(Arc<dyn Transport>, MessageStream), DialError> {
     let command = launch::command(config, &environment.inherited)?;
     let program = command.program.clone();
-    environment.journal.scrub_with(name, Arc::new(Scrubber::new(launch::secrets(config))));
+    environment.journal.scrub_with(name, Arc::new(Scrubber::new(launch::secrets(config, secrets))));
     let failed = |error: StartError| {
         let (kind, hint) = match &error {
             StartError::Guard(_) => (DialErrorKind::Spawn, ""),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
-use trunkline_config::Stdio;
+use trunkline_config::{Secret, Stdio};
 
 use crate::error::{DialError, DialErrorKind};
 use crate::transport::process::Command;
@@ -74,10 +74,11 @@ pub(super) fn command(config: &Stdio, inherited: &[(String, String)]) -> Result<
     Ok(Command { program, args, env: env.into_iter().collect(), cwd, caps: config.caps })
 }
 
-/// The values that must not be read in what the child writes to stderr: those of `env`, which is where its keys are.
-/// Paths are spared, because an error about a file is of little use without its name.
-pub(super) fn secrets(config: &Stdio) -> impl Iterator<Item = String> {
-    config.env.values().map(|value| value.expose().to_owned()).filter(|value| !value.starts_with(['/', '~']))
+/// The values that must not be read in what the child writes to stderr: those that are known to be secrets, and all of
+/// `env`, which is where its keys are. Paths are spared, because an error about a file is of little use without its name.
+pub(super) fn secrets<'a>(config: &'a Stdio, known: &'a [Secret]) -> impl Iterator<Item = String> + 'a {
+    let values = config.env.values().filter(|value| !value.expose().starts_with(['/', '~']));
+    values.chain(known).map(|value| value.expose().to_owned())
 }
 
 fn working_directory(cwd: &Path) -> Result<PathBuf, String> {

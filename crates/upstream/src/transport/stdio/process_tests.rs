@@ -39,7 +39,7 @@ fn name() -> ServerName {
 
 async fn run(script: &str, environment: &Environment) -> (Arc<dyn Transport>, MessageStream) {
     let config = trunkline_config::Stdio::new("sh", ["-c", script]);
-    start(&name(), &config, environment).await.expect("it runs")
+    start(&name(), &config, &[], environment).await.expect("it runs")
 }
 
 async fn broken(stream: &mut MessageStream) -> String {
@@ -108,7 +108,7 @@ async fn last_words_are_told_without_the_secrets_in_them() {
     let environment = environment();
     let mut config = trunkline_config::Stdio::new("sh", ["-c", "echo bad key $KEY >&2; exit 3"]);
     config.env.insert("KEY".into(), Secret::new("correct-horse"));
-    let (_transport, mut stream) = start(&name(), &config, &environment).await.expect("it runs");
+    let (_transport, mut stream) = start(&name(), &config, &[], &environment).await.expect("it runs");
     assert_eq!(broken(&mut stream).await, "the process exited with status 3; its last words: bad key ***");
 }
 
@@ -146,7 +146,7 @@ async fn a_file_that_cannot_be_executed_is_no_exit() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&file, mode).expect("set");
     let config = trunkline_config::Stdio::new(file.to_str().expect("text"), []);
-    let error = start(&name(), &config, &environment()).await.err().expect("it cannot run");
+    let error = start(&name(), &config, &[], &environment()).await.err().expect("it cannot run");
     assert_eq!(error.kind, DialErrorKind::Config);
     assert!(error.text.contains("is the interpreter"), "{}", error.text);
 }
@@ -156,7 +156,7 @@ async fn a_guard_that_is_none_is_named() {
     let mut environment = environment();
     environment.guard = GuardProgram::new("/bin/true", []);
     let config = trunkline_config::Stdio::new("sh", ["-c", ECHO]);
-    let error = start(&name(), &config, &environment).await.err().expect("it cannot run");
+    let error = start(&name(), &config, &[], &environment).await.err().expect("it cannot run");
     assert_eq!(error.kind, DialErrorKind::Spawn);
     assert!(error.text.contains("its guard process could not be started"), "{}", error.text);
 }
@@ -192,7 +192,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     let seconds = unique_seconds();
     let config = trunkline_config::Stdio::new("sleep", [seconds.as_str()]);
     for wait in [0, 1, 2, 5, 10] {
-        let _ = timeout(Duration::from_millis(wait), start(&name(), &config, &environment)).await;
+        let _ = timeout(Duration::from_millis(wait), start(&name(), &config, &[], &environment)).await;
     }
     assert!(vanished(&seconds, Duration::from_secs(10)).await);
 }
@@ -252,7 +252,7 @@ async fn s32_a_child_starts_with_its_own_variables_three_descriptors_and_a_priva
         trunkline_config::Stdio::new("sh", ["-c", "env | sort >&2; ls /proc/self/fd >&2; umask >&2; pwd >&2; exit 5"]);
     config.env.insert("OWN".into(), Secret::new("/value"));
     config.cwd = Some("/".into());
-    let (_transport, mut stream) = start(&name(), &config, &environment).await.expect("it runs");
+    let (_transport, mut stream) = start(&name(), &config, &[], &environment).await.expect("it runs");
     broken(&mut stream).await;
     let said = environment.journal.stderr_tail(&name(), 9999);
     let lines: Vec<_> = said
