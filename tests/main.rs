@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod audit;
 mod boot;
 mod call;
 mod canary;
@@ -32,7 +33,6 @@ mod orphans;
 mod outlive;
 mod pair;
 mod pins;
-mod profiles;
 mod proxy;
 mod questions;
 mod recover;
@@ -44,6 +44,7 @@ mod restart;
 mod rotation;
 mod sdk;
 mod servers;
+mod service;
 mod shapes;
 mod signals;
 mod signin;

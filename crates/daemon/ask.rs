@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,6 +52,24 @@ pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
         }
         Err(failure) => exit::report(Err(failure)),
     }
+}
+
+/// Where the running daemon listens, by its own account; `None` if none answers.
+pub(crate) async fn address(state_dir: &Path) -> Option<SocketAddr> {
+    #[derive(Deserialize)]
+    struct Listens {
+        listen: Vec<String>,
+    }
+    let path = state_dir.join(SOCKET);
+    let body = soon(Socket { path: &path }.get("/api/v1/state")).await.ok()?;
+    let listens: Listens = read(&body).ok()?;
+    let addresses = listens.listen.iter().filter_map(|url| {
+        let url = url::Url::parse(url).ok()?;
+        let host: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
+        Some(SocketAddr::new(host, url.port_or_known_default()?))
+    });
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
 }
 
 /// What to print, and whether it is good news.

@@ -67,6 +67,12 @@ pub(crate) enum Command {
     /// Take over the servers that other clients have
     #[command(after_help = crate::import::EXAMPLES)]
     Import(crate::import::Import),
+    /// Give a client the one URL, in its own file
+    #[command(after_help = crate::connect::EXAMPLES)]
+    Connect(crate::connect::Connect),
+    /// Speak to a client over standard input and output
+    #[command(after_help = crate::stdio::EXAMPLES)]
+    Stdio(crate::stdio::Stdio),
     #[command(flatten)]
     Edit(Edit),
     #[command(flatten)]
@@ -74,6 +80,9 @@ pub(crate) enum Command {
     /// Look at everything between clients and servers, and say what is wrong and what mends it
     #[command(after_help = crate::doctor::EXAMPLES)]
     Doctor(crate::doctor::Doctor),
+    /// Run the daemon as a service of yours, started at login
+    #[command(after_help = crate::service::EXAMPLES)]
+    Service(crate::service::Service),
     /// Print the JSON schema of the configuration, for editors
     Schema,
     /// Watch over a child process; started by the daemon itself.

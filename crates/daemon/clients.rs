@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-pub(crate) use read::{Found, read};
+pub(crate) use read::{Found, JSON, bytes, read};
 
 /// A client that has a file of servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ mod home;
 mod port;
 mod report;
 mod running;
+mod service;
 mod trial;
 
 use std::path::Path;
@@ -29,8 +30,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The help's last words.
 pub(crate) const EXAMPLES: &str = "\
-With a running daemon its own word is taken for the servers; without one each is tried for a moment. Nothing is changed.
-Exits with 0 if all is well, with 1 if there is a finding. Each has a code that stays the same; docs/errors.md has more on it.
+With a running daemon its own word is taken for the servers; without one each is tried for a
+moment. Nothing is changed. Exits with 0 if all is well, with 1 if there is a finding. Each has a
+code that stays the same; docs/errors.md has more on it.
 
 For scripts:
   trunkline doctor --json | jq -r '.findings[] | \"\\(.code) \\(.server // \"\")\"'";
@@ -78,13 +80,18 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
         report.note("daemon", Mark::Absent, "does not run; `trunkline serve` runs it");
         port::examine(listen, &mut report).await;
     }
+    let of_service = service::examine(env, &mut report);
     let port = running.as_ref().and_then(served_port).unwrap_or(listen.port);
     let mut explained = Vec::new();
     if let Some(Loaded { config, .. }) = &loaded {
         let of_daemon = running.as_ref().and_then(|running| home::variables(running.pid));
-        let whose = if of_daemon.is_some() { "the daemon's PATH" } else { "your PATH" };
+        let (variables, whose) = match (of_daemon, of_service) {
+            (Some(variables), _) => (variables, "the daemon's PATH"),
+            (None, Some(path)) => (home::with_path(env, path), "the service's PATH"),
+            (None, None) => (env.clone(), "your PATH"),
+        };
         let before = report.findings.len();
-        commands::examine(config, of_daemon.as_deref().unwrap_or(env), whose, &mut report);
+        commands::examine(config, &variables, whose, &mut report);
         explained = report.findings[before..].to_vec();
     }
     match (running, &loaded) {

@@ -6,8 +6,7 @@
 //! itself. Only whoever may write the file can do this: no request over the network leads here (S-34).
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,6 +17,7 @@ use trunkline_wire::ServerName;
 use crate::cli::Edit;
 use crate::exit::Failure;
 use crate::render;
+use crate::swap::{behind_links, failed, stage};
 
 const SERVERS: &str = "mcp_servers";
 
@@ -60,7 +60,7 @@ pub(crate) fn change(
         let after = document.to_string();
         // Nothing lies ready meanwhile: whoever loses patience ends the process, and it would stay, with all its secrets.
         agree(as_read(&path, &after, sources)?)?;
-        let staged = stage(&path, &after)?;
+        let staged = stage(&path, after.as_bytes())?;
         if read(&path)? == before {
             staged.take_place(&path).map_err(|error| failed("write", &path, &error))?;
             return Ok(path);
@@ -89,10 +89,10 @@ pub(crate) fn unusable(text: &str, sources: &Sources) -> Option<String> {
 
 /// What the daemon would read if `text` were in the file.
 fn as_read(path: &Path, text: &str, sources: &Sources) -> Result<Config, Failure> {
-    let staged = stage(path, text)?;
-    let read = trunkline_config::load(&Sources { file: Some(staged.0.clone()), ..sources.clone() });
+    let staged = stage(path, text.as_bytes())?;
+    let read = trunkline_config::load(&Sources { file: Some(staged.path().to_path_buf()), ..sources.clone() });
     let loaded = read.map_err(|errors| {
-        let told = errors.to_string().replace(&staged.0.display().to_string(), &path.display().to_string());
+        let told = errors.to_string().replace(&staged.path().display().to_string(), &path.display().to_string());
         let text = format!("with this change the configuration could not be used, so nothing was written:\n{told}");
         Failure::config(render::safe(&text))
     })?;
@@ -123,7 +123,7 @@ pub(crate) fn insert(document: &mut DocumentMut, name: &str, block: Table) -> Re
     Ok(())
 }
 
-fn remove(document: &mut DocumentMut, name: &str) -> Result<(), String> {
+pub(crate) fn remove(document: &mut DocumentMut, name: &str) -> Result<(), String> {
     known(document, name)?;
     if let Some(Item::Table(gone)) = servers(document).and_then(|servers| servers.remove(name)) {
         keep_above(document, &gone);
@@ -239,16 +239,10 @@ fn known(document: &DocumentMut, name: &str) -> Result<(), String> {
     Err(format!("there is no server `{}`: {those}", render::field(name)))
 }
 
-/// The file that is to be changed. A link is followed: it stays, and what it leads to changes.
-pub(crate) fn path(sources: &Sources) -> Result<PathBuf, Failure> {
+/// The file that is to be changed.
+fn path(sources: &Sources) -> Result<PathBuf, Failure> {
     let path = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(&sources.env));
-    match fs::canonicalize(&path) {
-        Ok(real) => Ok(real),
-        Err(_) if fs::symlink_metadata(&path).is_ok_and(|known| known.is_symlink()) => {
-            Err(Failure::failed(format!("{} is a link that leads nowhere; nothing was written", shown(&path))))
-        }
-        Err(_) => Ok(path),
-    }
+    behind_links(&path)
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -259,58 +253,14 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A file that lies ready to take another's place, and is gone otherwise.
-struct Staged(PathBuf);
-
-fn stage(path: &Path, text: &str) -> Result<Staged, Failure> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = Staged(directory.join(format!(".{name}.{}.new", std::process::id())));
-    let write = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        // Of a process that was killed, and had the number of this one.
-        let _ = fs::remove_file(&staged.0);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged.0)?;
-        if let Ok(before) = fs::metadata(path) {
-            // Those may read it who may read the one before: the daemon may run as another user.
-            let made = file.metadata()?;
-            if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-                fchown(&file, Some(before.uid()), Some(before.gid()))?;
-            }
-            file.set_permissions(fs::Permissions::from_mode(before.permissions().mode() & 0o777))?;
-        }
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|error| failed("write", &staged.0, &error))?;
-    Ok(staged)
-}
-
-impl Staged {
-    fn take_place(self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.0, path)?;
-        // Not every file system knows it, and the file is whole without.
-        let _ = self.0.parent().map(|directory| fs::File::open(directory).and_then(|directory| directory.sync_all()));
-        Ok(())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot {what} {}: {error}", shown(path)))
-}
-
 pub(crate) fn shown(path: &Path) -> String {
     render::field(&path.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use trunkline_config::Flags;
 
     use super::*;

@@ -18,6 +18,8 @@ use toml_edit::{Array, DocumentMut, Formatted, InlineTable, Item, Table};
 use trunkline_config::{Listen, Sources};
 use trunkline_telemetry::redact::Scrubber;
 
+pub(crate) use plan::{is_own, is_served};
+
 use self::plan::{Planner, Row, Verdict};
 use self::secrets::Files;
 use crate::clients::{self, Client, Found, Surroundings};

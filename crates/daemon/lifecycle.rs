@@ -18,13 +18,13 @@ use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDi
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_signin::{SignIn, Store};
-use trunkline_telemetry::{Journal, Metrics, logs};
+use trunkline_telemetry::{Audit, Journal, Metrics, logs};
 use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors, Shelf};
 use trunkline_wire::{Budget, ServerName};
 
 use crate::activation::Handed;
 use crate::exit::{self, Failure};
-use crate::limits::{CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX};
+use crate::limits::{AUDIT_WAIT, CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX};
 use crate::lock::{self, Lock};
 use crate::reload::{Adapt, Began, Reloader};
 use crate::stop::{self, Signals, Wanted};
@@ -157,6 +157,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     fleet.watch_for_wakes();
     let keep = keep(&state).await;
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
+    note_calls(&hub, &config, metrics.clone());
 
     let steps = Steps::default();
     let slots = Arc::new(Semaphore::new(config.limits.connections));
@@ -212,6 +213,13 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Has calls noted in the file that the configuration names.
+fn note_calls(hub: &Hub, config: &Config, metrics: Metrics) {
+    let audit = Audit::start(metrics);
+    audit.open(config.audit.file.clone());
+    hub.recent_calls().also_to(audit);
+}
+
 /// Ends what no connection waits for: calls of clients that went away, then the servers, then what is to be written.
 async fn wind_up(hub: &Hub, shelf: &Shelf, signin: &SignIn) {
     let left = hub.busy().requests;
@@ -221,6 +229,9 @@ async fn wind_up(hub: &Hub, shelf: &Shelf, signin: &SignIn) {
     hub.finished().await;
     hub.fleet().stop().await;
     hub.remembered().await;
+    if let Some(audit) = hub.recent_calls().audit() {
+        let _ = tokio::time::timeout(AUDIT_WAIT, audit.settled()).await;
+    }
     shelf.settled().await;
     // A token that is being rotated is lost if its successor does not reach the disk.
     signin.settled().await;

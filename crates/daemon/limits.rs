@@ -47,3 +47,39 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 pub(crate) const KEY_READINGS: usize = 5;
 /// See [`KEY_READINGS`].
 pub(crate) const KEY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest line that the bridge over standard input takes: the largest body that the endpoint can be told to take.
+pub(crate) const BRIDGE_LINE_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Largest answer or event that the bridge passes on: the largest message that a server can be allowed.
+pub(crate) const BRIDGE_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Requests that the bridge has under way; while there are more it reads no further line.
+pub(crate) const BRIDGE_REQUESTS_MAX: usize = 256;
+
+/// Lines that wait for the client to read them; while there are more nothing is read from the daemon.
+pub(crate) const BRIDGE_LINES_WAITING_MAX: usize = 64;
+
+/// Tools whose annotations the bridge remembers.
+pub(crate) const BRIDGE_TOOLS_MAX: usize = 10_000;
+
+/// How long the bridge waits for a daemon that was started, or that comes back.
+pub(crate) const BRIDGE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a daemon that went away has to come back, before the bridge starts one: its service manager may be about to.
+pub(crate) const BRIDGE_RETURN: Duration = Duration::from_secs(8);
+
+/// How often it is looked for.
+pub(crate) const BRIDGE_LOOK: Duration = Duration::from_millis(50);
+
+/// Pause before a stream is opened again: the same second that Codex waits (clients.md 2).
+pub(crate) const BRIDGE_LISTEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often one answer's stream is taken up again.
+pub(crate) const BRIDGE_RESUMES_MAX: usize = 30;
+
+/// How long each step of the bridge's end may take: clients give a program two seconds in all.
+pub(crate) const BRIDGE_GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long a stop waits for the last calls to reach the audit file, on a disk that may hang.
+pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(1);

@@ -94,6 +94,18 @@ fn take(dir: &Path) -> Result<Lock, LockError> {
     Ok(Lock(file))
 }
 
+/// The pid of whoever holds the directory, by his own word; `None` if it is free or not there.
+pub(crate) fn holder(dir: &Path) -> Option<String> {
+    let mut file = OpenOptions::new().read(true).open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text.split_whitespace().next().unwrap_or("unknown").to_owned())
+}
+
 fn note(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -109,7 +121,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r41_a_second_daemon_is_told_who_holds_the_directory_after_five_seconds() {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(holder(dir.path()), None);
         let held = wait(dir.path(), STOP).await.expect("free");
+        assert_eq!(holder(dir.path()), Some(std::process::id().to_string()));
         let began = Instant::now();
         let refused = wait(dir.path(), STOP).await.expect_err("taken").to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");

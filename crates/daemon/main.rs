@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod clients;
 mod confirm;
+mod connect;
 mod demo;
 mod doctor;
 mod dump;
@@ -21,7 +22,10 @@ mod login;
 mod pins;
 mod reload;
 mod render;
+mod service;
+mod stdio;
 mod stop;
+mod swap;
 mod vitals;
 mod watch;
 mod watchdog;
@@ -48,9 +52,12 @@ fn main() -> ExitCode {
         Command::Check => check::run(&sources(None)),
         Command::Add(add) => printed(add::run(&add, &sources(None))),
         Command::Import(import) => printed(import::run(&import, &sources(None))),
+        Command::Connect(connect) => printed(connect::run(&connect, &sources(None), &state_dir)),
+        Command::Stdio(stdio) => stdio::run(&stdio, sources(None), state_dir),
         Command::Edit(edit) => printed(edit::run(&edit, &sources(None))),
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, &sources(None), &state_dir),
+        Command::Service(service) => service::run(&service, &sources(None), &state_dir),
         Command::Schema => {
             render::print(&trunkline_config::schema());
             ExitCode::SUCCESS

@@ -156,6 +156,10 @@ impl Reloader {
         logs::set_level(config.log.level.as_str());
         hub.fleet().apply(&config.servers);
         hub.reload(&config);
+        if let Some(audit) = hub.recent_calls().audit() {
+            // Also where nothing changed: the file may have been moved away (SIGHUP).
+            audit.open(config.audit.file.clone());
+        }
         retry_misconfigured(hub, &diff);
         self.current.send_replace(Arc::new(config.clone()));
         self.origin.send_replace(origin_of(&loaded));
@@ -229,7 +233,7 @@ fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, relocated: bool) -> Vec<
         let keys = keys.iter().filter(|key| !is_at_start(section, key, relocated));
         out.extend(keys.map(|key| format!("{section}.{key}")));
     }
-    let whole = [(diff.auth, "auth.tokens"), (diff.profiles, "profiles"), (diff.errors, "errors")];
+    let whole = [(diff.auth, "auth.tokens"), (diff.audit, "audit.file"), (diff.errors, "errors")];
     out.extend(whole.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key.to_owned()));
     out
 }
@@ -310,6 +314,7 @@ mod tests {
         let only = Parts::default();
         let diff = Diff {
             auth: true,
+            audit: true,
             servers: vec![
                 (name("new"), Change::Added),
                 (name("moved"), Change::Changed(Parts { reconnect: true, retune: true, ..only })),
@@ -319,7 +324,6 @@ mod tests {
             order: true,
             listen: vec!["port".into()],
             limits: vec!["buffer_bytes".into(), "in_flight".into()],
-            profiles: true,
             errors: true,
             log: vec!["format".into(), "level".into()],
         };
@@ -335,7 +339,7 @@ mod tests {
                 "limits.in_flight",
                 "log.level",
                 "auth.tokens",
-                "profiles",
+                "audit.file",
                 "errors",
             ]
         );

@@ -64,13 +64,10 @@ pub(crate) struct ServerFile {
     /// Further limits of this server.
     pub(crate) limits: ServerLimits,
 
-    /// Only these tools, by the server's own names; `*` and `?` stand for any text and any character.
+    /// Only these tools, by the server's own names.
     pub(crate) enabled_tools: Option<Vec<String>>,
-    /// Not these tools, in the same way.
+    /// Not these tools, by the server's own names.
     pub(crate) disabled_tools: Option<Vec<String>>,
-    /// Whether only tools are shown that say of themselves that they change nothing. Needs `trust_annotations`. Default
-    /// false.
-    pub(crate) readonly: Option<bool>,
     /// What stands in front of the names of its tools, in place of the server's name. Empty: nothing.
     pub(crate) prefix: Option<String>,
     /// Names of your own for single tools: the server's name of it to yours.

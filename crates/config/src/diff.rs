@@ -12,7 +12,7 @@ use crate::{Config, Log};
 
 /// What differs between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, one per part of the file")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, one per section")]
 pub struct Diff {
     /// Each server that differs: those of the new configuration in its order, then those it has no more.
     pub servers: Vec<(ServerName, Change)>,
@@ -22,10 +22,10 @@ pub struct Diff {
     pub listen: Vec<String>,
     /// `auth.tokens` differ.
     pub auth: bool,
+    /// `audit.file` differs.
+    pub audit: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
-    /// The profiles differ.
-    pub profiles: bool,
     /// `errors` differs.
     pub errors: bool,
     /// Keys of `[log]` that differ.
@@ -82,8 +82,8 @@ impl Diff {
             order: both(old, new) != both(new, old),
             listen: changed_keys(&old.listen, &new.listen),
             auth: old.auth != new.auth,
+            audit: old.audit != new.audit,
             limits: changed_keys(&old.limits, &new.limits),
-            profiles: old.profiles != new.profiles,
             errors: old.errors != new.errors,
             log: changed_keys::<Log>(&old.log, &new.log),
         }
@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Auth, Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Profile, Secret, Stdio, Tuning};
+    use crate::{Auth, Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Secret, Stdio, Tuning};
 
     fn server(command: &str, token: u8, tool_timeout: u64, prefix: bool, enabled: bool) -> Server {
         let mut stdio = Stdio::new(command, []);
@@ -161,11 +161,11 @@ mod tests {
             |(servers, port, in_flight, protocol, debug)| Config {
                 listen: Listen { port, ..Listen::default() },
                 auth: Auth { tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))] },
+                audit: crate::Audit { file: debug.then(|| "calls".into()) },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
                 servers,
-                profiles: vec![("p".into(), Profile { bare_names: in_flight > 1, ..Profile::default() })],
             },
         )
     }
@@ -209,11 +209,11 @@ mod tests {
         if diff.auth {
             out.auth = new.auth.clone();
         }
+        if diff.audit {
+            out.audit = new.audit.clone();
+        }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();
-        }
-        if diff.profiles {
-            out.profiles = new.profiles.clone();
         }
         if diff.errors {
             out.errors = new.errors;

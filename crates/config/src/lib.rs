@@ -10,6 +10,7 @@
 //! * It prints no value: error texts name keys, and secrets print as `***`.
 //! * It reads the environment only from what it is given, so that a test needs none of its own.
 
+mod audit;
 mod auth;
 mod check;
 mod clients;
@@ -21,8 +22,6 @@ mod findings;
 mod limits;
 mod listen;
 mod oauth;
-mod patterns;
-mod profile;
 mod schema;
 mod secret;
 mod server;
@@ -36,6 +35,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
+pub use audit::Audit;
 pub use auth::Auth;
 pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
@@ -43,8 +43,6 @@ pub use expose::{Expose, PinRule};
 pub use limits::Limits;
 pub use listen::Listen;
 pub use oauth::OAuth;
-pub use patterns::{Filter, Patterns};
-pub use profile::{Profile, Surface};
 pub use schema::schema;
 pub use secret::Secret;
 pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
@@ -63,6 +61,8 @@ pub struct Config {
     pub listen: Listen,
     /// Who may connect.
     pub auth: Auth,
+    /// Where calls are noted.
+    pub audit: Audit,
     /// Limits of the whole gateway.
     pub limits: Limits,
     /// The form of the gateway's own failures.
@@ -71,8 +71,6 @@ pub struct Config {
     pub log: Log,
     /// All servers in the order of the file, disabled ones included. The order is that of the lists clients get.
     pub servers: Vec<(ServerName, Server)>,
-    /// Parts of what they offer, each at a URL of its own, in the order of their names.
-    pub profiles: Vec<(Box<str>, Profile)>,
 }
 
 impl Config {
@@ -109,11 +107,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let resolver = Resolver::new(&sources.env, layers.path.as_deref());
 
     let auth = file.auth.check(&resolver, &mut findings);
+    let audit = file.audit.check(&resolver);
     file.listen.check(!auth.tokens.is_empty(), &mut findings);
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
-    let profiles = profile::check(file.profiles, &servers, &mut findings);
     findings.warnings.extend(clients::ignored_warning(&findings.ignored));
 
     let Findings { mut errors, warnings, .. } = findings;
@@ -121,15 +119,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         errors.sort_by_key(ConfigError::place);
         return Err(ConfigErrors(errors));
     }
-    let config = Config {
-        listen: file.listen,
-        auth,
-        limits: file.limits,
-        errors: file.errors,
-        log: file.log,
-        servers,
-        profiles,
-    };
+    let config =
+        Config { listen: file.listen, auth, audit, limits: file.limits, errors: file.errors, log: file.log, servers };
     Ok(Loaded { config, path: layers.path, warnings })
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::audit::AuditFile;
 use crate::auth::AuthFile;
 use crate::clients::ServerFile;
-use crate::profile::ProfileFile;
 use crate::{ErrorForm, Limits, Listen, Log};
 
 /// Configuration of Trunkline: one local endpoint in front of every MCP server you use.
@@ -21,6 +21,8 @@ pub(crate) struct File {
     pub(crate) listen: Listen,
     /// Tokens that clients must show. None is needed on a machine of your own.
     pub(crate) auth: AuthFile,
+    /// A file in which each call is noted.
+    pub(crate) audit: AuditFile,
     /// Limits of the whole gateway.
     pub(crate) limits: Limits,
     /// What a failed tool call looks like when the failure is the gateway's.
@@ -29,8 +31,6 @@ pub(crate) struct File {
     pub(crate) log: Log,
     /// The servers, by name, in the order in which clients see them. Blocks of a Codex config.toml work unchanged.
     pub(crate) mcp_servers: BTreeMap<String, ServerFile>,
-    /// Parts of what the servers offer, by name, each for the clients that connect to `/mcp/NAME`.
-    pub(crate) profiles: BTreeMap<String, ProfileFile>,
 }
 
 /// The JSON schema of the configuration file, for editors.

@@ -135,11 +135,7 @@ fn codex_blocks_work_as_they_were_pasted() {
     let github = server(&loaded, "github");
     assert!(!github.enabled);
     assert_eq!(github.tuning.startup_timeout, Some(Duration::from_secs(20)));
-    assert!(
-        github.expose.tools.shows("get_issue")
-            && !github.expose.tools.shows("search_code")
-            && !github.expose.tools.shows("other")
-    );
+    assert!(github.expose.shows("get_issue") && !github.expose.shows("search_code") && !github.expose.shows("other"));
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn the_help_says_what_to_do_first() {
       check    Read the configuration and say what is wrong with it
       add      Try a server, and write it into the configuration
       import   Take over the servers that other clients have
+      connect  Give a client the one URL, in its own file
+      stdio    Speak to a client over standard input and output
       remove   Take a server out of the configuration
       enable   Switch a server on
       disable  Switch a server off, and keep what is written about it
@@ -47,6 +49,7 @@ fn the_help_says_what_to_do_first() {
       reload   Read the configuration anew and say what changed
       restart  Close a server's connection or process and start it anew
       doctor   Look at everything between clients and servers, and say what is wrong and what mends it
+      service  Run the daemon as a service of yours, started at login
       schema   Print the JSON schema of the configuration, for editors
       help     Print this message or the help of the given subcommand(s)
 

@@ -16,13 +16,13 @@ use super::Client;
 use crate::edit::shown;
 
 /// Claude Code keeps its history in the same file, which has been seen to reach tens of megabytes.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Servers of one file: far more than any client could use.
 const SERVERS_MAX: usize = 500;
 
 /// JSON as editors take it: with comments and trailing commas, and without what only JSON5 has.
-const JSON: ParseOptions = ParseOptions {
+pub(crate) const JSON: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_loose_object_property_names: false,
     allow_trailing_commas: true,
@@ -59,7 +59,7 @@ pub(crate) struct Reading {
 }
 
 /// The bytes of a file; `None` if there is none.
-fn bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
+pub(crate) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let fail = |why: &str| Err(format!("{}: {why}", shown(path)));
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,

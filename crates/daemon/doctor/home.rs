@@ -63,6 +63,12 @@ pub(super) fn variables(pid: u32) -> Option<Vec<(String, String)>> {
     Some(text.split(|byte| *byte == 0).filter_map(pair).collect())
 }
 
+/// The same variables with another `PATH`.
+pub(super) fn with_path(env: &[(String, String)], path: String) -> Vec<(String, String)> {
+    let others = env.iter().filter(|(name, _)| name != "PATH").cloned();
+    others.chain([("PATH".to_owned(), path)]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

@@ -183,7 +183,7 @@ fn free_name(found: &Found, known: &[Known]) -> Option<String> {
 }
 
 /// Whether an entry leads to this gateway: by its address, through another bridge too, or by our own.
-fn is_own(entry: &Map<String, Value>, port: u16) -> bool {
+pub(crate) fn is_own(entry: &Map<String, Value>, port: u16) -> bool {
     let text = |key: &str| entry.get(key).and_then(Value::as_str);
     if ["url", "serverUrl", "httpUrl"].iter().filter_map(|key| text(key)).any(|url| is_own_url(url, port)) {
         return true;
@@ -192,7 +192,8 @@ fn is_own(entry: &Map<String, Value>, port: u16) -> bool {
     let args = entry.get("args").or_else(|| entry.get("command")?.get("args"));
     let args: Vec<&str> = args.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let program = command.and_then(|command| Path::new(command).file_name()).and_then(|name| name.to_str());
-    (program == Some("trunkline") && args.contains(&"stdio")) || args.iter().any(|arg| is_own_url(arg, port))
+    (program.is_some_and(|name| name.starts_with("trunkline")) && args.contains(&"stdio"))
+        || args.iter().any(|arg| is_own_url(arg, port))
 }
 
 fn is_own_url(text: &str, port: u16) -> bool {
@@ -206,4 +207,16 @@ fn is_own_url(text: &str, port: u16) -> bool {
     let path = url.path();
     let ours = path == "/sse" || path == "/mcp" || path.starts_with("/mcp/");
     here && url.port_or_known_default() == Some(port) && ours
+}
+
+/// Whether two clients' entries mean one server: asked before one of them is switched off.
+pub(crate) fn is_served(found: &Found, at: &Surroundings, configured: &[Found], beside: &Path) -> bool {
+    let (files, port) = (Files::beside(beside), 0);
+    let planner = Planner { at, port, files: &files, keep_literal: true };
+    let Ok(translated) = translate(found, at, &Map::new()) else { return false };
+    configured.iter().filter_map(|known| planner.known(known)).any(|known| {
+        known.translated.get("enabled") != Some(&Value::Bool(false))
+            && known.translated.reach() == translated.reach()
+            && !conflict(&translated, &known.translated)
+    })
 }

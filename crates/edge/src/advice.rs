@@ -186,6 +186,8 @@ pub fn of_installation(warning: &str) -> Trouble {
             "What its tools say of themselves is not what was seen first. If you expect that, take it; if not, ask whoever \
              makes the server before you use them.",
         )
+    } else if warning.contains("audit file") {
+        ("TL-AUDIT", "See to the file that `audit.file` names: its directory, its owner, the room on its disk.")
     } else if warning.contains("disk") {
         ("TL-DISK", "Make room on the disk of the state directory before the daemon is restarted.")
     } else {

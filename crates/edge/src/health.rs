@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use trunkline_hub::{Drift, Explained};
-use trunkline_telemetry::{Transition, Usage};
+use trunkline_telemetry::{Audit, Transition, Usage};
 use trunkline_upstream::{Complaint, Status, Upstream};
 use trunkline_wire::{Json, Pressure, ServerName};
 
@@ -158,6 +158,7 @@ pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
             .chain(short_of_memory(edge))
             .chain(unkept(edge, named))
             .chain(drifted(edge, named))
+            .chain(edge.hub.recent_calls().audit().and_then(Audit::trouble).filter(|_| named))
             .collect(),
         servers: None,
     }

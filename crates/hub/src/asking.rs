@@ -149,6 +149,35 @@ impl Questions {
     }
 }
 
+/// Whether a question sends a person to a page that nobody should be sent to: by other means than TLS, unless it is on this
+/// machine, or to no page at all (S-40).
+pub(crate) fn misleads(question: &Question) -> bool {
+    let params = question.params.as_ref().filter(|_| question.method == Method::ElicitationCreate);
+    params.is_some_and(leads_astray)
+}
+
+/// The same, of the parameters of a question.
+pub(crate) fn leads_astray(params: &Json) -> bool {
+    let Ok(params) = Object::parse(params) else { return false };
+    params.get_str("mode").as_deref() == Some("url") && !params.get_str("url").is_some_and(|url| is_safe_page(&url))
+}
+
+fn is_safe_page(url: &str) -> bool {
+    if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return false;
+    }
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    // As browsers read it: a backslash ends the host, too, and what stands before an `@` is none.
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let here = || {
+        let name = host.strip_prefix('[').map_or_else(|| host.split(':').next(), |rest| rest.split(']').next());
+        let name = name.unwrap_or_default();
+        name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
+    };
+    !host.is_empty() && (scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") && here())
+}
+
 /// What stands for the answer of a person who is not there (mcp-protocol 5.9 rule 12).
 pub(crate) fn no_answer(method: &Method) -> Answer {
     if *method == Method::ElicitationCreate {

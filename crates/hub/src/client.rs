@@ -71,6 +71,14 @@ impl Caller {
         }
     }
 
+    /// The same, to be kept.
+    pub(crate) fn token(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Legacy(session) => session.token(),
+            Self::Modern(client) => client.owner.clone(),
+        }
+    }
+
     /// What a server's side of the gateway must know. `questions`: whether they would reach it on this exchange.
     pub(crate) fn facts(&self, questions: bool) -> CallerFacts {
         let (client, id, abilities, log_level) = match self {

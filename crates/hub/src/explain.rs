@@ -18,7 +18,6 @@ use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
 use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision, extensions};
 
-use crate::catalog::build::is_shown;
 use crate::catalog::output::Output;
 use crate::limits::ACQUAINTANCES_MAX;
 
@@ -128,7 +127,7 @@ impl Report {
 
     fn filtered(&mut self, config: &Server, offer: &Offer) {
         let hidden: Vec<&str> =
-            offer.tools.iter().filter(|tool| !is_shown(&config.expose, tool)).map(|tool| tool.name.as_str()).collect();
+            offer.tools.iter().map(|tool| tool.name.as_str()).filter(|name| !config.expose.shows(name)).collect();
         if !hidden.is_empty() {
             let names = listed(&hidden);
             let text =
@@ -352,7 +351,7 @@ mod tests {
     #[test]
     fn what_the_configuration_keeps_back_names_its_key() {
         let mut config = config();
-        config.expose.tools.not = vec!["a".to_owned()].into();
+        config.expose.disabled_tools = vec!["a".to_owned()];
         config.declared.sampling = true;
         config.tuning.in_flight_max = 1;
         let said = losses(&config, &offer(Revision::V2025_11_25), &client(Revision::V2025_11_25, "{}"));

@@ -17,6 +17,7 @@ use trunkline_telemetry::{Metrics, spawn};
 use trunkline_upstream::{Call, CallEvent, Question};
 use trunkline_wire::{Budget, Charge, Fault, FaultCode, Json, Method, Notification, Outcome, ServerName};
 
+use crate::asking;
 use crate::limits::{ANSWER_WAIT, PARKS_MAX};
 use crate::sessions::random_nonce;
 
@@ -68,7 +69,15 @@ impl Parked {
             CallEvent::Notice(notice) if notice.method == Method::Progress => self.progress = Some(notice),
             // A log line has no stream to go on (mcp-protocol 5.9 rule 4).
             CallEvent::Notice(_) | CallEvent::Beat => {}
-            CallEvent::Asked(asked) => self.questions.extend(asked.questions),
+            CallEvent::Asked(asked) => {
+                for question in asked.questions {
+                    if asking::misleads(&question) {
+                        self.call.answer(&question.key, asking::no_answer(&question.method));
+                    } else {
+                        self.questions.push(question);
+                    }
+                }
+            }
             CallEvent::Withdrawn(key) => self.questions.retain(|question| question.key != key),
             CallEvent::Failed(error) => self.ended = Some(Err(error.fault())),
             CallEvent::Done(outcome) => {

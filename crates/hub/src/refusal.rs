@@ -235,6 +235,20 @@ pub(crate) fn undeclared(server: &ServerName, lack: Lack) -> Fault {
     }
 }
 
+/// A server wants to send the person behind a call to a page that is neither of this machine nor spoken to by TLS (S-40).
+pub(crate) fn unsafe_page(server: &ServerName) -> Fault {
+    Fault {
+        code: FaultCode::UpstreamProtocolError,
+        server: Some(server.clone()),
+        text: format!(
+            "server `{server}` wants to send you to a page that is not reached by https; the address is not passed on"
+        ),
+        outcome: Outcome::Failed,
+        retryable: false,
+        retry_after_ms: None,
+    }
+}
+
 /// A modern server says something of a task that its revision does not allow; `what`, for people.
 pub(crate) fn odd_task(server: &ServerName, what: &str) -> Fault {
     Fault {

@@ -183,6 +183,9 @@ impl<'a> Relay<'a> {
             self.refuse(call);
             return None;
         }
+        if asked.questions.iter().any(asking::misleads) {
+            return Some(Ended::Fault(refusal::unsafe_page(self.upstream.name())));
+        }
         let Some(listener) = &self.listener else {
             return Some(Ended::Fault(refusal::nobody_to_ask(self.upstream.name())));
         };

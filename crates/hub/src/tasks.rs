@@ -14,7 +14,7 @@ use trunkline_wire::{
 
 use crate::client::Caller;
 use crate::seal::{Opened, State};
-use crate::{Hub, Reply, input, refusal, relay, resources};
+use crate::{Hub, Reply, asking, input, refusal, relay, resources};
 
 /// A task that a request names.
 pub(crate) struct Known {
@@ -117,6 +117,9 @@ fn shown(requests: &Json, server: &ServerName, abilities: &Abilities) -> Result<
     let Some(questions) = questions(requests) else {
         return Err(refusal::odd_task(server, "asks something for a task in a form that cannot be read"));
     };
+    if questions.iter().any(asking::misleads) {
+        return Err(refusal::unsafe_page(server));
+    }
     match questions.iter().find_map(|question| relay::lack(question, abilities).err()) {
         Some(lack) => Err(refusal::undeclared(server, lack)),
         None => Ok(input::requests(&questions, server)),

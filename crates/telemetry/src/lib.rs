@@ -2,7 +2,7 @@
 //!
 //! Everyone above calls methods here; nothing here calls back. [`Metrics`] has one method per fact and is
 //! passed in, never global. [`Journal`] keeps the recent past of each server for people, [`Trends`] the last hour of what is
-//! counted, [`RecentCalls`] the last calls without what was said. [`redact`] is the
+//! counted, [`RecentCalls`] the last calls without what was said, which [`Audit`] writes into a file. [`redact`] is the
 //! layer that every text from outside passes before a person sees it. [`spawn`] starts every task of the
 //! program, so that each has a name and its panic does not go unseen; [`Saver`] is the one that writes state to disk.
 //!
@@ -10,6 +10,8 @@
 
 mod metrics;
 
+mod audit;
+mod date;
 mod journal;
 mod labels;
 mod ledger;
@@ -23,6 +25,8 @@ pub mod table;
 mod tasks;
 mod trends;
 
+pub use audit::Audit;
+pub use date::date;
 pub use journal::{Journal, Transition};
 pub use ledger::{TreeAccount, Usage};
 pub use metrics::{Figures, Metrics, ServerMetrics};

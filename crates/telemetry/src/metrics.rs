@@ -290,6 +290,13 @@ impl Metrics {
         self.0.series.state_writes.with_label_values(&[state, outcome]).inc();
     }
 
+    /// So many calls were written into the audit file, or lost; `outcome` is a literal.
+    pub fn audited(&self, outcome: &'static str, calls: u64) {
+        if calls > 0 {
+            self.0.series.audit_calls.with_label_values(&[outcome]).inc_by(calls);
+        }
+    }
+
     /// Whether the configuration that was read last is in force.
     pub fn config_reload_success(&self, success: bool) {
         self.0.series.config_reload_success.set(i64::from(success));

@@ -2,14 +2,15 @@
 //!
 //! Who called which tool of which server, when, how long it took, how it ended and how large request and answer were. What
 //! was said is never kept: arguments and results hold what nobody meant to show. The ring is bounded, and noting a call
-//! costs a lock and three shared pointers.
+//! costs a lock and a few shared pointers. Where an audit file is wanted, each goes there, too.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use trunkline_wire::{ExposedName, ServerName};
 
+use crate::Audit;
 use crate::journal::unix_ms;
 
 /// Calls kept: what a person scrolls through.
@@ -17,7 +18,10 @@ const CALLS_MAX: usize = 200;
 
 /// The last calls.
 #[derive(Debug, Default)]
-pub struct RecentCalls(Mutex<Ring>);
+pub struct RecentCalls {
+    ring: Mutex<Ring>,
+    audit: OnceLock<Audit>,
+}
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -34,6 +38,8 @@ pub struct RecentCall {
     pub at_unix_ms: u64,
     /// Who called; `None` for the owner's own commands.
     pub client: Option<Arc<str>>,
+    /// The name of the token that was shown, if one was asked for.
+    pub token: Option<Arc<str>>,
     /// The server.
     pub server: ServerName,
     /// The tool as clients call it.
@@ -53,6 +59,8 @@ pub struct RecentCall {
 pub struct Ended {
     /// Who called.
     pub client: Option<Arc<str>>,
+    /// The name of the token that was shown, if one was asked for.
+    pub token: Option<Arc<str>>,
     /// The server.
     pub server: ServerName,
     /// The tool as clients call it.
@@ -75,17 +83,32 @@ impl RecentCalls {
 
     /// Notes a call. The oldest gives way.
     pub fn note(&self, ended: Ended) {
-        let Ended { client, server, tool, outcome, lasted, sent_bytes, received_bytes } = ended;
+        let Ended { client, token, server, tool, outcome, lasted, sent_bytes, received_bytes } = ended;
         let at_unix_ms = unix_ms();
         let micros = u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX);
         let mut ring = self.lock();
         ring.noted += 1;
         let number = ring.noted;
-        let call = RecentCall { number, at_unix_ms, client, server, tool, outcome, micros, sent_bytes, received_bytes };
+        let call =
+            RecentCall { number, at_unix_ms, client, token, server, tool, outcome, micros, sent_bytes, received_bytes };
+        let audited = self.audit.get().filter(|audit| audit.is_on()).map(|audit| (audit, call.clone()));
         let oldest = if ring.calls.len() == CALLS_MAX { ring.calls.pop_front() } else { None };
         ring.calls.push_back(call);
         drop(ring);
         drop(oldest);
+        if let Some((audit, call)) = audited {
+            audit.note(call);
+        }
+    }
+
+    /// Has each call from now on written by `audit`, too. The first that is given stays.
+    pub fn also_to(&self, audit: Audit) {
+        let _ = self.audit.set(audit);
+    }
+
+    /// Who writes calls into a file.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.get()
     }
 
     /// The number of the call that was noted last; 0 before the first.
@@ -101,7 +124,7 @@ impl RecentCalls {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,6 +135,7 @@ mod tests {
     fn ended(outcome: &'static str) -> Ended {
         Ended {
             client: Some("codex#1".into()),
+            token: None,
             server: ServerName::new("git").expect("a name"),
             tool: ExposedName::new("git__log").expect("a name"),
             outcome,

@@ -158,10 +158,11 @@ pub fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// Control characters, line separators, and marks that hide or change the direction of what follows.
+/// Control characters, line separators, and marks that hide, are hidden, or change the direction of what follows.
 pub(crate) fn disturbs(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

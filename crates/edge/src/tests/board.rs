@@ -196,6 +196,7 @@ async fn the_state_says_all_that_health_says_and_what_the_page_needs_beside() {
     let client = Client::with(with_a_server());
     client.open("2025-06-18").await;
     client.edge.hub.recent_calls().note(Ended {
+        token: None,
         client: Some("codex#7".into()),
         server: git(),
         tool: ExposedName::new("git__log").expect("a name"),

@@ -98,3 +98,36 @@ async fn nobody_waits_for_ever() {
     let leg = Leg::put(&session, &outbox, &Method::ElicitationCreate, &Object::new());
     assert_eq!(leg.await, Ok(Json::literal(r#"{"action":"cancel"}"#)));
 }
+
+#[test]
+fn s40_a_page_is_safe_by_https_or_on_this_machine_and_nowhere_else() {
+    for safe in [
+        "https://example.com/sign?x=http://y",
+        "HTTPS://Example.com",
+        "http://127.0.0.1:8080/x",
+        "http://localhost",
+        "http://[::1]:9/",
+    ] {
+        assert!(is_safe_page(safe), "{safe}");
+    }
+    for unsafe_one in [
+        "http://example.com",
+        "http://127.0.0.1.evil.example/",
+        "http://localhost@evil.example/",
+        r"http://evil.example\@127.0.0.1/",
+        "http://127.0.0.1:80@evil.example",
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/",
+        "https://",
+        "https://x\ny",
+        " https://x",
+        "example.com",
+        "",
+    ] {
+        assert!(!is_safe_page(unsafe_one), "{unsafe_one}");
+    }
+    // What has no page is judged by others.
+    assert!(!misleads(&question(Method::ElicitationCreate, r#"{"mode":"form","url":"http://x"}"#)));
+    assert!(misleads(&question(Method::ElicitationCreate, r#"{"mode":"url"}"#)));
+}

@@ -17,7 +17,7 @@ use crate::fakes::{self, World};
 use crate::limits::ANSWER_WAIT;
 use crate::replay::Outbox;
 use crate::session::Session;
-use crate::{Guest, Reply, Wants};
+use crate::{Reply, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
 const ELICIT: &str = r#"{"message":"Which?","requestedSchema":{"type":"object","properties":{}}}"#;
@@ -91,7 +91,7 @@ async fn modern_of(
     let outbox = Arc::new(Outbox::new(Id::from(7), fakes::session(&world.hub, "2025-11-25").purse().clone()));
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox, streams: true };
     let value = |json: Json| json.decode::<Value>().expect("JSON");
-    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, Guest::of_whole(owner)) {
+    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, owner) {
         Ok(errand) => errand,
         Err(outcome) => return outcome.map(value).map_err(value),
     };
@@ -383,6 +383,28 @@ async fn a_url_that_must_be_visited_first_is_asked_for_and_the_call_made_anew() 
         text["error"]["data"]["elicitations"][0]["elicitationId"], "e1",
         "a client that knows the error gets it"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn s40_nobody_is_sent_to_a_page_without_tls_and_no_page_is_fetched_here() {
+    let asked = r#"{"mode":"url","elicitationId":"e1","url":"http://evil.example/","message":"Sign in"}"#;
+    let error = r#"{"code":-32042,"message":"visit","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"http://evil.example/","message":"Sign in"}]}}"#;
+    for fault in [Deed::ask("tools/call", "elicitation/create", asked), Deed::error("tools/call", error)] {
+        let world = World::new(Script { faults: vec![fault], ..Script::default() }).await;
+        let told = modern(&world, CALL, ALL).await.expect("a tool result");
+        assert_eq!(told["_meta"]["dev.trunkline/fault"]["code"], -31007, "{told}");
+        assert!(!told.to_string().contains("evil.example"), "{told}");
+        let session = fakes::able_session(&world.hub, "2025-11-25", ALL);
+        let call = Message::Request(fakes::request(7, Method::ToolsCall, CALL));
+        let text = match world.hub.handle(&session, call, BOTH).await {
+            Reply::One(text) => String::from_utf8(text.into_bytes().to_vec()).expect("text"),
+            Reply::Events(mut events) => event(&mut events).await.to_string(),
+            Reply::Accepted | Reply::Error { .. } | Reply::Listening { .. } | Reply::Refused(_) => {
+                panic!("an answer is expected")
+            }
+        };
+        assert!(text.contains("-31007") && !text.contains("evil.example"), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

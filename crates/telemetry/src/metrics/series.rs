@@ -51,6 +51,7 @@ pub(super) struct Series {
     pub(super) replay_bytes: IntGauge,
     pub(super) sessions_revived: IntCounter,
     pub(super) state_writes: IntCounterVec,
+    pub(super) audit_calls: IntCounterVec,
     pub(super) memory_pressure: IntGauge,
     pub(super) config_reload_success: IntGauge,
     pub(super) build_info: IntGaugeVec,
@@ -89,10 +90,7 @@ impl Series {
                 "server",
                 "Requests not sent again because too many were.",
             ),
-            wake_events: registered(
-                r,
-                IntCounter::new("wake_events_total", "Times that the machine slept or its network changed."),
-            ),
+            wake_events: counter(r, "wake_events_total", "Times that the machine slept or its network changed."),
             notices_dropped: counters(
                 r,
                 "notices_dropped_total",
@@ -134,20 +132,20 @@ impl Series {
             ),
             open_fds: gauges(r, "server_open_fds", "server", "Open descriptors of a server's processes."),
             processes: gauges(r, "server_processes", "server", "A server's processes, without their guard."),
-            orphans_swept: registered(
-                r,
-                IntCounter::new("orphans_swept_total", "Processes killed that had escaped their guard."),
-            ),
+            orphans_swept: counter(r, "orphans_swept_total", "Processes killed that had escaped their guard."),
             client_requests: counters(r, "client_requests_total", "era method status", "Requests of clients."),
             rejected: counters(r, "rejected_total", "reason", "Requests and connections refused at the door."),
             sessions: gauge(r, "mcp_sessions", "Client sessions alive."),
             listens: gauge(r, "mcp_listens", "Streams of modern clients open that listen for changes."),
             replay_bytes: gauge(r, "replay_bytes", "Bytes held for streams that may be resumed."),
-            sessions_revived: registered(
-                r,
-                IntCounter::new("mcp_sessions_revived_total", "Client sessions taken up again by their id."),
-            ),
+            sessions_revived: counter(r, "mcp_sessions_revived_total", "Client sessions taken up again by their id."),
             state_writes: counters(r, "state_writes_total", "state outcome", "Writes of what outlives the process."),
+            audit_calls: counters(
+                r,
+                "audit_calls_total",
+                "outcome",
+                "Calls for the audit file, by what became of them.",
+            ),
             memory_pressure: gauge(r, "memory_pressure", "1: what is kept shrinks, 2: new requests are refused."),
             config_reload_success: gauge(
                 r,
@@ -209,6 +207,10 @@ fn gauges(registry: &Registry, name: &str, labels: &str, help: &str) -> IntGauge
 
 fn words(labels: &str) -> Vec<&str> {
     labels.split(' ').collect()
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help))
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {

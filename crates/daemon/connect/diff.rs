@@ -1,0 +1,114 @@
+//! What a change does to a file, line by line, as people know it from `diff -u`.
+//!
+//! Lines around a change are shown too, and a client's file holds keys: what looks like a secret is masked.
+
+use std::fmt::Write as _;
+
+use trunkline_telemetry::redact::Scrubber;
+
+use crate::render;
+
+/// Lines shown around a change.
+const AROUND: usize = 2;
+
+/// Above this many pairs of lines the changed part is shown as one, gone and come.
+const PAIRS_MAX: usize = 4_000_000;
+
+/// Longest line that is shown whole: Claude Code may write its whole file into one.
+const LINE_CHARS_MAX: usize = 300;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kept,
+    Gone,
+    Come,
+}
+
+/// The differing lines of two texts, with some around them; empty if there are none.
+pub(super) fn diff(before: &str, after: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let lines = aligned(&old, &new);
+    let scrubber = Scrubber::default();
+    let near = |at: usize| {
+        let from = at.saturating_sub(AROUND);
+        lines[from..(at + AROUND + 1).min(lines.len())].iter().any(|(kind, _)| *kind != Kind::Kept)
+    };
+    let mut out = String::new();
+    let mut skipped = false;
+    for (at, (kind, line)) in lines.iter().enumerate() {
+        if !near(at) {
+            skipped = true;
+            continue;
+        }
+        if skipped && !out.is_empty() {
+            out.push_str("  …\n");
+        }
+        skipped = false;
+        let mark = match kind {
+            Kind::Kept => ' ',
+            Kind::Gone => '-',
+            Kind::Come => '+',
+        };
+        let mut shown: String = line.chars().take(LINE_CHARS_MAX).collect();
+        if shown.len() < line.len() {
+            shown.push('…');
+        }
+        let _ = writeln!(out, "{mark} {}", render::safe(&scrubber.scrub(&shown)).trim_end());
+    }
+    out
+}
+
+/// Both texts as one list of lines, by their longest common subsequence.
+fn aligned<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<(Kind, &'a str)> {
+    let front = old.iter().zip(new).take_while(|(one, two)| one == two).count();
+    let back = old[front..].iter().rev().zip(new[front..].iter().rev()).take_while(|(one, two)| one == two).count();
+    let (old_middle, new_middle) = (&old[front..old.len() - back], &new[front..new.len() - back]);
+    let mut out: Vec<(Kind, &str)> = old[..front].iter().map(|line| (Kind::Kept, *line)).collect();
+    let (rows, columns) = (old_middle.len(), new_middle.len());
+    if rows * columns > PAIRS_MAX {
+        out.extend(old_middle.iter().map(|line| (Kind::Gone, *line)));
+        out.extend(new_middle.iter().map(|line| (Kind::Come, *line)));
+    } else {
+        // `common[i][j]`: how many lines the rests from i and j on have in common.
+        let mut common = vec![vec![0_u32; columns + 1]; rows + 1];
+        for i in (0..rows).rev() {
+            for j in (0..columns).rev() {
+                common[i][j] = if old_middle[i] == new_middle[j] {
+                    common[i + 1][j + 1] + 1
+                } else {
+                    common[i + 1][j].max(common[i][j + 1])
+                };
+            }
+        }
+        let (mut i, mut j) = (0, 0);
+        while i < rows || j < columns {
+            if i < rows && j < columns && old_middle[i] == new_middle[j] {
+                out.push((Kind::Kept, old_middle[i]));
+                (i, j) = (i + 1, j + 1);
+            } else if i < rows && (j == columns || common[i + 1][j] >= common[i][j + 1]) {
+                out.push((Kind::Gone, old_middle[i]));
+                i += 1;
+            } else {
+                out.push((Kind::Come, new_middle[j]));
+                j += 1;
+            }
+        }
+    }
+    out.extend(old[old.len() - back..].iter().map(|line| (Kind::Kept, *line)));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_lines_are_shown_with_their_neighbours_and_without_secrets() {
+        let before = "a\nb\nc\nd\ne\nAPI_TOKEN = \"secret-0815\"\ng\nh\n";
+        let after = "a\nb\nc\nd\ne\nAPI_TOKEN = \"secret-0815\"\nG\nh\ni\n";
+        assert_eq!(diff(before, after), "  e\n  API_TOKEN = \"***\"\n- g\n+ G\n  h\n+ i\n");
+        assert_eq!(diff("1\n2\n3\n4\n5\n6\n7\n8\n", "0\n1\n2\n3\n4\n5\n6\n7\n"), "+ 0\n  1\n  2\n  …\n  6\n  7\n- 8\n");
+        assert_eq!(diff(before, before), "");
+        assert_eq!(diff("", "x\n"), "+ x\n");
+    }
+}

@@ -1,0 +1,143 @@
+//! The one entry, in each client's words, and what its user should know.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use trunkline_config::{Config, Sources};
+use url::Url;
+
+use super::Connect;
+use crate::clients::Client;
+use crate::exit::Failure;
+use crate::render;
+
+/// The variable that clients are told to take a token from, where tokens are asked for.
+const TOKEN: &str = "TRUNKLINE_TOKEN";
+
+/// The keys of the entry.
+pub(super) fn of(
+    connect: &Connect,
+    config: &Config,
+    file: &Path,
+    sources: &Sources,
+) -> Result<Vec<(String, Value)>, Failure> {
+    if config.listen.port == 0 {
+        let text = "`listen.port` is 0, so the address is another with each start; give it a number first";
+        return Err(Failure::config(text.to_owned()));
+    }
+    let url = url(config);
+    let token = !config.auth.tokens.is_empty();
+    let bearer = |reference: String| json!({ "Authorization": format!("Bearer {reference}") });
+    let mut entry: Vec<(&str, Value)> = Vec::new();
+    let mut by_url = |fixed: &[(&'static str, &str)], key: &'static str, reference: String| {
+        entry.extend(fixed.iter().map(|(key, value)| (*key, json!(value))));
+        entry.push((key, json!(url)));
+        if token {
+            entry.push(("headers", bearer(reference)));
+        }
+    };
+    match connect.client {
+        Client::Codex => {
+            entry.push(("url", json!(url)));
+            if token {
+                entry.push(("bearer_token_env_var", json!(TOKEN)));
+            }
+            if connect.parallel {
+                entry.push(("supports_parallel_tool_calls", json!(true)));
+            }
+        }
+        Client::ClaudeCode => by_url(&[("type", "http")], "url", format!("${{{TOKEN}}}")),
+        Client::Vscode => by_url(&[("type", "http")], "url", format!("${{env:{TOKEN}}}")),
+        Client::Cursor => by_url(&[], "url", format!("${{env:{TOKEN}}}")),
+        Client::Windsurf => by_url(&[], "serverUrl", format!("${{env:{TOKEN}}}")),
+        Client::Gemini => by_url(&[], "httpUrl", format!("${TOKEN}")),
+        Client::Zed if !token => by_url(&[("source", "custom")], "url", String::new()),
+        // It starts programs only; or, as Zed, has no word for a variable, and the bridge needs no token.
+        Client::ClaudeDesktop | Client::Zed => {
+            if connect.client == Client::Zed {
+                entry.push(("source", json!("custom")));
+            }
+            let program = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
+            entry.push(("command", json!(program.unwrap_or_else(|| "trunkline".to_owned()))));
+            let mut args = vec![json!("stdio")];
+            if sources.file.is_some() {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+                args.extend([json!("--config"), json!(file)]);
+            }
+            entry.push(("args", json!(args)));
+        }
+    }
+    Ok(entry.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn url(config: &Config) -> String {
+    let host = config.listen.hosts.iter().find(|host| host.is_ipv4()).or(config.listen.hosts.first());
+    let host = match host {
+        Some(std::net::IpAddr::V6(host)) => format!("[{host}]"),
+        Some(host) => host.to_string(),
+        None => "127.0.0.1".to_owned(),
+    };
+    format!("http://{host}:{}/mcp", config.listen.port)
+}
+
+/// Whether an entry was ours, before the port was another.
+pub(super) fn was_ours(entry: &Map<String, Value>) -> bool {
+    let urls = ["url", "serverUrl", "httpUrl"].into_iter().filter_map(|key| entry.get(key)?.as_str());
+    urls.filter_map(|url| Url::parse(url).ok()).any(|url| {
+        url.path() == "/mcp"
+            && url.port().is_some()
+            && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
+    })
+}
+
+/// What to know about it, a paragraph each.
+pub(super) fn notes(connect: &Connect, config: &Config, twice: &[String], switched_off: bool) -> String {
+    let mut notes: Vec<String> = Vec::new();
+    let word = connect.client.word();
+    if !twice.is_empty() && !switched_off {
+        let names: Vec<String> = twice.iter().map(|name| render::field(name)).collect();
+        notes.push(format!(
+            "It has {} of its own that Trunkline serves too: {}.\n`trunkline connect {word} --switch-off` switches off \
+             what it has twice.",
+            render::counted(twice.len(), "server"),
+            names.join(", ")
+        ));
+    }
+    if !config.auth.tokens.is_empty() && !matches!(connect.client, Client::ClaudeDesktop | Client::Zed) {
+        notes.push(format!(
+            "The daemon asks for a token (`[auth]`): {} takes it from the variable {TOKEN}, which has to be set where it \
+             is started.",
+            connect.client.title()
+        ));
+    }
+    match connect.client {
+        Client::Codex if !connect.parallel => notes.push(
+            "Codex sends calls of one entry one after the other, but for tools that say that they only read. `--parallel` \
+             writes\n`supports_parallel_tool_calls = true`: then it sends all at once, and every server behind Trunkline \
+             gets them so."
+                .to_owned(),
+        ),
+        Client::ClaudeCode if !connect.project => notes.push(
+            "Claude Code writes this file too while it runs. If the entry is not there at its next start, close it and \
+             connect again."
+                .to_owned(),
+        ),
+        Client::ClaudeDesktop => {
+            notes.push("Claude Desktop reads the file when it starts; quit it and open it again.".to_owned());
+        }
+        Client::Codex
+        | Client::ClaudeCode
+        | Client::Cursor
+        | Client::Vscode
+        | Client::Windsurf
+        | Client::Zed
+        | Client::Gemini => {}
+    }
+    let mut out = String::new();
+    for note in notes {
+        out.push('\n');
+        out.push_str(&note);
+        out.push('\n');
+    }
+    out
+}
