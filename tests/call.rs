@@ -136,7 +136,7 @@ async fn lists_of_many_pages_are_complete_and_bad_entries_cost_only_themselves()
 }
 
 #[tokio::test]
-async fn published_names_are_valid_unique_when_folded_and_stable() {
+async fn s14_published_names_are_valid_unique_when_folded_and_stable() {
     // G-34, G-80.
     let home = Home::new();
     let (long, _) = fake::stdio(&home, "long", &[]);

@@ -189,7 +189,7 @@ async fn a_tool_is_found_and_tried_by_a_form_of_its_schema_and_the_call_is_liste
 }
 
 #[tokio::test]
-async fn f59_markup_in_whatever_a_server_says_stays_text() {
+async fn s36_f59_markup_in_whatever_a_server_says_stays_text() {
     let home = Home::new();
     home.configure(&hostile());
     let daemon = home.serve().await;

@@ -306,7 +306,7 @@ async fn get_without_session_or_stream_is_refused() {
 }
 
 #[tokio::test]
-async fn ids_come_back_byte_for_byte() {
+async fn s09_ids_come_back_byte_for_byte() {
     // G-20, F-53.
     let (daemon, _) = one().await;
     let client = daemon.client().await;

@@ -88,7 +88,7 @@ async fn reads_and_lists_say_how_long_they_are_good_and_prompts_and_completions_
 }
 
 #[tokio::test]
-async fn g23_g24_annotated_arguments_are_repeated_in_headers() {
+async fn s19_g23_g24_annotated_arguments_are_repeated_in_headers() {
     let (_daemon, _, client) = one().await;
     client.tools().await;
     let here = r#"{"region":"Köln","level":42,"dry":false,"place":{"city":"x"}}"#;

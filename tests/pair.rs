@@ -135,7 +135,7 @@ fn text(block: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn g1_g2_a_foreign_page_gets_neither_half() {
+async fn s02_s03_g1_g2_a_foreign_page_gets_neither_half() {
     let (daemon, _) = one("").await;
     for (method, target) in [("GET", "/sse"), ("POST", "/messages?sessionId=x")] {
         for (host, origin) in [(daemon.address(), "http://evil.example"), ("evil.example", "http://localhost")] {

@@ -65,7 +65,7 @@ async fn many(url: &str, tool: &str, name: &str, count: usize) -> Tally {
 
 /// G-74, S-10: two clients at once, a thousand questions on one pipe; each reaches its own client or is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g74_a_thousand_questions_on_one_pipe_reach_their_client_or_nobody() {
+async fn s10_g74_a_thousand_questions_on_one_pipe_reach_their_client_or_nobody() {
     let home = Home::new();
     let (config, _fakes, _) = fake::trio(&home, &[]).await;
     home.configure(&config);

@@ -24,7 +24,7 @@ fn stream(answer: Answer) -> Events {
 }
 
 #[tokio::test]
-async fn progress_carries_the_clients_own_token_and_stops_with_the_answer() {
+async fn s11_progress_carries_the_clients_own_token_and_stops_with_the_answer() {
     // G-75: two clients, one token.
     let (daemon, _fakes, _) = three().await;
     let (one, two) = (daemon.client().await, daemon.client().await);
@@ -98,7 +98,7 @@ async fn log_messages_of_a_call_follow_each_sessions_own_level() {
 }
 
 #[tokio::test]
-async fn updates_reach_subscribers_only() {
+async fn s11_updates_reach_subscribers_only() {
     let (daemon, _fakes, _) = three().await;
     let (subscriber, other) = (daemon.client().await, daemon.client().await);
     let mut heard = subscriber.listen(None).await.events();

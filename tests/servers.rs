@@ -111,7 +111,7 @@ async fn answers_as_streams_are_answers_too() {
 }
 
 #[tokio::test]
-async fn configured_credentials_reach_the_server_and_a_clients_do_not() {
+async fn s13_configured_credentials_reach_the_server_and_a_clients_do_not() {
     // G-66.
     let upstream = Fake::start("http", "remote", &["--bearer", "s3cret-token"]).await;
     let home = Home::new();

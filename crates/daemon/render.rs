@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_json_is_the_same_json() {
+    fn s17_escaped_json_is_the_same_json() {
         let text = "{\"a\":\"\u{9b}31m \u{202e} é 🦀\"}\r\n";
         let safe = safe_json(text);
         assert_eq!(safe, "{\"a\":\"\\u009b31m \\u202e é 🦀\"}\n");

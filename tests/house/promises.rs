@@ -1,11 +1,14 @@
-//! Holds `docs/reliability.md` and the table of `docs/signing-in.md` against the tests: what a page names exists, what names a
-//! promise in its own name stands on the page, and no row is empty.
+//! Holds `docs/reliability.md` and `docs/security.md` against the tests: what a page names exists, what names a promise in its
+//! own name stands on the page, and no row is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The last promise and the last fault of the contract.
 const LAST: [(char, u32); 2] = [('R', 47), ('F', 75)];
+
+/// The last promise about security.
+const LAST_OF_SECURITY: u32 = 40;
 
 /// One row of a table.
 struct Row {
@@ -30,9 +33,9 @@ fn rows() -> BTreeMap<(char, u32), Row> {
     rows
 }
 
-/// The tests of each promise about signing in, by its number. The page has those that are about it, not all of the contract.
-fn sign_in_rows() -> BTreeMap<u32, Vec<String>> {
-    let text = std::fs::read_to_string(root().join("docs/signing-in.md")).expect("the page");
+/// The tests of each promise about security, by its number.
+fn security_rows() -> BTreeMap<u32, Vec<String>> {
+    let text = std::fs::read_to_string(root().join("docs/security.md")).expect("the page");
     let mut rows = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("| S-")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -152,17 +155,18 @@ fn each_test_that_is_named_for_a_promise_stands_on_the_page() {
 }
 
 #[test]
-fn each_promise_about_signing_in_has_tests_and_those_that_are_named_for_it_stand_on_the_page() {
-    let (rows, tests) = (sign_in_rows(), all_tests());
-    assert!(rows.len() >= 7, "the table is not where it was");
+fn each_promise_about_security_has_tests_and_those_that_are_named_for_it_stand_on_the_page() {
+    let (rows, tests) = (security_rows(), all_tests());
+    let numbers: Vec<u32> = rows.keys().copied().collect();
+    assert_eq!(numbers, (1..=LAST_OF_SECURITY).collect::<Vec<_>>(), "each promise has a row, and no other");
     for (number, listed) in &rows {
-        assert!(!listed.is_empty(), "S-{number} has no test");
+        let named = |test: &&String| tags(test).any(|tag| tag == ('S', *number));
+        assert!(tests.iter().any(|test| named(&test)), "no test is named for S-{number}");
         for test in listed {
             assert!(tests.contains(test), "S-{number}: there is no test {test}");
         }
-        for test in &tests {
-            let named = tags(test).any(|tag| tag == ('S', *number));
-            assert!(!named || listed.contains(test), "the row S-{number} of docs/signing-in.md lacks {test}");
+        for test in tests.iter().filter(named) {
+            assert!(listed.contains(test), "the row S-{number} of docs/security.md lacks {test}");
         }
     }
 }

@@ -433,7 +433,7 @@ command = "true"
 }
 
 #[test]
-fn references_are_replaced_everywhere_and_no_secret_shows() {
+fn s31_references_are_replaced_everywhere_and_no_secret_shows() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("key"), "canary-file\n").expect("written");
     let text = r#"

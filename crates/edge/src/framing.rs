@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_lengths_are_seen_in_any_order_case_and_cut(piece in 1_usize..80) {
+        fn s22_both_lengths_are_seen_in_any_order_case_and_cut(piece in 1_usize..80) {
             let both = "\r\nPOST / HTTP/1.1\r\nContent-length: 3\r\nHost: a\r\nTRANSFER-Encoding: chunked\r\n\r\n";
             prop_assert!(conflicts(both, piece));
             let turned = "POST / HTTP/1.1\nTransfer-Encoding:chunked\nx-long-name-of-a-header: 1\ncontent-length:3\n\n";

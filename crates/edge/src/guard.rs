@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_only_own_names_with_the_own_port_are_hosts() {
+    fn s02_g2_only_own_names_with_the_own_port_are_hosts() {
         for host in [
             "127.0.0.1:6270",
             "[::1]:6270",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn g1_g3_an_origin_is_absent_own_or_listed() {
+    fn s03_g1_g3_an_origin_is_absent_own_or_listed() {
         let with = |origin| ask("/mcp", &[(HOST, "localhost:6270"), (ORIGIN, origin)]);
         for origin in
             ["http://localhost:6270", "http://127.0.0.1:6270", "http://[::1]:6270", "https://inspector.example"]

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn g5_only_json_is_json() {
+    fn s04_g5_only_json_is_json() {
         let is = |value: &str| is_json(&HeaderMap::from_iter([(CONTENT_TYPE, value.parse().expect("a value"))]));
         for fine in ["application/json", "application/json; charset=utf-8", "Application/JSON ;x=y"] {
             assert!(is(fine), "{fine}");

@@ -145,7 +145,7 @@ fn initialized() -> Value {
 }
 
 #[tokio::test]
-async fn g1_g2_g3_host_and_origin_are_checked_on_every_path() {
+async fn s02_s03_g1_g2_g3_host_and_origin_are_checked_on_every_path() {
     let client = Client::new();
     for path in [
         "/mcp",
@@ -203,7 +203,7 @@ async fn g4_g10_verbs_and_paths_that_are_not_offered() {
 }
 
 #[tokio::test]
-async fn g10_another_user_gets_only_the_short_health_and_the_metrics() {
+async fn s05_s07_g10_another_user_gets_only_the_short_health_and_the_metrics() {
     let client = Client { arrival: STRANGE, ..Client::new() };
     assert_eq!(client.post("", &initialize(0, "2025-06-18")).await.status, 403);
     assert_eq!(client.send("GET", "/mcp", &[], "").await.status, 403);
@@ -218,7 +218,7 @@ async fn g10_another_user_gets_only_the_short_health_and_the_metrics() {
 }
 
 #[tokio::test]
-async fn g5_g6_g7_g8_bodies_that_are_no_messages() {
+async fn s21_g5_g6_g7_g8_bodies_that_are_no_messages() {
     let mut small = config();
     small.limits.request_body_bytes = 1000;
     let client = Client::with(small);

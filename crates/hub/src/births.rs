@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_begins_at_once_and_then_one_after_the_other() {
+    async fn s24_a_burst_begins_at_once_and_then_one_after_the_other() {
         let limits = Limits { sessions_burst: 3, sessions_per_sec: 2, ..Limits::default() };
         let start = Instant::now();
         let births = Births::new(&limits, start);

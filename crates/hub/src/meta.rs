@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn vendor_keys_pass_and_the_keys_of_this_hop_stay() {
+    fn s38_vendor_keys_pass_and_the_keys_of_this_hop_stay() {
         let (token, text) = forwarded(
             r#"{"name":"x","task":{},"_meta":{"progressToken":1.50,"a.b/c":{"k":1e3},"Authorization":"x","baggage":"y","io.modelcontextprotocol/clientInfo":{}}}"#,
         );

@@ -184,7 +184,7 @@ async fn r06_whatever_a_server_does_a_call_has_one_answer_and_it_is_the_last_wor
 }
 
 #[tokio::test(start_paused = true)]
-async fn f53_fifty_clients_with_the_same_ids_each_get_their_own_answers() {
+async fn s09_f53_fifty_clients_with_the_same_ids_each_get_their_own_answers() {
     let world = World::new(Script::default()).await;
     let clients = 50;
     let rounds = 20;

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_beyond_the_bound_share_one_label_until_a_place_is_free() {
+    fn s37_names_beyond_the_bound_share_one_label_until_a_place_is_free() {
         let (git, web) = (ServerName::new("git").expect("name"), ServerName::new("web").expect("name"));
         let tools = BoundedTools::new(2);
         assert_eq!(tools.label(&git, "a"), "a");

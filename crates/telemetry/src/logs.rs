@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_cannot_forge_a_line() {
+    fn s17_foreign_text_cannot_forge_a_line() {
         let hostile = "x\nERROR all lost\r\u{1b}[2J\u{2028}";
         let lines = logged(Format::Text, || tracing::info!(text = hostile, "hello\nworld"));
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_reach_the_log() {
+    fn s31_secrets_do_not_reach_the_log() {
         hide(["correct-horse".to_owned()]);
         for format in [Format::Text, Format::Json] {
             let lines = logged(format, || tracing::warn!(header = "Bearer abcdefgh1", "sent correct-horse"));

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_and_bounded() {
+    fn s21_depth_is_counted_and_bounded() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(passes(nested(DEPTH_MAX).as_bytes()));
         let too_deep = nested(DEPTH_MAX + 1);

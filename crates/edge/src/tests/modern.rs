@@ -94,7 +94,7 @@ async fn g13_a_request_without_its_envelope_is_told_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn g14_g15_g16_headers_are_held_against_the_body() {
+async fn s20_g14_g15_g16_headers_are_held_against_the_body() {
     let client = Client::new();
     let list = call(json!(1), "tools/list", json!({}));
     let get = call(json!(1), "prompts/get", json!({ "name": "Köln" }));

@@ -17,7 +17,7 @@ fn legacy(method: Method, params: &'static str, revision: Revision) -> Option<St
 }
 
 #[test]
-fn a_person_sees_who_asks_and_the_rest_is_the_servers() {
+fn s40_a_person_sees_who_asks_and_the_rest_is_the_servers() {
     let params = r#"{"x":1e2,"message":"Which?","requestedSchema":{"type":"object","properties":{}},"task":{},"_meta":{"progressToken":1,"a/b":2}}"#;
     for revision in [Revision::V2025_06_18, Revision::V2025_11_25] {
         assert_eq!(

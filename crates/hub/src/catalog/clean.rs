@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_characters_go_and_the_rest_stays() {
+    fn s16_hidden_characters_go_and_the_rest_stays() {
         let mut entry = object(
             r#"{"title":"a\u001b[31mred\u001b[0m\u0000b","description":"x\u202ey\udb40\udc41z\u0085\r\nk","annotations":{"title":"q\u2066","readOnlyHint":true}}"#,
         );
@@ -161,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cleaning_leaves_nothing_hostile_and_is_done_once(text in any::<String>()) {
+        fn s16_cleaning_leaves_nothing_hostile_and_is_done_once(text in any::<String>()) {
             let once = clean_text(&text);
             prop_assert!(!once.chars().any(|c| is_hostile(c) && !matches!(c, '\t' | '\n')));
             prop_assert_eq!(clean_text(&once), once);

@@ -249,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_are_unique_legal_and_independent_of_order(
+        fn s14_names_are_unique_legal_and_independent_of_order(
             originals in originals(), budget in 40_usize..=64, bare in any::<bool>()
         ) {
             let none = BTreeMap::new();
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn no_two_servers_share_a_name(left in originals(), right in originals(), bare in any::<bool>()) {
+        fn s14_no_two_servers_share_a_name(left in originals(), right in originals(), bare in any::<bool>()) {
             let none = BTreeMap::new();
             let mut sets: Vec<_> = [("l", &left), ("r", &right)]
                 .into_iter()

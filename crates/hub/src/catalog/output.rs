@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_references_are_rewritten_and_only_those_to_this_document() {
+    fn s25_only_references_are_rewritten_and_only_those_to_this_document() {
         for schema in [
             // An id makes a document of its own, at the root or below it.
             r##"{"$id":"https://a.example/s","type":"array","items":{"$ref":"#/$defs/x"},"$defs":{"x":{}}}"##,

@@ -120,7 +120,7 @@ mod templates {
 
     proptest! {
         #[test]
-        fn a_template_matches_what_it_expands_to(pieces in proptest::collection::vec("[a-c/]{0,3}", 1..5), value in "[a-z]{0,4}") {
+        fn s25_a_template_matches_what_it_expands_to(pieces in proptest::collection::vec("[a-c/]{0,3}", 1..5), value in "[a-z]{0,4}") {
             let template = pieces.join("{v}");
             let (upstream, _) = source("a", server(), Offer::default());
             let place = Place { upstream, uri: "".into(), head: None };

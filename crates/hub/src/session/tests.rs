@@ -245,7 +245,7 @@ async fn finished_streams_give_way_to_new_ones() {
 }
 
 #[tokio::test]
-async fn equal_ids_of_different_type_are_different_requests() {
+async fn s09_equal_ids_of_different_type_are_different_requests() {
     let session = session("2025-06-18");
     let (number, string) = (Id::from(1), Id::new(trunkline_wire::Json::literal(r#""1""#)).expect("an id"));
     let (_tell_number, number_work) = mpsc::channel::<&'static str>(1);

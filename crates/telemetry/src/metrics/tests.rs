@@ -119,7 +119,7 @@ fn calls_are_counted_by_their_outcome_whether_resolved_before_or_not() {
 }
 
 #[test]
-fn what_a_peer_named_is_no_label() {
+fn s37_what_a_peer_named_is_no_label() {
     let metrics = Metrics::new();
     metrics.client_request(Era::Legacy, Some(&Method::from("evil\nname")), 404);
     assert!(!metrics.render().contains("evil"));

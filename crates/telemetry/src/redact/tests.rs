@@ -91,7 +91,7 @@ fn shows_no_more_of_a_url_than_it_may() {
 }
 
 #[test]
-fn escapes_what_could_forge_a_line() {
+fn s17_escapes_what_could_forge_a_line() {
     assert_eq!(printable("a\u{e0041}b\u{61c}", 100), r"a\u{e0041}b\u{61c}", "what is hidden shows");
     assert_eq!(printable("a\r\n\u{1b}[31m\0é\u{2028}\u{202e}", 100), r"a\r\n\u{1b}[31m\u{0}é\u{2028}\u{202e}");
     assert_eq!(printable("éééé", 5), "éé…");

@@ -32,7 +32,7 @@ async fn annotated(revision: Revision) -> Offer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_with_a_bad_annotation_is_left_out_alone_where_arguments_go_into_headers() {
+async fn s19_a_tool_with_a_bad_annotation_is_left_out_alone_where_arguments_go_into_headers() {
     let offer = annotated(Revision::V2026_07_28).await;
     let names: Vec<&str> = offer.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["good"]);
@@ -97,7 +97,7 @@ fn an_empty_cursor_is_a_cursor_and_null_is_none() {
 }
 
 #[test]
-fn no_list_grows_beyond_its_bound() {
+fn s16_no_list_grows_beyond_its_bound() {
     let tools: Vec<String> =
         (0..TOOLS_MAX + 5).map(|number| format!(r#"{{"name":"t{number}","inputSchema":{{}}}}"#)).collect();
     let list = read(TOOLS, &[&format!(r#"{{"tools":[{}]}}"#, tools.join(","))]);

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_holds_neither_secrets_nor_pages() {
+    fn s13_an_excerpt_holds_neither_secrets_nor_pages() {
         let scrubber = Scrubber::new(["hunter2!".to_owned()]);
         assert_eq!(excerpt(b"bad token\n hunter2!\x1b[2J", &scrubber), "bad token ***\\u{1b}[2J");
         assert_eq!(excerpt(b" <!doctype html>...", &scrubber), "an HTML page");

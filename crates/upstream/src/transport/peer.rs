@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_where_they_belong_and_print_nowhere() {
+    fn s31_credentials_go_where_they_belong_and_print_nowhere() {
         let sent = sent_with("http://x/mcp", Some("abc\n"), &[("X-Key", "k")]).expect("fine");
         assert_eq!(sent[AUTHORIZATION], "Bearer abc");
         assert!(sent[AUTHORIZATION].is_sensitive() && sent["x-key"].is_sensitive());

@@ -34,7 +34,7 @@ fn a_value_that_a_header_can_carry_goes_as_it_is_and_all_others_between_markers(
 }
 
 #[test]
-fn only_exact_markers_are_read_as_such() {
+fn s19_only_exact_markers_are_read_as_such() {
     assert_eq!(decode(b" =?base64?S8O2bG4=?=\t").as_deref(), Ok("Köln"));
     assert_eq!((decode(b""), decode(b"=?base64??=")), (Ok(String::new()), Ok(String::new())));
     for literal in ["=?BASE64?S8O2bG4=?=", "=?base64?S8O2bG4=", "x=?base64??=", "=?base64?="] {
@@ -111,7 +111,7 @@ fn arguments_are_written_by_their_own_kind() {
 }
 
 #[test]
-fn headers_must_say_what_the_arguments_say() {
+fn s20_headers_must_say_what_the_arguments_say() {
     let headers = [header("mcp-param-n", &["n"])];
     let check = |given: &'static str, values: &'static [&'static [u8]]| {
         check_params(&headers, &arguments(given), |_| values.iter().copied())

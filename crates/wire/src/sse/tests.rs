@@ -120,7 +120,7 @@ fn sixteen_mebibytes_in_small_chunks_are_read_in_one_pass() {
 }
 
 #[test]
-fn no_text_of_a_peer_can_end_a_line() {
+fn s18_no_text_of_a_peer_can_end_a_line() {
     let mut out = BytesMut::new();
     encode(&mut out, Some("a\nevent: evil\r\0"), None, b"{\n\"a\":1}\r\n\r\nid: 9");
     assert_eq!(&out[..], b"id: aevent: evil\ndata: { \"a\":1}    id: 9\n\n");

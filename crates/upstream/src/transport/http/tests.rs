@@ -424,7 +424,7 @@ async fn a_redirect_within_the_origin_is_followed_once_and_remembered() {
 }
 
 #[tokio::test]
-async fn no_redirect_leads_out_of_the_origin_turns_a_post_or_goes_on_for_ever() {
+async fn s13_no_redirect_leads_out_of_the_origin_turns_a_post_or_goes_on_for_ever() {
     let elsewhere = Fake::new(|got| async move { json_reply(&welcome(&got)) }).await;
     let target = elsewhere.url.to_string();
     let fake = Fake::new(move |got| {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_with_nul_is_refused() {
+    fn s33_an_argument_with_nul_is_refused() {
         assert!(encode([OsStr::from_bytes(b"a\0b")]).is_err());
     }
 }

@@ -96,7 +96,7 @@ async fn an_absolute_address_of_the_same_origin_is_taken() {
 }
 
 #[tokio::test]
-async fn an_address_elsewhere_is_refused_before_anything_is_sent_there() {
+async fn s39_an_address_elsewhere_is_refused_before_anything_is_sent_there() {
     let elsewhere = Fake::new(|_| async { status(202) }).await;
     let target = elsewhere.url.to_string();
     let fake = Fake::new(move |_| {
@@ -110,7 +110,7 @@ async fn an_address_elsewhere_is_refused_before_anything_is_sent_there() {
 }
 
 #[tokio::test]
-async fn a_second_announcement_ends_the_connection() {
+async fn s39_a_second_announcement_ends_the_connection() {
     let (fake, line) = legacy("event: endpoint\ndata: /m\n\n", 202).await;
     let mut dialed = connect(&fake.url, HttpTransport::Sse).await;
     say(&line, "event: endpoint\ndata: /m2\n\n");
@@ -184,7 +184,7 @@ async fn forward(target: &Url, got: &Got) -> axum::response::Response {
 
 proptest! {
     #[test]
-    fn an_announced_address_never_leads_out_of_the_origin(
+    fn s39_an_announced_address_never_leads_out_of_the_origin(
         scheme in "(https?:)?", slashes in "[/\\\\]{0,3}", host in "(127\\.0\\.0\\.1|evil\\.example|u:p@127\\.0\\.0\\.1|)",
         port in "(:[0-9]{1,5})?", rest in "[ -~]{0,30}"
     ) {

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_gets_the_allow_list_and_what_the_configuration_adds() {
+    fn s32_a_child_gets_the_allow_list_and_what_the_configuration_adds() {
         let mut config = Stdio::new("x", []);
         config.env_vars = vec!["WANTED".into(), "NOTIFY_SOCKET".into(), "LD_PRELOAD".into(), "UNSET".into()];
         config.env.insert("KEY".into(), Secret::new("value"));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_command_is_named_with_the_places_searched() {
+    fn s33_a_missing_command_is_named_with_the_places_searched() {
         let text = find("no-such-program", "/usr/bin:.::/bin", None).expect_err("is missing");
         assert_eq!(
             text,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_command_needs_a_working_directory() {
+    fn s33_a_relative_command_needs_a_working_directory() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("server");
         fs::write(&file, "#!/bin/true\n").expect("written");
