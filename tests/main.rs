@@ -13,6 +13,7 @@ mod harness;
 
 mod audit;
 mod boot;
+mod bridge;
 mod call;
 mod canary;
 mod cli;

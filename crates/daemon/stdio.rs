@@ -69,8 +69,10 @@ struct Bridge {
     params: Mutex<HashMap<String, Arc<[ParamHeader]>>>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// Everything is to end now.
+    /// Everything ends, connections and all.
     stop: CancellationToken,
+    /// Nobody reads what is written.
+    gone: CancellationToken,
     /// Nothing more is asked: streams without an end are ended.
     end: CancellationToken,
 }
@@ -109,13 +111,14 @@ async fn serve(door: Door) -> Result<(), Failure> {
         places: Arc::new(Semaphore::new(BRIDGE_REQUESTS_MAX)),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        gone: CancellationToken::new(),
         end: CancellationToken::new(),
     });
-    let (written, stop) = (TaskTracker::new(), bridge.stop.clone());
+    let (written, gone) = (TaskTracker::new(), bridge.gone.clone());
     let writing = written.track_future(async move {
         // A client that reads no more has gone.
         if lines::write(queue, tokio::io::stdout()).await.is_err() {
-            stop.cancel();
+            gone.cancel();
         }
     });
     trunkline_telemetry::spawn("stdio writer", writing);
@@ -123,20 +126,22 @@ async fn serve(door: Door) -> Result<(), Failure> {
 
     tokio::select! {
         biased;
-        () = interrupted(&mut signals) => bridge.stop.cancel(),
-        () = bridge.stop.cancelled() => {}
+        () = interrupted(&mut signals) => {}
+        () = bridge.gone.cancelled() => {}
         () = bridge.read(Lines::new(tokio::io::stdin())) => {
             bridge.end.cancel();
             bridge.tasks.close();
             tokio::select! {
                 biased;
-                () = interrupted(&mut signals) => bridge.stop.cancel(),
-                () = bridge.stop.cancelled() => {}
+                () = interrupted(&mut signals) => {}
+                () = bridge.gone.cancelled() => {}
                 () = bridge.tasks.wait() => {}
             }
         }
     }
+    // The connections are needed for that, so they are ended after it.
     let _ = timeout(BRIDGE_GOODBYE, bridge.leave()).await;
+    bridge.end.cancel();
     bridge.stop.cancel();
     bridge.tasks.close();
     let _ = timeout(BRIDGE_GOODBYE, bridge.tasks.wait()).await;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use trunkline_config::{Secret, Sources};
 
 use crate::limits::{BRIDGE_LOOK, BRIDGE_PATIENCE, BRIDGE_RETURN, LIVE_TIMEOUT};
-use crate::{ask, exit};
+use crate::{ask, exit, live};
 
 /// The way to the daemon.
 pub(super) struct Door {
@@ -62,14 +62,14 @@ impl Door {
         let begun = Instant::now();
         let mut child: Option<Child> = None;
         loop {
-            if let Some(open) = self.at_once().await {
-                return Ok(open);
-            }
             if let Some(address) = self.asked().await {
                 *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
-                if let Some(open) = self.at_once().await {
-                    return Ok(open);
+            }
+            if let Some(open) = self.at_once().await {
+                if let Some(child) = child {
+                    settle(child, open.1).await;
                 }
+                return Ok(open);
             }
             let ended = child.as_mut().and_then(|child| child.try_wait().ok()?);
             // Taken means that somebody else has started one at the same time, and that is as good.
@@ -141,8 +141,17 @@ impl Door {
         if let Some(home) = std::env::home_dir().filter(|home| home.is_dir()) {
             command.current_dir(home);
         }
-        let child = command.spawn().map_err(cannot)?;
-        eprintln!("trunkline: no daemon was running, so one was started (pid {}); it stays", child.id());
-        Ok(child)
+        command.spawn().map_err(cannot)
+    }
+}
+
+/// Says that a daemon was started. Where somebody else did so at the same time, ours waits for a place that it will not get.
+async fn settle(mut child: Child, address: SocketAddr) {
+    match live::ask(address).await {
+        Ok(pid) if pid != child.id() => {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        _ => eprintln!("trunkline: no daemon was running, so one was started (pid {}); it stays", child.id()),
     }
 }
