@@ -250,11 +250,12 @@ impl Bridge {
             });
             // Its answer was on its way.
             let Some((modern, cancel)) = known else { return };
+            // No answer follows a cancellation (mcp-protocol 2.8), and over HTTP the daemon gives one. The modern era cancels
+            // by closing the stream alone (3.6).
+            cancel.cancel();
             if !modern {
                 self.post(None, text).await;
             }
-            // The modern era cancels by closing the stream (mcp-protocol 3.6).
-            cancel.cancel();
             return;
         }
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -270,12 +271,12 @@ impl Bridge {
         let left: Vec<Waiting> =
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, waiting)| waiting).collect();
         for Waiting { id, modern, cancel } in left {
+            cancel.cancel();
             if !modern {
                 let params: Object = [("requestId", id.json().clone())].into_iter().collect();
                 let cancelled = Notification { method: Method::Cancelled, params: Some(params.to_json()) };
                 self.post(None, cancelled.encode()).await;
             }
-            cancel.cancel();
         }
         self.close_session().await;
     }
