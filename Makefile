@@ -2,7 +2,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help run test parts check fmt lint doc deny schema bench soak fuzz release install clean-parts
+.PHONY: help run test parts check fmt lint doc deny schema reference bench soak fuzz release install clean-parts
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ deny: ## Licences, duplicates and sources of the dependencies
 schema: ## Write config/schema.json anew
 	$(CARGO) run --quiet -- schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+
+reference: ## Write docs/configuration.md anew
+	$(CARGO) run --quiet -- schema --markdown > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md (AGAINST=an older binary compares)
 	$(CARGO) build --release --bin trunkline

@@ -19,6 +19,7 @@ mod canary;
 mod cli;
 mod conform;
 mod dashboard;
+mod deploy;
 mod discovery;
 mod doctor;
 mod door;

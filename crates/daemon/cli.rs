@@ -59,6 +59,8 @@ pub(crate) enum Command {
     /// Run the daemon in the foreground
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Write a first configuration, with comments, where there is none
+    Init,
     /// Read the configuration and say what is wrong with it
     Check,
     /// Try a server, and write it into the configuration
@@ -77,14 +79,27 @@ pub(crate) enum Command {
     Edit(Edit),
     #[command(flatten)]
     Ask(Ask),
-    /// Look at everything between clients and servers, and say what is wrong and what mends it
+    /// Look for what is wrong between clients and servers, and say what mends it
     #[command(after_help = crate::doctor::EXAMPLES)]
     Doctor(crate::doctor::Doctor),
     /// Run the daemon as a service of yours, started at login
     #[command(after_help = crate::service::EXAMPLES)]
     Service(crate::service::Service),
     /// Print the JSON schema of the configuration, for editors
-    Schema,
+    Schema {
+        /// Print the reference for people instead, as docs/configuration.md has it
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Print what makes a shell complete the commands
+    #[command(after_help = crate::generate::COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: crate::generate::Shell,
+    },
+    /// Print a page of the manual
+    #[command(after_help = crate::generate::MAN_EXAMPLES)]
+    Man(crate::generate::Man),
     /// Watch over a child process; started by the daemon itself.
     #[command(name = "__guard", hide = true)]
     Guard {

@@ -23,6 +23,7 @@ use trunkline_config::{Listen, Loaded, Sources};
 
 use self::report::{Finding, Mark, Report};
 use self::running::Running;
+use crate::clients::Surroundings;
 use crate::exit::{self, FAILED, Failure};
 use crate::render;
 
@@ -102,7 +103,7 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
         (None, None) => report.note("servers", Mark::Absent, "not tried, for want of a configuration"),
     }
     let config = loaded.as_ref().map(|loaded| &loaded.config);
-    clients::examine(&clients::home(env), config, port, &mut report);
+    clients::examine(&Surroundings::here(env), config, port, &mut report);
     report.sort();
     Ok(report)
 }

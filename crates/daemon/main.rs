@@ -13,7 +13,9 @@ mod doctor;
 mod dump;
 mod edit;
 mod exit;
+mod generate;
 mod import;
+mod init;
 mod lifecycle;
 mod limits;
 mod live;
@@ -58,10 +60,13 @@ fn main() -> ExitCode {
         Command::Ask(ask) => ask::run(&ask, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, &sources(None), &state_dir),
         Command::Service(service) => service::run(&service, &sources(None), &state_dir),
-        Command::Schema => {
-            render::print(&trunkline_config::schema());
-            ExitCode::SUCCESS
+        Command::Init => printed(init::run(&sources(None))),
+        Command::Schema { markdown } => {
+            let text = if markdown { trunkline_config::reference() } else { trunkline_config::schema() };
+            printed(Ok(text))
         }
+        Command::Completions { shell } => printed(Ok(generate::completions(shell))),
+        Command::Man(man) => printed(generate::manual(&man)),
         Command::Guard { args } => trunkline_upstream::guard::main(args),
         Command::Demo => exit::report(demo::serve().map_err(|error| Failure::failed(error.to_string()))),
     }

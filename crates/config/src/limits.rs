@@ -50,7 +50,7 @@ pub struct Limits {
     pub in_flight: usize,
     /// Live MCP sessions; beyond it the longest idle one goes.
     pub sessions: usize,
-    /// New sessions accepted at once; refilled at [`Limits::sessions_per_sec`] (S-24).
+    /// New sessions accepted at once; refilled at `sessions_per_sec` (S-24).
     pub sessions_burst: usize,
     /// New sessions accepted per second, over time.
     pub sessions_per_sec: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
     pub session_idle: Duration,
     /// Longest name of a tool or prompt toward clients (S-14).
     pub name_chars: usize,
-    /// Entries per page of a list. `None`: one page, since not every client asks for a second.
+    /// Entries per page of a list. Without it a list is one page, since not every client asks for a second.
     pub page_size: Option<usize>,
     /// How long the first list waits for servers that were never ready.
     #[serde(rename = "first_list_wait_sec", with = "seconds")]

@@ -28,30 +28,33 @@ fn the_help_says_what_to_do_first() {
     Usage: trunkline [OPTIONS] <COMMAND>
 
     Commands:
-      serve    Run the daemon in the foreground
-      check    Read the configuration and say what is wrong with it
-      add      Try a server, and write it into the configuration
-      import   Take over the servers that other clients have
-      connect  Give a client the one URL, in its own file
-      stdio    Speak to a client over standard input and output
-      remove   Take a server out of the configuration
-      enable   Switch a server on
-      disable  Switch a server off, and keep what is written about it
-      rename   Call a server otherwise; its tools get other names by that
-      status   Show each server: its state, and what to do about those that are not ready
-      tools    List the tools, by the names clients see
-      call     Call a tool through the daemon, as a client would
-      logs     Show what happened to a server lately, and what it wrote to its standard error
-      explain  Say what of a server a client cannot have, and why
-      login    Sign in to a server that wants it, in a browser
-      logout   Sign out of a server, and have its tokens revoked
-      pins     Show which tools are not as they were pinned, and take what is new
-      reload   Read the configuration anew and say what changed
-      restart  Close a server's connection or process and start it anew
-      doctor   Look at everything between clients and servers, and say what is wrong and what mends it
-      service  Run the daemon as a service of yours, started at login
-      schema   Print the JSON schema of the configuration, for editors
-      help     Print this message or the help of the given subcommand(s)
+      serve        Run the daemon in the foreground
+      init         Write a first configuration, with comments, where there is none
+      check        Read the configuration and say what is wrong with it
+      add          Try a server, and write it into the configuration
+      import       Take over the servers that other clients have
+      connect      Give a client the one URL, in its own file
+      stdio        Speak to a client over standard input and output
+      remove       Take a server out of the configuration
+      enable       Switch a server on
+      disable      Switch a server off, and keep what is written about it
+      rename       Call a server otherwise; its tools get other names by that
+      status       Show each server: its state, and what to do about those that are not ready
+      tools        List the tools, by the names clients see
+      call         Call a tool through the daemon, as a client would
+      logs         Show what happened to a server lately, and what it wrote to its standard error
+      explain      Say what of a server a client cannot have, and why
+      login        Sign in to a server that wants it, in a browser
+      logout       Sign out of a server, and have its tokens revoked
+      pins         Show which tools are not as they were pinned, and take what is new
+      reload       Read the configuration anew and say what changed
+      restart      Close a server's connection or process and start it anew
+      doctor       Look for what is wrong between clients and servers, and say what mends it
+      service      Run the daemon as a service of yours, started at login
+      schema       Print the JSON schema of the configuration, for editors
+      completions  Print what makes a shell complete the commands
+      man          Print a page of the manual
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>

@@ -2,48 +2,14 @@
 //! servers of their own that are served here as well. Files are read, and never written; `trunkline connect` does that.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use trunkline_config::{Config, Connect};
 use url::{Host, Url};
 
 use super::report::{Finding, Mark, Report};
-
-/// Largest file that is read: Claude Code keeps its history beside its servers.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Where a client keeps its servers.
-struct Client {
-    name: &'static str,
-    /// The word that `trunkline connect` knows it by.
-    word: &'static str,
-    /// Below the home directory.
-    file: &'static str,
-    /// The member that has the servers.
-    member: &'static str,
-}
-
-const fn client(name: &'static str, word: &'static str, file: &'static str, member: &'static str) -> Client {
-    Client { name, word, file, member }
-}
-
-const CLIENTS: &[Client] = &[
-    client("Codex", "codex", ".codex/config.toml", "mcp_servers"),
-    client("Claude Code", "claude-code", ".claude.json", "mcpServers"),
-    client("Claude Desktop", "claude-desktop", ".config/Claude/claude_desktop_config.json", "mcpServers"),
-    client(
-        "Claude Desktop",
-        "claude-desktop",
-        "Library/Application Support/Claude/claude_desktop_config.json",
-        "mcpServers",
-    ),
-    client("Cursor", "cursor", ".cursor/mcp.json", "mcpServers"),
-    client("VS Code", "vscode", ".config/Code/User/mcp.json", "servers"),
-    client("VS Code", "vscode", "Library/Application Support/Code/User/mcp.json", "servers"),
-    client("Windsurf", "windsurf", ".codeium/windsurf/mcp_config.json", "mcpServers"),
-    client("Gemini", "gemini", ".gemini/settings.json", "mcpServers"),
-];
+use crate::clients::{self, Client, Found, Surroundings};
 
 /// One server in a client's file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,28 +20,29 @@ struct Entry {
     args: Vec<String>,
 }
 
-/// Reads the files below `home`. `port` is where the daemon is, or would be.
-pub(super) fn examine(home: &Path, config: Option<&Config>, port: u16, report: &mut Report) {
-    let (mut findings, mut here, mut unread) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let mut found = false;
-    for client in CLIENTS {
-        let path = home.join(client.file);
-        let Some(text) = text_of(&path) else { continue };
-        let Some(entries) = entries(&text, client.member, is_toml(&path)) else {
-            unread.insert(client.name);
-            continue;
-        };
-        found = true;
-        look(client, &path, &entries, (config, port), &mut here, &mut findings);
+/// Reads the files of this user. `port` is where the daemon is, or would be.
+pub(super) fn examine(at: &Surroundings, config: Option<&Config>, port: u16, report: &mut Report) {
+    let (mut findings, mut here) = (Vec::new(), BTreeSet::new());
+    let (mut found, mut unread) = (false, Vec::new());
+    for client in Client::ALL {
+        let path = client.user_file(at);
+        match clients::read(client, &path, None) {
+            Ok(None) => {}
+            Ok(Some(reading)) => {
+                found = true;
+                let entries: Vec<Entry> = reading.servers.iter().filter(|server| !is_off(server)).map(entry).collect();
+                look(client, &path, &entries, (config, port), &mut here, &mut findings);
+            }
+            Err(problem) => unread.push(format!("{} ({problem})", client.title())),
+        }
     }
     let mut says = match (here.is_empty(), found) {
         (true, false) => "no client's file was found".to_owned(),
         (true, true) => "none leads here yet; `trunkline connect codex` makes an entry".to_owned(),
-        (false, _) => format!("{} lead here", here.iter().copied().collect::<Vec<_>>().join(", ")),
+        (false, _) => format!("these lead here: {}", here.iter().copied().collect::<Vec<_>>().join(", ")),
     };
     if !unread.is_empty() {
-        let unread = unread.into_iter().collect::<Vec<_>>().join(", ");
-        says = format!("{says}; not understood: the file of {unread}");
+        says = format!("{says}; not understood: {}", unread.join(", "));
     }
     if here.is_empty() && findings.is_empty() {
         return report.note("clients", Mark::Absent, says);
@@ -84,15 +51,14 @@ pub(super) fn examine(home: &Path, config: Option<&Config>, port: u16, report: &
 }
 
 fn look(
-    client: &Client,
+    client: Client,
     path: &Path,
     entries: &[Entry],
     (config, port): (Option<&Config>, u16),
     here: &mut BTreeSet<&'static str>,
     findings: &mut Vec<Finding>,
 ) {
-    let Client { name, word, .. } = client;
-    let connect = format!("trunkline connect {word}");
+    let (name, connect) = (client.title(), format!("trunkline connect {}", client.word()));
     let ports: Vec<(&Entry, u16)> = entries.iter().filter_map(|entry| Some((entry, gateway_port(entry)?))).collect();
     let leads_here = ports.iter().any(|(_, led)| *led == port);
     if leads_here {
@@ -146,44 +112,17 @@ fn is_served(entry: &Entry, config: &Config) -> bool {
     })
 }
 
-fn is_toml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "toml")
+fn entry(found: &Found) -> Entry {
+    let text = |key: &str| found.entry.get(key).and_then(Value::as_str).map(str::to_owned);
+    let args = found.entry.get("args").and_then(Value::as_array).into_iter().flatten();
+    let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
+    let url = text("url").or_else(|| text("serverUrl")).or_else(|| text("httpUrl"));
+    Entry { name: found.name.clone(), url, command: text("command"), args }
 }
 
-fn text_of(path: &Path) -> Option<String> {
-    let small = path.metadata().is_ok_and(|data| data.is_file() && data.len() <= FILE_BYTES_MAX);
-    small.then(|| std::fs::read_to_string(path).ok())?
-}
-
-/// The servers of a file, those of projects included; `None` if it cannot be read.
-fn entries(text: &str, member: &str, toml: bool) -> Option<Vec<Entry>> {
-    let root: Value = if toml { toml_edit::de::from_str(text).ok()? } else { serde_json::from_str(text).ok()? };
-    let projects = root.get("projects").and_then(Value::as_object);
-    let tables = std::iter::once(&root).chain(projects.into_iter().flat_map(serde_json::Map::values));
-    let tables = tables.filter_map(|table| table.get(member)?.as_object());
-    let mut entries: Vec<Entry> = Vec::new();
-    for (name, server) in tables.flatten().filter(|(_, server)| !is_off(server)) {
-        let text = |key: &str| server.get(key).and_then(Value::as_str).map(str::to_owned);
-        let args = server.get("args").and_then(Value::as_array).into_iter().flatten();
-        let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
-        let url = text("url").or_else(|| text("serverUrl")).or_else(|| text("httpUrl"));
-        let entry = Entry { name: name.clone(), url, command: text("command"), args };
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
-    Some(entries)
-}
-
-fn is_off(server: &Value) -> bool {
-    let is = |key: &str| server.get(key).and_then(Value::as_bool);
-    is("enabled") == Some(false) || is("disabled") == Some(true)
-}
-
-/// The home directory of whoever asks.
-pub(super) fn home(env: &[(String, String)]) -> PathBuf {
-    let home = env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| PathBuf::from(home));
-    home.or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"))
+fn is_off(found: &Found) -> bool {
+    let is = |key: &str| found.entry.get(key).and_then(Value::as_bool);
+    found.off || is("enabled") == Some(false) || is("disabled") == Some(true)
 }
 
 #[cfg(test)]
@@ -211,7 +150,8 @@ mod tests {
             std::fs::write(path, text).expect("written");
         }
         let mut report = Report::default();
-        examine(home.path(), Some(&served()), 6270, &mut report);
+        let at = Surroundings { home: home.path().to_owned(), project: home.path().to_owned(), env: Vec::new() };
+        examine(&at, Some(&served()), 6270, &mut report);
         report
     }
 
@@ -245,7 +185,7 @@ mod tests {
         assert!(examined(&[(".claude.json", claude)]).findings.is_empty());
         let leading = claude.replacen('{', r#"{"mcpServers":{"tl":{"type":"http","url":"http://[::1]:6270/mcp"}},"#, 1);
         assert_eq!(examined(&[(".claude.json", &leading)]).findings[0].code, "TL-CLIENT-TWICE");
-        let broken = examined(&[(".cursor/mcp.json", "{ // mine\n}")]);
-        assert!(broken.findings.is_empty() && broken.text("0").contains("not understood: the file of Cursor"));
+        let broken = examined(&[(".cursor/mcp.json", "{ mine }")]);
+        assert!(broken.findings.is_empty() && broken.text("0").contains("not understood: Cursor ("), "{broken:?}");
     }
 }
