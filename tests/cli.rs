@@ -35,6 +35,20 @@ async fn status_is_a_table_for_people() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_watched_is_shown_again_and_outlives_the_daemon() {
+    let daemon = one().await;
+    let shown = std::fs::File::create(daemon.home.path("shown")).expect("a file");
+    let mut watching = daemon.home.command(["status", "--watch"]).stdout(shown).spawn().expect("the binary runs");
+    let times = |of: &str| std::fs::read_to_string(daemon.home.path("shown")).unwrap_or_default().matches(of).count();
+    until("the status, twice", async || (times("SERVER") >= 2).then_some(())).await;
+    daemon.child().kill().expect("ours");
+    until("its end to be shown", async || (times("no daemon is running") >= 1).then_some(())).await;
+    assert!(watching.try_wait().expect("ours").is_none(), "it goes on");
+    watching.kill().expect("ours");
+    watching.wait().expect("ours");
+}
+
+#[tokio::test]
 async fn tools_lists_by_published_name() {
     let daemon = one().await;
     for args in [vec!["tools"], vec!["tools", "one"]] {

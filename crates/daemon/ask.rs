@@ -8,7 +8,7 @@
 //! that (R-7), and if it ends, so does the connection.
 
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +32,9 @@ use crate::{login, pins, render};
 /// How long the daemon has for an answer that waits for no server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a status that is watched is asked for.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
 /// Largest answer that is read: four of the largest messages a server can send by default.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -42,7 +45,14 @@ pub(crate) const SOCKET: &str = "trunkline.sock";
 pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(answer(ask, &Socket { path: &state_dir.join(SOCKET) })),
+        Ok(runtime) => {
+            let path = state_dir.join(SOCKET);
+            let socket = Socket { path: &path };
+            if let Ask::Status { watch: true, .. } = ask {
+                runtime.block_on(watch(ask, &socket));
+            }
+            runtime.block_on(answer(ask, &socket))
+        }
         Err(error) => Err(Failure::failed(format!("no runtime: {error}"))),
     };
     match outcome {
@@ -83,9 +93,29 @@ pub(crate) fn good(text: String) -> Printed {
     Printed { text, well: true }
 }
 
+/// Shows the same answer again and again, until somebody has seen enough. A daemon that is away may come back, so its
+/// absence is shown as well.
+async fn watch(ask: &Ask, socket: &Socket<'_>) {
+    // On a terminal each takes the place of the last one; elsewhere they follow each other.
+    let begin = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let mut enough = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let text = match answer(ask, socket).await {
+            Ok(printed) => printed.text,
+            Err(failure) => failure.to_string(),
+        };
+        render::print(&format!("{begin}{text}"));
+        tokio::select! {
+            biased;
+            _ = &mut enough => std::process::exit(0),
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+    }
+}
+
 async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
     match ask {
-        Ask::Status { json } => {
+        Ask::Status { json, watch: _ } => {
             let body = soon(socket.get("/api/v1/state")).await?;
             let report: render::Report = read(&body)?;
             let text = if *json { raw(&body) } else { render::status(&report) };
@@ -297,7 +327,7 @@ mod tests {
     async fn without_a_daemon_the_answer_says_how_to_start_one() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(SOCKET);
-        let ask = Ask::Status { json: false };
+        let ask = Ask::Status { json: false, watch: false };
         let never = answer(&ask, &Socket { path: &path }).await.expect_err("nobody there").to_string();
         assert_snapshot!(never.replace(&dir.path().display().to_string(), "…"), @r"
         no daemon is running: nothing answers at …/trunkline.sock
@@ -388,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn status_fails_when_a_server_is_not_ready() {
         let body = r#"{"status":"ok","servers":[{"name":"a","state":"backoff"}]}"#;
-        let (printed, _) = asked(Ask::Status { json: true }, "200 OK", body).await;
+        let (printed, _) = asked(Ask::Status { json: true, watch: false }, "200 OK", body).await;
         assert_eq!(printed.expect("printed"), Printed { text: body.to_owned(), well: false });
     }
 }

@@ -51,6 +51,9 @@ pub(crate) enum Ask {
         /// Print the daemon's own report, as /health has it
         #[arg(long)]
         json: bool,
+        /// Show it again every two seconds, until Ctrl-C
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
     },
     /// List the tools, by the names clients see
     #[command(after_help = TOOLS_EXAMPLES)]

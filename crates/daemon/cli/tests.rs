@@ -124,6 +124,9 @@ fn each_command_explains_itself() {
           --json
               Print the daemon's own report, as /health has it
 
+          --watch
+              Show it again every two seconds, until Ctrl-C
+
       -h, --help
               Print help
 
