@@ -95,14 +95,15 @@ impl Stage {
             self.variable(variable, place);
         }
         let (env, argument) = (self.canaries.plant("child:env"), self.canaries.plant("child:args"));
+        let printed = self.file(home, "child:env-cmd").replace("${file:", "${cmd:cat ");
         let (env_file, args_file) = (self.file(home, "child:env-file"), self.file(home, "child:args-file"));
         let named = self.canaries.plant("stderr:named");
         self.canaries.plant("stderr:free");
         let free = self.canaries.plant("stderr:free-line");
         let say = format!(
-            "echo \"$A $B $C $PASSED_ON $*\" >&2; echo \"basic $(printf 'me:%s' \"$A\" | base64)\" >&2; \
+            "echo \"$A $B $C $D $PASSED_ON $*\" >&2; echo \"basic $(printf 'me:%s' \"$A\" | base64)\" >&2; \
              echo 'password={named}' >&2; echo 'the word is {free}' >&2; \
-             if [ \"$1\" = die ]; then echo \"dying of $A $C $4 $*\" >&2; exit 3; fi; \
+             if [ \"$1\" = die ]; then echo \"dying of $A $C $D $4 $*\" >&2; exit 3; fi; \
              echo \"not a message: $A $B $*\"; exec {} stdio --name \"$0\"",
             fake::program("fake-upstream").display()
         );
@@ -110,7 +111,7 @@ impl Stage {
             self.configure(&format!(
                 "[mcp_servers.{name}]\ncommand = \"/bin/sh\"\nargs = [\"-c\", {say:?}, {name:?}, {first:?}, \"--token\", \
                  {argument:?}, \"${{env:OF_ARGS}}\", {args_file:?}]\nenv_vars = [\"PASSED_ON\"]\n\
-                 env = {{ A = {env:?}, B = \"${{env:OF_ENV}}\", C = {env_file:?}, TEST_MARK = {:?}, {OF_SERVER} = {name:?} }}\n",
+                 env = {{ A = {env:?}, B = \"${{env:OF_ENV}}\", C = {env_file:?}, D = {printed:?}, TEST_MARK = {:?}, {OF_SERVER} = {name:?} }}\n",
                 home.marker,
             ));
         }

@@ -45,6 +45,7 @@ mod restart;
 #[cfg(debug_assertions)]
 mod rotation;
 mod sdk;
+mod secrets;
 mod servers;
 mod service;
 mod shapes;

@@ -93,6 +93,10 @@ fn token(key: &[&str], text: &str, resolver: &Resolver<'_>, findings: &mut Findi
         findings.error_with_hint(key, value.missing.join("; "), "without it nobody could connect");
         return None;
     }
+    if value.unprinted {
+        findings.error(key, "${cmd:…} is not run for the door; ${file:…} and ${env:…} go here");
+        return None;
+    }
     if !value.referred() {
         let name = key.join(".");
         findings

@@ -5,6 +5,7 @@
 //! is not set, is the server's own problem and leaves the others alone (R-1).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use trunkline_wire::ServerName;
 use url::Url;
@@ -12,6 +13,7 @@ use url::Url;
 use crate::clients::{EnvVar, EraFile, ServerFile, TransportFile};
 use crate::expose::Expose;
 use crate::findings::Findings;
+use crate::late::{Late, Place, UNSENDABLE, is_sendable};
 use crate::listen::Listen;
 use crate::oauth::{OAuth, OAuthFile};
 use crate::secret::{Expanded, Resolver, Secret, is_likely, likely_in_args, likely_in_url, variable_shown};
@@ -52,16 +54,27 @@ pub(crate) fn servers(
         file.check_vocabulary(&key, findings);
         let tuning = Tuning::check(&key, &file, findings);
         let expose = Expose::check(&key, &file, findings);
-        let mut block =
-            Block { name: &key, file: &file, resolver, findings, problems: Vec::new(), secrets: Vec::new() };
+        let mut block = Block {
+            name: &key,
+            file: &file,
+            resolver,
+            findings,
+            problems: Vec::new(),
+            secrets: Vec::new(),
+            late: Vec::new(),
+        };
         let connect = block.connect(listen);
         let declared = block.declared();
-        let Block { problems, secrets, .. } = block;
+        let Block { problems, secrets, late, .. } = block;
+        let late = (!late.is_empty()).then(|| {
+            let env = resolver.env_of(&late.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>());
+            Arc::new(Late { values: late, env, base: resolver.base.clone() })
+        });
         if let (Ok(name), Some(connect)) = (name, connect) {
             let enabled = file.enabled.unwrap_or(true);
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
             let era = file.era.and_then(EraFile::fixed);
-            servers.push((name, Server { enabled, connect, era, declared, tuning, expose, problem, secrets }));
+            servers.push((name, Server { enabled, connect, era, declared, tuning, expose, problem, secrets, late }));
         }
     }
     servers
@@ -75,6 +88,7 @@ struct Block<'a, 'b> {
     findings: &'a mut Findings<'b>,
     problems: Vec<String>,
     secrets: Vec<Secret>,
+    late: Vec<(Place, String)>,
 }
 
 impl Block<'_, '_> {
@@ -168,12 +182,14 @@ impl Block<'_, '_> {
             if value.referred() {
                 self.warn("args", "a secret in an argument is seen by every user of this machine; `env` hides it");
             }
+            self.late(&value, Place::Arg(args.len()), text);
             args.push(self.text("args", value));
         }
         let mut env = BTreeMap::new();
         for (variable, text) in file.env.iter().flatten() {
             self.check_variable("env", variable);
             let value = self.expand("env", text);
+            self.late(&value, Place::Env(variable.clone()), text);
             let value = self.text("env", value);
             if is_likely(variable, value.expose()) {
                 self.secrets.push(value.clone());
@@ -248,6 +264,7 @@ impl Block<'_, '_> {
         }
         let client_secret = file.client_secret.as_deref().and_then(|text| {
             let value = self.expand("oauth.client_secret", text);
+            self.not_here("oauth.client_secret", &value);
             let referred = value.referred();
             if !referred {
                 self.warn(
@@ -277,6 +294,7 @@ impl Block<'_, '_> {
 
     fn url(&mut self, text: &str, listen: &Listen) -> Option<Url> {
         let value = self.expand("url", text);
+        self.not_here("url", &value);
         let referred = value.referred();
         let text = self.text("url", value);
         let url = match Url::parse(text.expose()) {
@@ -325,6 +343,7 @@ impl Block<'_, '_> {
             }
             (None, Some(text)) => {
                 let value = self.expand("bearer_token", text);
+                self.late(&value, Place::Bearer, text);
                 let referred = value.referred();
                 if !referred {
                     self.warn(
@@ -345,6 +364,7 @@ impl Block<'_, '_> {
         let mut headers: Vec<(String, Secret)> = Vec::new();
         for (header, text) in file.http_headers.iter().flatten() {
             let value = self.expand("http_headers", text);
+            self.late(&value, Place::Header(header.clone()), text);
             let referred = value.referred();
             let value = self.text("http_headers", value);
             if self.check_header("http_headers", header, has_bearer, &headers) {
@@ -385,16 +405,14 @@ impl Block<'_, '_> {
 
     /// A value that a header can carry. One that was referred to is the machine's problem, not the file's.
     fn header_value(&mut self, key: &str, value: Secret, referred: bool) -> Option<Secret> {
-        let sendable = !value.expose().is_empty() && value.expose().chars().all(|c| c == ' ' || c.is_ascii_graphic());
-        if sendable {
+        if is_sendable(&value) {
             self.secrets.push(value.clone());
             return Some(value);
         }
-        let text = "the value is empty or holds a character that a header cannot carry, such as a line end";
         if referred {
-            self.problems.push(format!("{key}: {text}"));
+            self.problems.push(format!("{key}: {UNSENDABLE}"));
         } else {
-            self.error(key, text);
+            self.error(key, UNSENDABLE);
         }
         None
     }
@@ -420,6 +438,24 @@ impl Block<'_, '_> {
             self.error(key, problem);
         }
         value
+    }
+
+    /// Notes a value that each start of the server looks up anew.
+    fn late(&mut self, value: &Expanded, place: Place, text: &str) {
+        if value.late {
+            self.late.push((place, text.to_owned()));
+        }
+    }
+
+    /// Refuses a program in a value that no start looks up.
+    fn not_here(&mut self, key: &str, value: &Expanded) {
+        if value.unprinted {
+            self.error(
+                key,
+                "${cmd:…} is run for `args`, `env`, `http_headers` and `bearer_token` only; ${file:…} and \
+                             ${env:…} go here",
+            );
+        }
     }
 
     /// Takes the text of a value, and notes what its references brought in or did not find.

@@ -26,9 +26,10 @@ use crate::tuning::{ServerLimits, Start};
 pub(crate) struct ServerFile {
     /// The program of a server that runs as a child process. Never given to a shell.
     pub(crate) command: Option<String>,
-    /// Its arguments, one each. `${env:NAME}` and `${file:PATH}` are replaced.
+    /// Its arguments, one each. `${env:NAME}`, `${file:PATH}` and `${cmd:PROGRAM ARGUMENT…}` are replaced, here and below: by a
+    /// variable of the daemon, the text of a file, what a program prints.
     pub(crate) args: Option<Vec<String>>,
-    /// Variables set for it. `${env:NAME}` and `${file:PATH}` are replaced.
+    /// Variables set for it. `${env:NAME}`, `${file:PATH}` and `${cmd:PROGRAM ARGUMENT…}` are replaced.
     pub(crate) env: Option<BTreeMap<String, String>>,
     /// Names of the daemon's own variables that are passed on to it.
     pub(crate) env_vars: Option<Vec<EnvVar>>,
@@ -39,9 +40,9 @@ pub(crate) struct ServerFile {
     pub(crate) url: Option<String>,
     /// Name of the variable that holds the bearer token.
     pub(crate) bearer_token_env_var: Option<String>,
-    /// The bearer token itself. Better: `bearer_token_env_var`, or `${file:PATH}` here.
+    /// The bearer token itself. Better: `bearer_token_env_var`, or `${file:PATH}` or `${cmd:PROGRAM ARGUMENT…}` here.
     pub(crate) bearer_token: Option<String>,
-    /// Headers sent with each request. `${env:NAME}` and `${file:PATH}` are replaced.
+    /// Headers sent with each request. `${env:NAME}`, `${file:PATH}` and `${cmd:PROGRAM ARGUMENT…}` are replaced.
     pub(crate) http_headers: Option<BTreeMap<String, String>>,
     /// Headers whose values are in variables: header name to variable name.
     pub(crate) env_http_headers: Option<BTreeMap<String, String>>,

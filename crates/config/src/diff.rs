@@ -99,14 +99,15 @@ impl Parts {
     /// Compares two configurations of a server; `None` if they are equal.
     pub fn between(old: &Server, new: &Server) -> Option<Self> {
         // By name, so that a new field must be given a place here.
-        let Server { enabled, connect, era, declared, tuning, expose, problem, secrets } = old;
+        let Server { enabled, connect, era, declared, tuning, expose, problem, secrets, late } = old;
         let parts = Self {
             enabled: *enabled != new.enabled,
             reconnect: *connect != new.connect
                 || *era != new.era
                 || *declared != new.declared
                 || *problem != new.problem
-                || *secrets != new.secrets,
+                || *secrets != new.secrets
+                || *late != new.late,
             retune: *tuning != new.tuning,
             reexpose: *expose != new.expose,
         };

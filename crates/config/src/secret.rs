@@ -3,11 +3,12 @@
 //! A secret is compared like any text, so that a changed key shows as a changed server, but it prints as `***`
 //! whatever prints it. The one way out is [`Secret::expose`], which is easy to search for.
 //!
-//! `${env:NAME}` and `${file:PATH}` in a value stand for a variable of the daemon and for the text of a file. A
-//! reference that leads nowhere is no error of the file: the variable may be missing today, and the other servers
+//! `${env:NAME}` and `${file:PATH}` in a value stand for a variable of the daemon and for the text of a file, `${cmd:…}` for
+//! what a program prints, which is looked up later (`late.rs`). A reference that leads nowhere is no error of the file: the variable may be missing today, and the other servers
 //! are to work all the same (R-1). It becomes the server's [`problem`](crate::Server::problem). Any other `${…}` is
 //! left as it is, since Codex does not touch it either.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::files;
+use crate::late::{self, Late};
 use crate::sources::{home, variable};
 
 /// A value that may hold a password, key or token. Prints as `***`; cloning shares the text.
@@ -45,11 +47,17 @@ impl fmt::Display for Secret {
     }
 }
 
+/// What serves in place of a keyring of our own, which would need a library for each system and a message bus.
+const NO_KEYRING: &str = "${keyring:…} is not supported; ${cmd:secret-tool lookup service NAME} asks the keyring of a Linux \
+                          desktop, ${cmd:security find-generic-password -w -s NAME} that of macOS";
+
 /// Looks up what references stand for.
 pub(crate) struct Resolver<'a> {
     env: &'a [(String, String)],
     /// Where relative paths start: the directory of the configuration file.
-    base: PathBuf,
+    pub(crate) base: PathBuf,
+    /// What programs printed, by their text; `None` while the file is read, when none is run.
+    printed: Option<&'a BTreeMap<String, Secret>>,
 }
 
 /// A value with its references replaced.
@@ -63,19 +71,35 @@ pub(crate) struct Expanded {
     pub(crate) missing: Vec<String>,
     /// A reference that can never work, and why.
     pub(crate) malformed: Option<&'static str>,
+    /// A file or program stands behind it, which the next start of the server looks up anew.
+    pub(crate) late: bool,
+    /// A program does, which only that start runs.
+    pub(crate) unprinted: bool,
 }
 
 impl Expanded {
     /// Whether there was any reference in it.
     pub(crate) fn referred(&self) -> bool {
-        !self.brought.is_empty() || !self.missing.is_empty()
+        !self.brought.is_empty() || !self.missing.is_empty() || self.unprinted
     }
 }
 
 impl<'a> Resolver<'a> {
     pub(crate) fn new(env: &'a [(String, String)], file: Option<&Path>) -> Self {
         let base = file.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
-        Self { env, base }
+        Self { env, base, printed: None }
+    }
+
+    /// For the values of a server that starts.
+    pub(crate) fn late(late: &'a Late, printed: &'a BTreeMap<String, Secret>) -> Self {
+        Self { env: &late.env, base: late.base.clone(), printed: Some(printed) }
+    }
+
+    /// The variables that these values name, and what a path needs.
+    pub(crate) fn env_of(&self, values: &[&str]) -> Vec<(String, String)> {
+        let named =
+            |name: &str| name == "HOME" || values.iter().any(|value| value.contains(&format!("${{env:{name}}}")));
+        self.env.iter().filter(|(name, _)| named(name)).cloned().collect()
     }
 
     /// The value of a variable, or a sentence that says it is missing.
@@ -102,7 +126,7 @@ impl<'a> Resolver<'a> {
         while let Some(start) = rest.find("${") {
             let (before, from) = rest.split_at(start);
             out.text.push_str(before);
-            let kind = ["${env:", "${file:", "${keyring:"].into_iter().find(|kind| from.starts_with(kind));
+            let kind = ["${env:", "${file:", "${cmd:", "${keyring:"].into_iter().find(|kind| from.starts_with(kind));
             let Some(kind) = kind else {
                 out.text.push_str("${");
                 rest = &from[2..];
@@ -115,13 +139,31 @@ impl<'a> Resolver<'a> {
             match (kind, &from[kind.len()..end]) {
                 (_, "") => out.malformed = Some("a reference names nothing"),
                 ("${env:", name) => out.take(self.variable(name)),
-                ("${file:", path) => out.take(self.file(path)),
-                _ => out.malformed = Some("${keyring:…} is not supported by this version; ${file:…} is"),
+                ("${file:", path) => {
+                    out.late = true;
+                    out.take(self.file(path));
+                }
+                ("${cmd:", command) => self.command(command, &mut out),
+                _ => out.malformed = Some(NO_KEYRING),
             }
             rest = &from[end + 1..];
         }
         out.text.push_str(rest);
         out
+    }
+
+    fn command(&self, text: &str, out: &mut Expanded) {
+        out.late = true;
+        if let Err(why) = late::split(text) {
+            out.malformed = Some(why);
+            return;
+        }
+        if let Some(printed) = self.printed {
+            out.take(printed.get(text).cloned().ok_or_else(|| "its program was not run".to_owned()));
+        } else {
+            out.unprinted = true;
+            out.text.push_str("unresolved");
+        }
     }
 
     fn file(&self, text: &str) -> Result<Secret, String> {

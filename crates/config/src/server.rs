@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use trunkline_wire::Era;
 use url::Url;
 
 use crate::expose::Expose;
+use crate::late::Late;
 use crate::oauth::OAuth;
 use crate::secret::Secret;
 use crate::tuning::Tuning;
@@ -37,6 +39,8 @@ pub struct Server {
     /// Values that may never appear in a log or an error text: bearer token, headers, whatever a reference brought in, and
     /// what reads like a secret in `env`, `args` and `url`.
     pub secrets: Vec<Secret>,
+    /// What each start looks up anew: values with `${cmd:…}`, which read `unresolved` until then, and with `${file:…}`.
+    pub late: Option<Arc<Late>>,
 }
 
 impl Server {
@@ -51,6 +55,7 @@ impl Server {
             expose: Expose::default(),
             problem: None,
             secrets: Vec::new(),
+            late: None,
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod throttle;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+use trunkline_wire::ServerName;
 
 use crate::redact::{Scrubber, disturbs};
 use throttle::{Budget, Repeats};
@@ -42,6 +44,9 @@ pub enum Format {
 /// where it is logged (S-17).
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
+/// Servers whose looked-up secrets are held: more than anybody configures.
+const LOOKED_UP_MAX: usize = 1024;
+
 /// Targets that are never shown, at any level.
 const SILENT: [&str; 2] = ["rmcp", "oauth2"];
 
@@ -49,6 +54,14 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// What the log masks. A static, because a subscriber is one per process and lives before any configuration.
 static SCRUBBER: Mutex<Option<Arc<Scrubber>>> = Mutex::new(None);
+
+/// What the scrubber was made of: the configuration's secrets, and by server those that its last start looked up.
+static HIDDEN: Mutex<Hidden> = Mutex::new(Hidden { configured: Vec::new(), looked_up: BTreeMap::new() });
+
+struct Hidden {
+    configured: Vec<String>,
+    looked_up: BTreeMap<ServerName, Vec<String>>,
+}
 
 /// The way to another level. A static for the same reason.
 static LEVEL: OnceLock<FilterHandle> = OnceLock::new();
@@ -78,8 +91,27 @@ pub fn set_level(level: &str) {
 
 /// Has the log mask these secrets from now on, in place of those given before.
 pub fn hide(secrets: impl IntoIterator<Item = String>) {
-    let scrubber = Arc::new(Scrubber::new(secrets));
-    *SCRUBBER.lock().unwrap_or_else(PoisonError::into_inner) = Some(scrubber);
+    let secrets = secrets.into_iter().collect();
+    hide_anew(|hidden| hidden.configured = secrets);
+}
+
+/// Has the log mask what a server's start looked up, in place of what the start before it did.
+pub fn hide_of(server: &ServerName, secrets: impl IntoIterator<Item = String>) {
+    let secrets = secrets.into_iter().collect();
+    hide_anew(|hidden| {
+        if hidden.looked_up.len() >= LOOKED_UP_MAX {
+            // Names that came and went with the configuration.
+            hidden.looked_up.clear();
+        }
+        hidden.looked_up.insert(server.clone(), secrets);
+    });
+}
+
+fn hide_anew(change: impl FnOnce(&mut Hidden)) {
+    let mut hidden = HIDDEN.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut hidden);
+    let all = hidden.configured.iter().chain(hidden.looked_up.values().flatten()).cloned();
+    *SCRUBBER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Scrubber::new(all)));
 }
 
 /// Returns how many lines were collapsed or went over the budget.

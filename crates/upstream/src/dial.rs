@@ -9,12 +9,14 @@
 
 pub(crate) mod child;
 mod ladder;
+mod secrets;
 mod words;
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::{Instant, timeout};
 use trunkline_config::{Connect, Server};
+use trunkline_telemetry::redact::Scrubber;
 use trunkline_wire::{Revision, ServerName};
 
 use crate::environment::Environment;
@@ -47,6 +49,16 @@ pub(crate) struct Order<'a> {
 ///
 /// The error is a sentence without the server's name, for people.
 pub(crate) async fn dial(order: Order<'_>) -> Result<Dialed, DialError> {
+    let looked_up = secrets::looked_up(order.name, order.server, &order.environment.inherited).await?;
+    let Some(server) = &looked_up else { return by_transport(order).await };
+    // Who failed may repeat what was looked up, which nobody else knows.
+    let known = || Scrubber::new(server.secrets.iter().map(|secret| secret.expose().to_owned()));
+    by_transport(Order { server, ..order })
+        .await
+        .map_err(|error| DialError { text: known().scrub(&error.text), ..error })
+}
+
+async fn by_transport(order: Order<'_>) -> Result<Dialed, DialError> {
     match &order.server.connect {
         Connect::Http(http) => {
             let limit = order.server.tuning.startup_timeout.unwrap_or(LATER_START);

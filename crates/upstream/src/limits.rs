@@ -186,6 +186,15 @@ pub(crate) const LISTEN_WAIT: Duration = Duration::from_secs(5);
 /// Larger requests are never sent a second time: what they carry is not held back for that (reliability 5).
 pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a program may take that is run for a secret: a password manager that is unlocked answers within a second.
+pub(crate) const SECRET_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Most that such a program may print: larger than any token or key.
+pub(crate) const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Once in this time, a server that refuses a credential in use is met again with what its files and programs say now.
+pub(crate) const SECRET_AGAIN: Duration = Duration::from_mins(1);
+
 /// Longest `Retry-After` of a refused request that is waited for; beyond it the caller decides.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 

@@ -17,7 +17,7 @@ use crate::backoff::Luck;
 use crate::dial::Order;
 use crate::error::{DialError, DialErrorKind, Disposition};
 use crate::handle::{Shared, mark};
-use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, WAKE_PROBE};
+use crate::limits::{DIAL_SLACK, FIRST_START, LATER_START, LEVEL_QUIET, PROBE_TIMEOUT, SECRET_AGAIN, WAKE_PROBE};
 use crate::link::Link;
 use crate::lists::Lists;
 use crate::offer::Kinds;
@@ -65,6 +65,8 @@ struct Supervisor {
     level_due: Option<Instant>,
     /// A dial is wanted as soon as the old connection is closed.
     dial_wanted: bool,
+    /// When a refused credential was last looked up again.
+    looked_up_again: Option<Instant>,
     dialing: Slot<Result<Dialed, DialError>>,
     fetching: Slot<Lists>,
     probing: Slot<Result<(), String>>,
@@ -125,6 +127,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
         cause: None,
         link: None,
         lists,
+        looked_up_again: None,
         stale: Stale::default(),
         refresh: Refresh::default(),
         level_due: None,
@@ -256,9 +259,17 @@ impl Supervisor {
         // What follows the status of a refusal answers somebody's call, and may repeat it.
         let refusal = || cause.split(": ").next().unwrap_or_default();
         self.cause = Some(if auth { format!("{}; {}", refusal(), self.shared.key_to_set()).into() } else { cause });
-        let session_gone = broken.fault == FaultPoint::SessionGone;
+        let now = Instant::now();
+        // Its file or program may have a newer one: tried once, at once, by a new connection.
+        let again = auth
+            && self.shared.server().late.is_some()
+            && self.looked_up_again.is_none_or(|last| now >= last + SECRET_AGAIN);
+        if again {
+            self.looked_up_again = Some(now);
+        }
+        let session_gone = broken.fault == FaultPoint::SessionGone || again;
         let exited = matches!(self.shared.server().connect, Connect::Stdio(_));
-        let disposition = if auth { Disposition::NeedsAuth } else { Disposition::Backoff };
+        let disposition = if auth && !again { Disposition::NeedsAuth } else { Disposition::Backoff };
         let reason = match (auth, session_gone, exited) {
             (true, _, _) => "auth",
             (_, true, _) => "session_gone",

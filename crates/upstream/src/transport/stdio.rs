@@ -42,6 +42,7 @@ use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind};
 
 pub use launch::find_program;
+pub(crate) use launch::helper;
 
 /// What a dead child wrote may still be in the pipe, and a descendant may hold the pipe open: read on for so long.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(100);

@@ -81,6 +81,15 @@ pub(super) fn secrets<'a>(config: &'a Stdio, known: &'a [Secret]) -> impl Iterat
     values.chain(known).map(|value| value.expose().to_owned())
 }
 
+/// Finds a program that is run for a secret, in the daemon's own `PATH`, and the variables it gets: all but those that would
+/// have it speak for the daemon's unit.
+pub(crate) fn helper(name: &str, inherited: &[(String, String)]) -> Result<(PathBuf, Vec<(String, String)>), String> {
+    let path = inherited.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, path)| path);
+    let units = |name: &str| ["NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_"].iter().any(|of_unit| name.starts_with(of_unit));
+    let env = inherited.iter().filter(|(name, _)| !units(name)).cloned().collect();
+    Ok((find(name, path, None)?, env))
+}
+
 fn working_directory(cwd: &Path) -> Result<PathBuf, String> {
     if cwd.is_dir() {
         return std::path::absolute(cwd).map_err(|error| format!("`cwd` {} cannot be used: {error}", cwd.display()));
