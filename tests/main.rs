@@ -20,6 +20,7 @@ mod cli;
 mod conform;
 mod dashboard;
 mod deploy;
+mod device;
 mod discovery;
 mod doctor;
 mod door;

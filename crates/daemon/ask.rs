@@ -146,7 +146,8 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             Ok(good(format!("{} is restarting; `trunkline status` shows how it goes", render::field(server))))
         }
         Ask::Pins(asked) => pins::answer(socket, asked).await,
-        Ask::Login { server, no_browser } => login::login(socket, server, !no_browser).await,
+        Ask::Login { server, device: true, .. } => login::login_by_device(socket, server).await,
+        Ask::Login { server, no_browser, .. } => login::login(socket, server, !no_browser).await,
         Ask::Logout { server } => login::logout(socket, server).await,
         Ask::Call { name, arguments, json } => {
             let body = socket.post("/api/v1/call", call_body(name, arguments)?).await?;

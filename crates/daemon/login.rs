@@ -29,6 +29,14 @@ struct Begun {
 }
 
 #[derive(Deserialize)]
+struct Given {
+    url: String,
+    whole: Option<String>,
+    code: String,
+    seconds: u64,
+}
+
+#[derive(Deserialize)]
 struct Ended {
     #[serde(default)]
     scopes: Vec<String>,
@@ -56,7 +64,48 @@ pub(crate) async fn login(socket: &Socket<'_>, server: &str, browser: bool) -> R
     let opened = browser && open(&url);
     let what = if opened { "Your browser opens" } else { "Open this address in a browser on this machine" };
     let host = url.host_str().unwrap_or_default();
-    render::print(&format!("{what} to sign in to {name}, at {host}:\n\n    {url}\n\nWaiting for you to come back…"));
+    let elsewhere = if opened {
+        String::new()
+    } else {
+        // The way back leads to this machine's own loopback address.
+        format!("\n\nIf your browser is on another machine: stop this, and run `trunkline login {name} --device`.")
+    };
+    render::print(&format!(
+        "{what} to sign in to {name}, at {host}:\n\n    {url}{elsewhere}\n\nWaiting for you to come back…"
+    ));
+    waited(socket, &path, &name).await
+}
+
+/// Signs in by a code that is entered on another device.
+pub(crate) async fn login_by_device(socket: &Socket<'_>, server: &str) -> Result<Printed, Failure> {
+    let path = format!("/api/v1/servers/{}/login", escaped(server));
+    let given = tokio::time::timeout(BEGIN_TIMEOUT, socket.post(&format!("{path}/device"), Bytes::new())).await;
+    let given = given.unwrap_or_else(|_| {
+        let seconds = BEGIN_TIMEOUT.as_secs();
+        Err(Failure::failed(format!("the authorization server was not reached within {seconds} s")))
+    })?;
+    let given: Given = read(&given)?;
+    let name = render::field(server);
+    let shown = |text: &str| {
+        openable(text)
+            .map_err(|why| Failure::failed(format!("the address to sign in to {name} at is not shown, since it {why}")))
+    };
+    let url = shown(&given.url)?;
+    let whole = match given.whole.as_deref().map(shown).transpose()? {
+        Some(whole) => format!("\n\nor open this one, and look whether it shows the same code:\n\n    {whole}"),
+        None => String::new(),
+    };
+    render::print(&format!(
+        "To sign in to {name}, open this address on any device:\n\n    {url}\n\nand enter this code, good for {} minutes:\n\n    \
+         {}{whole}\n\nWaiting for you to enter it…",
+        given.seconds.div_ceil(60),
+        render::field(&given.code),
+    ));
+    waited(socket, &path, &name).await
+}
+
+/// Waits for the end of a login that a person was told of.
+async fn waited(socket: &Socket<'_>, path: &str, name: &str) -> Result<Printed, Failure> {
     let ended: Ended = read(&socket.post(&format!("{path}/wait"), Bytes::new()).await?)?;
     let scopes = ended.scopes.join(" ");
     let granted = if scopes.is_empty() { String::new() } else { format!(", for {}", render::field(&scopes)) };

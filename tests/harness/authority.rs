@@ -54,6 +54,8 @@ pub(crate) struct Manners {
     pub(crate) knows_clients: bool,
     /// The person says no.
     pub(crate) denies: bool,
+    /// It gives codes that are entered on another device, after so many questions whether that was done.
+    pub(crate) gives_codes: Option<usize>,
     /// What is wrong with metadata.
     pub(crate) hostile: Option<Hostile>,
     /// When the secrets of clients end.
@@ -78,6 +80,7 @@ impl Default for Manners {
             knows_clients: false,
             call_scope: None,
             denies: false,
+            gives_codes: None,
             hostile: None,
             secret_ends: 0,
             forgives: false,
@@ -119,6 +122,8 @@ pub(crate) struct State {
     pub(crate) revocations: usize,
     /// The family was revoked, since a refresh token came twice.
     pub(crate) replayed: bool,
+    /// What a device waits with, and how often it asked.
+    device: Option<(String, usize)>,
     /// What it had to refuse, for the test to see.
     pub(crate) complaints: Vec<String>,
     /// Requests to the MCP server that were let in.
@@ -218,6 +223,9 @@ impl State {
                 if let Some(Hostile::Large(bytes)) = manners.hostile {
                     metadata["padding"] = json!("x".repeat(bytes));
                 }
+                if manners.gives_codes.is_some() {
+                    metadata["device_authorization_endpoint"] = json!(format!("{}/device", self.origin));
+                }
                 if manners.registers {
                     metadata["registration_endpoint"] = json!(format!("{}/register", self.origin));
                 }
@@ -228,6 +236,7 @@ impl State {
             }
             (&Method::POST, "/register") if manners.registers => self.register(body),
             (&Method::GET, "/authorize") => self.authorize(&form(uri.query().unwrap_or_default())),
+            (&Method::POST, "/device") if manners.gives_codes.is_some() => self.give_code(&form(body)),
             (&Method::POST, "/token") => self.token(headers, &form(body)),
             (&Method::POST, "/revoke") => {
                 if form(body).get("token") == self.refresh.as_ref() {
@@ -303,6 +312,26 @@ impl State {
         response.body(Body::empty()).expect("a response")
     }
 
+    /// A code for a person to enter elsewhere.
+    fn give_code(&mut self, asked: &HashMap<String, String>) -> Response<Body> {
+        let get = |name: &str| asked.get(name).cloned().unwrap_or_default();
+        if get("resource") != format!("{}/mcp", self.origin) || !self.clients.contains_key(&get("client_id")) {
+            return self.complain(format!("a wish for a code that a strict server refuses: {asked:?}"));
+        }
+        self.scope = get("scope");
+        let device = self.secret("device");
+        self.device = Some((device.clone(), 0));
+        let uri = format!("{}/activate", self.origin);
+        let whole = format!("{uri}?user_code=WDJB-MJHT");
+        reply(
+            200,
+            &json!({
+                "device_code": device, "user_code": "WDJB-MJHT", "verification_uri": uri,
+                "verification_uri_complete": whole, "expires_in": 300, "interval": 1,
+            }),
+        )
+    }
+
     fn token(&mut self, headers: &HeaderMap, asked: &HashMap<String, String>) -> Response<Body> {
         let get = |name: &str| asked.get(name).cloned().unwrap_or_default();
         if get("resource") != format!("{}/mcp", self.origin) {
@@ -324,6 +353,20 @@ impl State {
                 }
                 if begun["code_challenge"] != challenge(&get("code_verifier")) {
                     return self.complain("a verifier that does not fit");
+                }
+            }
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                let wanted = self.manners.gives_codes.unwrap_or_default();
+                match &mut self.device {
+                    Some((device, times)) if *device == get("device_code") && *times < wanted => {
+                        *times += 1;
+                        return reply(400, &json!({ "error": "authorization_pending" }));
+                    }
+                    Some((device, _)) if *device == get("device_code") => self.device = None,
+                    _ => return self.complain("a device's code that is not known"),
+                }
+                if self.manners.denies {
+                    return reply(400, &json!({ "error": "access_denied" }));
                 }
             }
             "refresh_token" => {

@@ -33,7 +33,8 @@ and refreshes them; each server is signed in to once, for all clients.
 
 Examples:
   trunkline login linear
-  trunkline login linear --no-browser";
+  trunkline login linear --no-browser
+  trunkline login linear --device            where there is no browser, as over ssh";
 
 const CALL_EXAMPLES: &str = "\
 Text is printed as it is, anything else as JSON. Exits with 1 if the tool reports an error.
@@ -101,6 +102,9 @@ pub(crate) enum Ask {
         /// Only print the address, and open nothing
         #[arg(long)]
         no_browser: bool,
+        /// Enter a code on another device: for machines without a browser
+        #[arg(long, conflicts_with = "no_browser")]
+        device: bool,
     },
     /// Sign out of a server, and have its tokens revoked
     Logout {

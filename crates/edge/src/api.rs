@@ -7,7 +7,7 @@
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
 //! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `POST /api/v1/reload` reads the configuration anew
-//! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/wait` and `…/logout`
+//! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/device`, `…/login/wait` and `…/logout`
 //! are `signin.rs`'s. `GET /api/v1/pins[?server=NAME]` says which tools are not as they were pinned,
 //! `POST /api/v1/servers/NAME/pins/accept[?tool=TOOL]` pins what the server lists now (S-15). Refusals are `{"error": "…"}`.
 //!
@@ -60,12 +60,15 @@ where
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
                 Some((name, "restart")) => restart(edge, &unescaped(name)),
                 Some((name, "pins/accept")) => accept_pins(edge, &unescaped(name), request.uri()),
-                Some((name, action @ ("login" | "login/wait" | "logout"))) => match known(edge, &unescaped(name)) {
-                    Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
-                    Ok(upstream) if action == "login" => signin::login(edge, &upstream).await,
-                    Ok(upstream) if action == "logout" => signin::logout(edge, &upstream).await,
-                    Ok(upstream) => signin::wait(edge, &upstream).await,
-                },
+                Some((name, action @ ("login" | "login/device" | "login/wait" | "logout"))) => {
+                    match known(edge, &unescaped(name)) {
+                        Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
+                        Ok(upstream) if action == "login" => signin::login(edge, &upstream).await,
+                        Ok(upstream) if action == "login/device" => signin::login_by_device(edge, &upstream).await,
+                        Ok(upstream) if action == "logout" => signin::logout(edge, &upstream).await,
+                        Ok(upstream) => signin::wait(edge, &upstream).await,
+                    }
+                }
                 _ => no(StatusCode::NOT_FOUND, "there is no such action"),
             }
         }

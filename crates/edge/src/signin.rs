@@ -12,7 +12,7 @@ use http::{Response, StatusCode, Uri};
 use serde_json::json;
 use tokio::net::TcpListener;
 use trunkline_config::{Connect, Http};
-use trunkline_signin::{SignIn, SignedOut};
+use trunkline_signin::{DeviceCode, SignIn, SignedOut};
 use trunkline_upstream::Upstream;
 use trunkline_wire::ServerName;
 
@@ -39,6 +39,32 @@ pub(crate) async fn login(edge: &Arc<Edge>, upstream: &Upstream) -> Response<Bod
                 callback::serve(edge, listener, signin, upstream.name().clone());
             }
             json(StatusCode::OK, &json!({ "url": url }))
+        }
+        Err(error) => no(StatusCode::CONFLICT, &error.to_string()),
+    }
+}
+
+/// Begins a login by a code that is entered on another device: `{"url": …, "whole": …, "code": …, "seconds": …}`.
+pub(crate) async fn login_by_device(edge: &Arc<Edge>, upstream: &Upstream) -> Response<Body> {
+    let (signin, http) = match counterpart(edge, upstream) {
+        Ok(found) => found,
+        Err(text) => return no(StatusCode::CONFLICT, &text),
+    };
+    // Nobody comes back by it; registrations want one.
+    let redirect = redirect((Ipv4Addr::LOCALHOST, http.oauth.callback_port.unwrap_or(6270)).into());
+    match Box::pin(signin.login_by_device(upstream.name(), &http, &redirect)).await {
+        Ok(DeviceCode { url, whole, code, seconds }) => {
+            let (upstream, stop) = (upstream.clone(), edge.stop.soft.clone());
+            trunkline_telemetry::spawn("signed in by device", async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    ended = signin.waited(upstream.name()) => if ended.is_ok() {
+                        upstream.restart();
+                    }
+                }
+            });
+            json(StatusCode::OK, &json!({ "url": url, "whole": whole, "code": code, "seconds": seconds }))
         }
         Err(error) => no(StatusCode::CONFLICT, &error.to_string()),
     }

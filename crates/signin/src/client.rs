@@ -17,6 +17,7 @@ use trunkline_config::{OAuth, Secret, wall_clock};
 use trunkline_telemetry::redact::{Scrubber, printable};
 use url::Url;
 
+use crate::device::{self, DeviceCode, Waiting};
 use crate::fetch::Fetcher;
 use crate::limits::{LOGIN_URL_BYTES_MAX, WORDS_BYTES_MAX};
 use crate::record::{Client, Record, Tokens};
@@ -38,6 +39,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) oauth: &'a OAuth,
     /// What is kept of the last login.
     pub(crate) known: Option<&'a Record>,
+    /// The person enters a code on another device (`device.rs`): no code comes back through a browser.
+    pub(crate) by_device: bool,
     pub(crate) fetcher: Fetcher,
 }
 
@@ -83,13 +86,13 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> Unsigned {
     Unsigned::Failed(printable(&Scrubber::default().scrub(&text), WORDS_BYTES_MAX))
 }
 
-fn refused(text: impl Into<String>) -> Unsigned {
+pub(crate) fn refused(text: impl Into<String>) -> Unsigned {
     Unsigned::Failed(text.into())
 }
 
 /// Finds the authorization server, becomes its client, and says where a person is to go.
 pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
-    let Wish { endpoint, challenge, redirect, oauth, known, fetcher } = wish;
+    let Wish { endpoint, challenge, redirect, oauth, known, by_device, fetcher } = wish;
     let fetcher = Arc::new(fetcher);
     let mut manager = AuthorizationManager::new_with_oauth_http_client(endpoint.clone(), fetcher.clone())
         .await
@@ -102,12 +105,12 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         metadata.issuer = Some(endpoint.origin().ascii_serialization());
     }
     // Where no code goes through a browser, none can be stolen there.
-    sound(&metadata, &fetcher, named && !oauth.assume_pkce, oauth.client_credentials)?;
+    sound(&metadata, &fetcher, named && !oauth.assume_pkce, oauth.client_credentials || by_device)?;
     let issuer = metadata.issuer.clone().unwrap_or_default();
     let text = serde_json::to_string(&metadata).map_err(|error| refused(error.to_string()))?;
     let by_document =
         metadata.additional_fields.get("client_id_metadata_document_supported") == Some(&Value::Bool(true));
-    let registers = metadata.registration_endpoint.is_some();
+    let registers = metadata.registration_endpoint.clone();
     manager.set_metadata(metadata);
     let scopes = match &oauth.scopes {
         scopes if scopes.is_empty() => manager.select_initial_scopes(&[]).await,
@@ -123,6 +126,8 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
             && known.issuer == issuer
             && client.redirect == redirect
             && known.endpoint == endpoint.as_str()
+            // It may not have been registered for that.
+            && !by_device
     });
     // The order is the standard's (mcp-protocol 7.3).
     let (config, registered) = if let Some(id) = &oauth.client_id {
@@ -131,7 +136,10 @@ pub(crate) async fn begin(wish: Wish<'_>) -> Result<Begun, Unsigned> {
         (config(document.as_str(), None, redirect), false)
     } else if let Some(Record { client, .. }) = before {
         (config(&client.id, client.secret.as_ref(), redirect), true)
-    } else if registers {
+    } else if let Some(registration) = registers.as_ref().filter(|_| by_device) {
+        let (id, secret) = device::register(&fetcher, registration, CLIENT_NAME, redirect).await?;
+        (config(&id, secret.map(Secret::new).as_ref(), redirect), true)
+    } else if registers.is_some() {
         let registered = manager.register_client(CLIENT_NAME, redirect, &wanted).await;
         (registered.map_err(|error| failed(&error))?, true)
     } else {
@@ -249,8 +257,8 @@ impl Begun {
         let response = serde_json::to_value(got.map_err(|error| failed(&error))?);
         let given = Issued::of(response.map_err(|error| refused(error.to_string()))?)?;
         let mut record = self.record.next(Some(given.tokens()));
-        if let Some(granted) = given.scope {
-            record.scopes = granted.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        if let Some(granted) = given.scopes() {
+            record.scopes = granted;
         }
         Ok(record)
     }
@@ -262,6 +270,14 @@ impl Begun {
         let required = metadata["authorization_response_iss_parameter_supported"] == true;
         issuer.map_or(!required, |issuer| issuer == self.record.issuer)
     }
+}
+
+/// Finds the authorization server, becomes its client, and gets a code for a person to enter elsewhere.
+///
+/// `fetcher` is for what the library has no words for.
+pub(crate) async fn by_device(wish: Wish<'_>, fetcher: Fetcher) -> Result<(DeviceCode, Waiting), Unsigned> {
+    let Begun { record, .. } = begin(Wish { by_device: true, ..wish }).await?;
+    device::begin(fetcher, record).await
 }
 
 /// Gets a token for the gateway itself.
@@ -343,7 +359,7 @@ pub(crate) async fn revoke(record: &Record, fetcher: Fetcher) -> Result<bool, Un
 
 /// The answer of a token endpoint.
 #[derive(Deserialize)]
-struct Issued {
+pub(crate) struct Issued {
     access_token: String,
     expires_in: Option<u64>,
     refresh_token: Option<String>,
@@ -351,14 +367,20 @@ struct Issued {
 }
 
 impl Issued {
-    fn of(response: Value) -> Result<Self, Unsigned> {
+    pub(crate) fn of(response: Value) -> Result<Self, Unsigned> {
         // The error would quote the token.
         let issued: Self = serde_json::from_value(response).map_err(|_| refused("the answer holds no access token"))?;
         let fits = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if fits(&issued.access_token) { Ok(issued) } else { Err(refused("the access token fits into no header")) }
     }
 
-    fn tokens(&self) -> Tokens {
+    /// What was granted, if that was told.
+    pub(crate) fn scopes(&self) -> Option<Vec<String>> {
+        let granted = self.scope.as_deref()?;
+        Some(granted.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect())
+    }
+
+    pub(crate) fn tokens(&self) -> Tokens {
         let issued = wall_clock();
         Tokens {
             access: Secret::new(self.access_token.as_str()),

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use url::form_urlencoded;
 
 use crate::Record;
 use crate::client::{self, Begun, Unsigned, Wish};
+use crate::device::DeviceCode;
 use crate::fetch::Fetcher;
 use crate::key::Key;
 use crate::limits::{KEYS_MAX, LOGIN_PATIENCE, LOGINS_MAX, SETTLE_PATIENCE, WORDS_BYTES_MAX};
@@ -38,7 +40,8 @@ struct Shared {
 #[derive(Clone)]
 struct Login {
     key: Key,
-    begun: Arc<Begun>,
+    /// What comes back through a browser; `None` where a code is entered elsewhere.
+    begun: Option<Arc<Begun>>,
     until: Instant,
     /// Somebody came back with its state, which is good for one answer.
     answered: Arc<AtomicBool>,
@@ -102,6 +105,52 @@ impl SignIn {
     /// # Errors
     /// The authorization server cannot be found, or does not take us.
     pub async fn login(&self, server: &ServerName, http: &Http, redirect: &str) -> Result<String, NotSignedIn> {
+        let (key, known) = self.counterpart(server, http).await?;
+        // A registration that the last login led nowhere with may be unknown there by now, of which only the person is told.
+        let known = known.filter(|_| !self.led_nowhere(server));
+        let challenge = key.challenge();
+        let wish = wish(server, http, redirect, challenge.as_deref(), known.as_ref()).await?;
+        let begun = Box::pin(client::begin(wish)).await.map_err(|error| no(server, &error))?;
+        let url = begun.url.to_string();
+        self.open(server, key, Some(Arc::new(begun)), LOGIN_PATIENCE)?;
+        Ok(url)
+    }
+
+    /// Begins a login whose code a person enters on another device, in the place of one that is open. It ends by itself.
+    ///
+    /// # Errors
+    /// The authorization server cannot be found, does not take us, or knows no such codes.
+    pub async fn login_by_device(
+        &self,
+        server: &ServerName,
+        http: &Http,
+        redirect: &str,
+    ) -> Result<DeviceCode, NotSignedIn> {
+        let (key, known) = self.counterpart(server, http).await?;
+        let challenge = key.challenge();
+        let wish = wish(server, http, redirect, challenge.as_deref(), known.as_ref()).await?;
+        let fetcher = Fetcher::new(&http.url, http.ca_file.as_deref()).await.map_err(|error| no(server, &error))?;
+        let (code, waiting) = Box::pin(client::by_device(wish, fetcher)).await.map_err(|error| no(server, &error))?;
+        let login = self.open(server, key, None, Duration::from_secs(code.seconds))?;
+        let (desk, server) = (self.clone(), server.clone());
+        trunkline_telemetry::spawn("signin-device", async move {
+            let mut replaced = login.ended.subscribe();
+            let ended = tokio::select! {
+                biased;
+                () = async { drop(replaced.wait_for(Option::is_some).await) } => return,
+                finished = waiting.finish() => match finished {
+                    Ok(record) => desk.keep(&server, &login, record).await,
+                    Err(error) => Err(error.to_string()),
+                },
+            };
+            told(&server, &ended);
+            login.end(ended);
+        });
+        Ok(code)
+    }
+
+    /// The key of a server that a person may sign in to, and what is kept of the last login.
+    async fn counterpart(&self, server: &ServerName, http: &Http) -> Result<(Key, Option<Record>), NotSignedIn> {
         let key = self.key(server, http).ok_or_else(|| {
             NotSignedIn(format!(
                 "server `{server}` has its credential in the configuration; remove `bearer_token_env_var`, \
@@ -118,34 +167,28 @@ impl SignIn {
                 "the gateway signs in to server `{server}` by itself, as `oauth.client_credentials` says, {how}"
             )));
         }
-        let known = self.0.store.read(server).await;
-        // A registration that the last login led nowhere with may be unknown there by now, of which only the person is told.
-        let known = known.filter(|_| !self.led_nowhere(server));
-        let no = |error: &dyn std::fmt::Display| NotSignedIn(format!("no sign-in to server `{server}`: {error}"));
-        let fetcher = Fetcher::new(&http.url, http.ca_file.as_deref()).await.map_err(|error| no(&error))?;
-        let challenge = key.challenge();
-        let wish = Wish {
-            endpoint: &http.url,
-            challenge: challenge.as_deref(),
-            redirect,
-            oauth: &http.oauth,
-            known: known.as_ref(),
-            fetcher,
-        };
-        let begun = Box::pin(client::begin(wish)).await.map_err(|error| no(&error))?;
-        let url = begun.url.to_string();
-        let until = Instant::now() + LOGIN_PATIENCE;
-        let login =
-            Login { key, begun: Arc::new(begun), until, answered: Arc::default(), ended: watch::Sender::new(None) };
+        Ok((key, self.0.store.read(server).await))
+    }
+
+    /// Notes a login that waits for a person, in the place of one to the same server.
+    fn open(
+        &self,
+        server: &ServerName,
+        key: Key,
+        begun: Option<Arc<Begun>>,
+        patience: Duration,
+    ) -> Result<Login, NotSignedIn> {
+        let until = Instant::now() + patience;
+        let login = Login { key, begun, until, answered: Arc::default(), ended: watch::Sender::new(None) };
         let mut open = lock(&self.0.open);
         open.retain(|_, login| login.until > Instant::now());
         if open.len() >= LOGINS_MAX && !open.contains_key(server) {
-            return Err(no(&format!("{LOGINS_MAX} other sign-ins wait for somebody")));
+            return Err(no(server, &format!("{LOGINS_MAX} other sign-ins wait for somebody")));
         }
-        if let Some(before) = open.insert(server.clone(), login) {
+        if let Some(before) = open.insert(server.clone(), login.clone()) {
             before.end(Err(format!("another sign-in to server `{server}` took the place of this one")));
         }
-        Ok(url)
+        Ok(login)
     }
 
     /// Gives up the login to a server that is open, for another one that begins.
@@ -170,7 +213,7 @@ impl SignIn {
             Err(_) => None,
         };
         outcome
-            .unwrap_or_else(|| Err("nobody came back from the authorization server within 10 minutes".to_owned()))
+            .unwrap_or_else(|| Err("nobody came back from the authorization server in time".to_owned()))
             .map_err(NotSignedIn)
     }
 
@@ -188,30 +231,30 @@ impl SignIn {
             return Returned { server: None, outcome: Err(text.to_owned()) };
         };
         let issuer = value("iss");
-        if !login.begun.is_of_issuer(issuer) {
+        let Some(begun) = login.begun.as_ref().filter(|begun| begun.is_of_issuer(issuer)) else {
             // The login stays open: a forged answer must not end it (S-27).
             let text =
                 "the answer does not come from the authorization server that was asked; nothing was done with it";
             tracing::warn!(%server, "an answer to a sign-in came from another issuer than the one that was asked");
             return Returned { server: Some(server), outcome: Err(text.to_owned()) };
-        }
+        };
         // Once: whoever comes second with the same state finds nothing.
         if login.answered.swap(true, Ordering::SeqCst) {
             let text = "this sign-in was over already";
             return Returned { server: Some(server), outcome: Err(text.to_owned()) };
         }
         let ended = if let Some(code) = value("code") {
-            self.finish(&server, &login, code, issuer).await
+            match begun.finish(code, issuer).await {
+                Ok(record) => self.keep(&server, &login, record).await,
+                Err(error) => Err(error.to_string()),
+            }
         } else {
             let said = [value("error"), value("error_description")].into_iter().flatten().collect::<Vec<_>>();
             let said = printable(&said.join(": "), WORDS_BYTES_MAX);
             let said = if said.is_empty() { "it gave no reason".to_owned() } else { said };
             Err(format!("the authorization server refused: {said}"))
         };
-        match &ended {
-            Ok(_) => tracing::info!(%server, "signed in"),
-            Err(reason) => tracing::warn!(%server, reason, "not signed in"),
-        }
+        told(&server, &ended);
         let outcome = ended.as_ref().map(|_| ()).map_err(Clone::clone);
         login.end(ended);
         Returned { server: Some(server), outcome }
@@ -275,8 +318,8 @@ impl SignIn {
         let _ = timeout(SETTLE_PATIENCE, join_all(keys.iter().map(Key::settled))).await;
     }
 
-    async fn finish(&self, server: &ServerName, login: &Login, code: &str, issuer: Option<&str>) -> Ended {
-        let record = login.begun.finish(code, issuer).await.map_err(|error| error.to_string())?;
+    /// Keeps what a person's login brought.
+    async fn keep(&self, server: &ServerName, login: &Login, record: Record) -> Ended {
         let held = self.0.store.hold(server).await.map_err(|error| error.to_string())?;
         // Another process may have refreshed or signed out meanwhile: a person's login is newer than that.
         let there = newest(held.read().await, login.key.record()).map_or(0, |record| record.generation);
@@ -297,8 +340,33 @@ impl SignIn {
     fn open_by(&self, state: &str) -> Option<(ServerName, Login)> {
         let open = lock(&self.0.open);
         let waits = |login: &Login| !login.answered.load(Ordering::SeqCst) && login.until > Instant::now();
-        let found = open.iter().find(|(_, login)| login.begun.state == state && waits(login));
+        let is_its = |login: &Login| login.begun.as_ref().is_some_and(|begun| begun.state == state);
+        let found = open.iter().find(|(_, login)| is_its(login) && waits(login));
         found.map(|(server, login)| (server.clone(), login.clone()))
+    }
+}
+
+/// What a login to a server goes by.
+async fn wish<'a>(
+    server: &ServerName,
+    http: &'a Http,
+    redirect: &'a str,
+    challenge: Option<&'a str>,
+    known: Option<&'a Record>,
+) -> Result<Wish<'a>, NotSignedIn> {
+    let fetcher = Fetcher::new(&http.url, http.ca_file.as_deref()).await.map_err(|error| no(server, &error))?;
+    Ok(Wish { endpoint: &http.url, challenge, redirect, oauth: &http.oauth, known, by_device: false, fetcher })
+}
+
+fn no(server: &ServerName, error: &dyn std::fmt::Display) -> NotSignedIn {
+    NotSignedIn(format!("no sign-in to server `{server}`: {error}"))
+}
+
+/// Tells the log how a login ended.
+fn told(server: &ServerName, ended: &Ended) {
+    match ended {
+        Ok(_) => tracing::info!(%server, "signed in"),
+        Err(reason) => tracing::warn!(%server, reason, "not signed in"),
     }
 }
 

@@ -16,6 +16,7 @@ use rmcp::transport::auth::{OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpReq
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
+use serde_json::Value;
 use url::{Host, Url, form_urlencoded};
 
 use crate::limits::{DOCUMENT_BYTES_MAX, FETCH_TIMEOUT, REDIRECTS_MAX};
@@ -202,7 +203,10 @@ impl Fetcher {
     }
 
     async fn fetch(&self, asked: OAuthHttpRequest) -> Result<http::Response<Vec<u8>>, Problem> {
-        let mut request = reqwest::Request::try_from(asked.request)?;
+        self.exchange(reqwest::Request::try_from(asked.request)?).await
+    }
+
+    async fn exchange(&self, mut request: reqwest::Request) -> Result<http::Response<Vec<u8>>, Problem> {
         self.check(request.url())?;
         if let Some(body) = self.renamed(&request) {
             *request.body_mut() = Some(body.into());
@@ -251,6 +255,38 @@ impl Fetcher {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = self.client.post(to.clone()).header("content-type", "application/x-www-form-urlencoded");
         Ok(request.body(body).send().await.map_err(reqwest::Error::without_url)?.status())
+    }
+
+    /// Posts a form and reads the answer, for what the library has no words for. `basic`: a client and its secret.
+    pub(crate) async fn ask_form(
+        &self,
+        to: &Url,
+        fields: &[(&str, &str)],
+        basic: Option<(&str, &str)>,
+    ) -> Result<(http::StatusCode, Value), Problem> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = self.client.post(to.clone()).header("content-type", "application/x-www-form-urlencoded");
+        let request = match basic {
+            Some((client, secret)) => {
+                // Each is written as in a form first (RFC 6749, 2.3.1).
+                let written = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                request.basic_auth(written(client), Some(written(secret)))
+            }
+            None => request,
+        };
+        self.answered(request.body(body)).await
+    }
+
+    /// Posts JSON and reads the answer.
+    pub(crate) async fn ask_json(&self, to: &Url, body: &Value) -> Result<(http::StatusCode, Value), Problem> {
+        let request = self.client.post(to.clone()).header("content-type", "application/json");
+        self.answered(request.body(body.to_string())).await
+    }
+
+    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<(http::StatusCode, Value), Problem> {
+        let answer = self.exchange(request.header("accept", "application/json").build()?).await?;
+        // Whoever answers with something else said no more than the status.
+        Ok((answer.status(), serde_json::from_slice(answer.body()).unwrap_or_default()))
     }
 
     /// The form of a token request with the resource as it is to be named.

@@ -73,6 +73,7 @@ impl Key {
             redirect: NO_WAY_BACK,
             oauth: &shared.oauth,
             known: None,
+            by_device: false,
             fetcher: fetcher.map_err(|error| Unsigned::Failed(error.to_string()))?,
         };
         Box::pin(client::by_itself(wish)).await

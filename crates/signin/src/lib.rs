@@ -6,7 +6,7 @@
 //!
 //! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `renew` (how one
 //! generation follows another), `fetch` (how
-//! authorization servers are reached), `client` (the one file that knows the library), `key` (what a request to a server
+//! authorization servers are reached), `client` (the one file that knows the library), `device` (signing in by a code that is entered elsewhere), `key` (what a request to a server
 //! carries), `unkept` (what the disk did not take), `itself` (signing in without a
 //! person), `desk` (logins).
 
@@ -20,6 +20,8 @@ mod fetch;
 
 mod client;
 
+mod device;
+
 mod key;
 
 mod unkept;
@@ -31,6 +33,7 @@ mod desk;
 mod limits;
 
 pub use desk::{NotSignedIn, Returned, SignIn, SignedOut, has_credential};
+pub use device::DeviceCode;
 pub use key::{Carried, Key};
 pub use record::Record;
 pub use store::{Held, Step, Store, StoreError};

@@ -29,6 +29,16 @@ pub(crate) const REDIRECTS_MAX: usize = 3;
 /// How long a person may take over a login (S-27).
 pub(crate) const LOGIN_PATIENCE: Duration = Duration::from_mins(10);
 
+/// How long a person may take over a code, whatever the authorization server grants.
+pub(crate) const DEVICE_PATIENCE: Duration = Duration::from_mins(30);
+
+/// Between two questions whether a code was entered, where the authorization server does not say (RFC 8628, 3.2).
+pub(crate) const DEVICE_PAUSE: Duration = Duration::from_secs(5);
+
+/// By how much that grows when it is asked to (RFC 8628, 3.5), and how long it gets.
+pub(crate) const DEVICE_SLOWER: Duration = Duration::from_secs(5);
+pub(crate) const DEVICE_PAUSE_MAX: Duration = Duration::from_mins(1);
+
 /// Keys that are held; above, those that no connection uses go. More than anybody configures.
 pub(crate) const KEYS_MAX: usize = 1024;
 
