@@ -44,6 +44,7 @@ mod reply;
 mod resources;
 mod running;
 mod seal;
+mod search;
 mod session;
 mod sessions;
 mod shapes;

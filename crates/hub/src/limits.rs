@@ -168,3 +168,16 @@ pub(crate) const ACQUAINTANCES_MAX: usize = 64;
 
 /// Characters kept of what a client calls itself.
 pub(crate) const CLIENT_NAME_CHARS: usize = 128;
+
+/// Words of one tool that are searched: a description of four pages has as many, and what stands further down hardly tells
+/// what the tool is for.
+pub(crate) const SEARCH_WORDS_MAX: usize = 1000;
+
+/// Parameters of one tool that are searched.
+pub(crate) const SEARCH_PARAMETERS_MAX: usize = 64;
+
+/// Words of one question that count. People and models ask with ten.
+pub(crate) const SEARCH_QUERY_WORDS_MAX: usize = 32;
+
+/// Of a question, what is read: its first words are in it, whatever follows.
+pub(crate) const SEARCH_QUERY_BYTES_MAX: usize = 1024;

@@ -6,7 +6,7 @@
 //! outlives it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -82,8 +82,20 @@ fn of_judged(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape, pin
     let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said).as_str());
     let book = Book::new(shape.page_size);
+    let index = OnceLock::new();
     let extensions = extensions(sources);
-    Catalog { version, tools, prompts, resources, book, instructions, extensions, awaited: Vec::new(), complaints }
+    Catalog {
+        version,
+        tools,
+        prompts,
+        resources,
+        book,
+        index,
+        instructions,
+        extensions,
+        awaited: Vec::new(),
+        complaints,
+    }
 }
 
 /// The extensions of all servers. Of settings that differ, those of the first server in the configuration are told.

@@ -20,6 +20,7 @@ use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 
 use crate::pins::Why;
 use crate::resources::Resources;
+use crate::search::{Document, Index};
 use output::{Class, Output};
 use pages::{Book, Pages};
 
@@ -31,6 +32,8 @@ pub struct Catalog {
     pub(crate) prompts: Table,
     pub(crate) resources: Resources,
     pub(crate) book: Book,
+    /// Built when somebody searches for the first time.
+    pub(crate) index: OnceLock<Index>,
     pub(crate) instructions: Json,
     /// The extensions that any server has, of those that are relayed (mcp-protocol 5.15).
     pub(crate) extensions: Object,
@@ -101,6 +104,13 @@ impl Catalog {
         &self.prompts.entries
     }
 
+    /// The tools that fit what is asked, the best first.
+    pub fn find(&self, query: &str, limit: usize) -> Vec<&Entry> {
+        let tools = self.tools();
+        let index = self.index.get_or_init(|| Index::new(tools.iter().map(Entry::document)));
+        index.find(query, limit, |_| true).into_iter().map(|at| &tools[at]).collect()
+    }
+
     /// What of a server's entries was left out or changed here, and why. The server's own status has what was
     /// left out before.
     pub fn complaints(&self, server: &str) -> &[Complaint] {
@@ -144,6 +154,10 @@ impl Entry {
             let schema = Object::parse(&self.body).ok().and_then(|body| body.get("inputSchema").cloned());
             schema.map(|schema| headers::annotated(&schema).headers.into()).unwrap_or_default()
         })
+    }
+
+    fn document(&self) -> Document<'_> {
+        Document { name: &self.original, server: self.server().as_str(), body: &self.body }
     }
 
     /// The server it belongs to.
