@@ -36,6 +36,7 @@ mod orphans;
 mod outlive;
 mod pair;
 mod pins;
+mod profiles;
 mod proxy;
 mod questions;
 mod recover;

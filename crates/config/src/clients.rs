@@ -65,10 +65,13 @@ pub(crate) struct ServerFile {
     /// Further limits of this server.
     pub(crate) limits: ServerLimits,
 
-    /// Only these tools, by the server's own names.
+    /// Only these tools, by the server's own names; `*` and `?` stand for any text and any character.
     pub(crate) enabled_tools: Option<Vec<String>>,
-    /// Not these tools, by the server's own names.
+    /// Not these tools, in the same way.
     pub(crate) disabled_tools: Option<Vec<String>>,
+    /// Whether only tools are shown that say of themselves that they change nothing. Needs `trust_annotations`. Default
+    /// false.
+    pub(crate) readonly: Option<bool>,
     /// What stands in front of the names of its tools, in place of the server's name. Empty: nothing.
     pub(crate) prefix: Option<String>,
     /// Names of your own for single tools: the server's name of it to yours.
@@ -253,9 +256,6 @@ pub(crate) fn ignored_warning(ignored: &BTreeMap<&'static str, Vec<String>>) -> 
 /// What to say about a key nobody knows.
 pub(crate) fn unknown_key(name: &str, known: &[&str], key: &[&str]) -> (String, Option<String>) {
     let in_server = key.len() == 3 && key[0] == "mcp_servers";
-    if key.len() == 1 && name == "profiles" {
-        return ("not supported by this version".to_owned(), None);
-    }
     let other_word =
         OTHER_WORDS.iter().find(|(word, _)| in_server && *word == name).map(|(_, ours)| (*ours).to_owned());
     let hint =

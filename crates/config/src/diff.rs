@@ -26,6 +26,8 @@ pub struct Diff {
     pub audit: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
+    /// The profiles differ.
+    pub profiles: bool,
     /// `errors` differs.
     pub errors: bool,
     /// Keys of `[log]` that differ.
@@ -84,6 +86,7 @@ impl Diff {
             auth: old.auth != new.auth,
             audit: old.audit != new.audit,
             limits: changed_keys(&old.limits, &new.limits),
+            profiles: old.profiles != new.profiles,
             errors: old.errors != new.errors,
             log: changed_keys::<Log>(&old.log, &new.log),
         }
@@ -132,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Auth, Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Secret, Stdio, Tuning};
+    use crate::{Auth, Connect, ErrorForm, Expose, Limits, Listen, LogLevel, Profile, Secret, Stdio, Tuning};
 
     fn server(command: &str, token: u8, tool_timeout: u64, prefix: bool, enabled: bool) -> Server {
         let mut stdio = Stdio::new(command, []);
@@ -167,6 +170,7 @@ mod tests {
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
                 servers,
+                profiles: vec![("p".into(), Profile { bare_names: in_flight > 1, ..Profile::default() })],
             },
         )
     }
@@ -215,6 +219,9 @@ mod tests {
         }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();
+        }
+        if diff.profiles {
+            out.profiles = new.profiles.clone();
         }
         if diff.errors {
             out.errors = new.errors;

@@ -8,6 +8,7 @@ use trunkline_wire::{ExposedName, ServerName};
 
 use crate::clients::ServerFile;
 use crate::findings::Findings;
+use crate::patterns::Filter;
 use crate::server::Server;
 
 /// Which of a server's entries are shown, and how they are called.
@@ -17,10 +18,10 @@ use crate::server::Server;
 pub struct Expose {
     /// In place of the server's name in front of `__`. `Some("")`: no prefix at all. See [`Expose::namespace`].
     pub prefix: Option<String>,
-    /// Only these tools, if given.
-    pub enabled_tools: Option<Vec<String>>,
-    /// Not these tools.
-    pub disabled_tools: Vec<String>,
+    /// Which tools: `enabled_tools` and `disabled_tools`, as in Codex, and patterns besides.
+    pub tools: Filter,
+    /// Only tools that say of themselves that they change nothing. Whoever sets it trusts the server to say so truly.
+    pub readonly: bool,
     /// Names of the operator's own for single tools. They stand for the whole name: no prefix is put in front
     /// (mcp-protocol 6.9 rule 7).
     pub rename: BTreeMap<String, String>,
@@ -53,12 +54,6 @@ impl Expose {
             Some(prefix) => Some(ServerName::new(prefix).map_or_else(|_| server.namespace(), |name| name.namespace())),
         }
     }
-
-    /// Whether a tool passes `enabled_tools` and `disabled_tools`, as in Codex: the second wins.
-    pub fn shows(&self, tool: &str) -> bool {
-        let listed = self.enabled_tools.as_ref().is_none_or(|list| list.iter().any(|name| name == tool));
-        listed && !self.disabled_tools.iter().any(|name| name == tool)
-    }
 }
 
 impl Expose {
@@ -81,10 +76,18 @@ impl Expose {
                 );
             }
         }
+        let readonly = file.readonly == Some(true);
+        if readonly && file.trust_annotations != Some(true) {
+            findings.error_with_hint(
+                &["mcp_servers", name, "readonly"],
+                "whether a tool changes anything is known by the server's own word alone",
+                "if you trust it to say so truly, set `trust_annotations = true` as well; else name tools in `enabled_tools`",
+            );
+        }
         Self {
             prefix: file.prefix.clone(),
-            enabled_tools: file.enabled_tools.clone(),
-            disabled_tools: file.disabled_tools.clone().unwrap_or_default(),
+            tools: Filter::of(file.enabled_tools.clone(), file.disabled_tools.clone().unwrap_or_default()),
+            readonly,
             rename: file.rename.clone(),
             describe: file.describe.clone(),
             pin: file.pin.unwrap_or_default(),

@@ -23,6 +23,8 @@ mod late;
 mod limits;
 mod listen;
 mod oauth;
+mod patterns;
+mod profile;
 mod reference;
 mod schema;
 mod secret;
@@ -46,6 +48,8 @@ pub use late::{Late, SecretCommand};
 pub use limits::Limits;
 pub use listen::Listen;
 pub use oauth::OAuth;
+pub use patterns::{Filter, Patterns};
+pub use profile::{Profile, Surface};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;
@@ -75,6 +79,8 @@ pub struct Config {
     pub log: Log,
     /// All servers in the order of the file, disabled ones included. The order is that of the lists clients get.
     pub servers: Vec<(ServerName, Server)>,
+    /// Parts of what they offer, each at a URL of its own, in the order of their names.
+    pub profiles: Vec<(Box<str>, Profile)>,
 }
 
 impl Config {
@@ -116,6 +122,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
+    let profiles = profile::check(file.profiles, &servers, &mut findings);
     findings.warnings.extend(clients::ignored_warning(&findings.ignored));
 
     let Findings { mut errors, warnings, .. } = findings;
@@ -123,8 +130,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         errors.sort_by_key(ConfigError::place);
         return Err(ConfigErrors(errors));
     }
-    let config =
-        Config { listen: file.listen, auth, audit, limits: file.limits, errors: file.errors, log: file.log, servers };
+    let config = Config {
+        listen: file.listen,
+        auth,
+        audit,
+        limits: file.limits,
+        errors: file.errors,
+        log: file.log,
+        servers,
+        profiles,
+    };
     Ok(Loaded { config, path: layers.path, warnings })
 }
 

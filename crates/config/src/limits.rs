@@ -5,6 +5,7 @@
 //! charged to one budget anyway. They are therefore wide enough for 256 busy clients and a thousand open
 //! streams of one person.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -14,6 +15,9 @@ use crate::findings::Findings;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
+/// How long the longest name of a tool may be.
+pub(crate) const NAME_CHARS: RangeInclusive<usize> = 16..=128;
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// Limits of the whole gateway, `[limits]`.
@@ -115,7 +119,7 @@ impl Limits {
         counted("sessions", self.sessions, 1, 65_536);
         counted("sessions_burst", self.sessions_burst, 1, 65_536);
         counted("sessions_per_sec", self.sessions_per_sec, 1, 65_536);
-        counted("name_chars", self.name_chars, 16, 128);
+        counted("name_chars", self.name_chars, *NAME_CHARS.start(), *NAME_CHARS.end());
         if let Some(size) = self.page_size {
             counted("page_size", size, 1, 100_000);
         }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::audit::AuditFile;
 use crate::auth::AuthFile;
 use crate::clients::ServerFile;
+use crate::profile::ProfileFile;
 use crate::{ErrorForm, Limits, Listen, Log};
 
 /// Configuration of Trunkline: one local endpoint in front of every MCP server you use.
@@ -31,6 +32,8 @@ pub(crate) struct File {
     pub(crate) log: Log,
     /// The servers, by name, in the order in which clients see them. Blocks of a Codex config.toml work unchanged.
     pub(crate) mcp_servers: BTreeMap<String, ServerFile>,
+    /// Parts of what the servers offer, by name, each for the clients that connect to `/mcp/NAME`.
+    pub(crate) profiles: BTreeMap<String, ProfileFile>,
 }
 
 /// The JSON schema of the configuration file, for editors.

@@ -135,7 +135,11 @@ fn codex_blocks_work_as_they_were_pasted() {
     let github = server(&loaded, "github");
     assert!(!github.enabled);
     assert_eq!(github.tuning.startup_timeout, Some(Duration::from_secs(20)));
-    assert!(github.expose.shows("get_issue") && !github.expose.shows("search_code") && !github.expose.shows("other"));
+    assert!(
+        github.expose.tools.shows("get_issue")
+            && !github.expose.tools.shows("search_code")
+            && !github.expose.tools.shows("other")
+    );
 }
 
 #[test]
@@ -258,17 +262,16 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
          trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true\n\
          stale_keep_sec = 0",
     );
-    let text = "[profiles]\nx = {}\n[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
+    let text = "[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
                 era = \"future\"\npin = \"ask\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = -1";
     assert_snapshot!(errors(text), @r"
-    config.toml:1: profiles: not supported by this version
-    config.toml:5: mcp_servers.a.sharing: not supported by this version, which has only: shared
-    config.toml:6: mcp_servers.a.start: must be one of: eager, lazy
-    config.toml:7: mcp_servers.a.era: must be one of: auto, legacy, modern
-    config.toml:8: mcp_servers.a.pin: must be one of: off, warn, block
-    config.toml:10: mcp_servers.a.idle_stop_sec: must be zero, which is never, or at most one day in seconds
-    config.toml:11: mcp_servers.a.roots: a root is a directory: a path, or a URI that begins with file://
-    config.toml:12: mcp_servers.a.stale_keep_sec: must be from 0 seconds to 365 days
+    config.toml:3: mcp_servers.a.sharing: not supported by this version, which has only: shared
+    config.toml:4: mcp_servers.a.start: must be one of: eager, lazy
+    config.toml:5: mcp_servers.a.era: must be one of: auto, legacy, modern
+    config.toml:6: mcp_servers.a.pin: must be one of: off, warn, block
+    config.toml:8: mcp_servers.a.idle_stop_sec: must be zero, which is never, or at most one day in seconds
+    config.toml:9: mcp_servers.a.roots: a root is a directory: a path, or a URI that begins with file://
+    config.toml:10: mcp_servers.a.stale_keep_sec: must be from 0 seconds to 365 days
     ");
 }
 

@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
-use trunkline_hub::{Envelope, Hub, Params};
+use trunkline_hub::{Envelope, Hub, Params, View};
 use trunkline_wire::headers::{self, Mismatch};
 use trunkline_wire::{Era, Json, Message, Method, Notification, Request as Call, Revision, RpcError, code};
 
@@ -77,7 +77,13 @@ fn of_notification(headers: &HeaderMap, notification: &Notification) -> Speech {
 }
 
 /// Checks a modern request against its headers: steps 1 to 6 and 10 of mcp-protocol 3.4. Returns its envelope.
-pub(crate) fn admit(hub: &Hub, headers: &HeaderMap, call: &Call, params: Params) -> Result<Envelope, Refused> {
+pub(crate) fn admit(
+    hub: &Hub,
+    view: &View,
+    headers: &HeaderMap,
+    call: &Call,
+    params: Params,
+) -> Result<Envelope, Refused> {
     let envelope = Envelope::read(params).map_err(bad_envelope)?;
     let params = envelope.params().members();
     verbatim(headers, &PROTOCOL_VERSION, envelope.claim())?;
@@ -89,7 +95,7 @@ pub(crate) fn admit(hub: &Hub, headers: &HeaderMap, call: &Call, params: Params)
     if let Some(name) = headers::name_key(&call.method).and_then(|key| params.get_str(key)) {
         headers::check(headers::NAME, &name, values(headers, &NAME))?;
         if call.method == Method::ToolsCall {
-            let wanted = hub.param_headers(&name);
+            let wanted = hub.param_headers(view, &name);
             if !wanted.is_empty() {
                 let arguments = params.get_object("arguments").unwrap_or_default();
                 headers::check_params(&wanted, &arguments, |name| {

@@ -74,7 +74,7 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use trunkline_config::{Config, Listen};
-use trunkline_hub::Hub;
+use trunkline_hub::{Hub, View};
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_wire::Budget;
 
@@ -88,6 +88,7 @@ use crate::board::{Board, Spot};
 use crate::body::Body;
 use crate::guard::Guard;
 use crate::limits::TARGET_BYTES_MAX;
+use crate::mcp::Visitor;
 use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
@@ -262,7 +263,11 @@ where
     };
     let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
-        Route::Mcp => mcp::answer(edge, principal, request).await,
+        Route::Mcp => mcp::answer(edge, Visitor { principal, view: View::WHOLE }, request).await,
+        Route::Profile => match profile(edge, request.uri().path()) {
+            Ok(view) => mcp::answer(edge, Visitor { principal, view }, request).await,
+            Err(unknown) => plain(StatusCode::NOT_FOUND, &unknown),
+        },
         Route::Sse => sse_pair::open(edge, principal, request.headers()),
         Route::Messages => Box::pin(sse_pair::post(edge, principal, request)).await,
         Route::Callback => signin::callback(edge, request.uri()).await,
@@ -279,15 +284,28 @@ where
     }
 }
 
+/// Finds the profile that a path names; fails with what to tell a client that asks for one that is not there.
+fn profile(edge: &Edge, path: &str) -> Result<View, String> {
+    let name = path.strip_prefix(PROFILES).unwrap_or_default();
+    edge.hub.profile(name.strip_suffix('/').unwrap_or(name)).map_err(|known| {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        format!("there is no such profile; configured are: {known}; everything is at /mcp")
+    })
+}
+
 /// Refuses with one line of text, and counts it.
 fn reject(edge: &Edge, status: StatusCode, reason: &'static str, text: &str) -> Response<Body> {
     edge.metrics.rejected(reason);
     plain(status, text)
 }
 
+/// What stands in front of a profile's name.
+const PROFILES: &str = "/mcp/";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Mcp,
+    Profile,
     Sse,
     Messages,
     Callback,
@@ -306,6 +324,7 @@ impl Route {
         match path {
             // With the slash too: some clients and people add it, and a redirect would lose the POST.
             "/mcp" | "/mcp/" => Some(Self::Mcp),
+            path if path.starts_with(PROFILES) => Some(Self::Profile),
             "/sse" | "/sse/" => Some(Self::Sse),
             sse_pair::MESSAGES => Some(Self::Messages),
             signin::CALLBACK => Some(Self::Callback),
@@ -324,7 +343,7 @@ impl Route {
 
     /// Whether servers are reached through it, looked at or signed in to: then it is for the owner alone.
     fn is_owners(self) -> bool {
-        matches!(self, Self::Mcp | Self::Sse | Self::Messages | Self::Callback | Self::Board(_))
+        matches!(self, Self::Mcp | Self::Profile | Self::Sse | Self::Messages | Self::Callback | Self::Board(_))
     }
 
     /// Whether it is for holders of a token, where there are any. Probes have none, nor has the browser that comes back from
@@ -335,7 +354,7 @@ impl Route {
 
     fn offers(self, method: &Method) -> bool {
         match self {
-            Self::Mcp => matches!(*method, Method::POST | Method::GET | Method::DELETE),
+            Self::Mcp | Self::Profile => matches!(*method, Method::POST | Method::GET | Method::DELETE),
             Self::Sse | Self::Callback => *method == Method::GET,
             Self::Messages => *method == Method::POST,
             Self::Health | Self::Live | Self::Ready | Self::Metrics => matches!(*method, Method::GET | Method::HEAD),
@@ -345,7 +364,7 @@ impl Route {
 
     fn verbs(self) -> &'static str {
         match self {
-            Self::Mcp => "POST, GET, DELETE",
+            Self::Mcp | Self::Profile => "POST, GET, DELETE",
             Self::Sse | Self::Callback => "GET",
             Self::Messages => "POST",
             Self::Health | Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",

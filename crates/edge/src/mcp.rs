@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::sleep;
-use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
+use trunkline_hub::{Envelope, EventStream, Guest, Refusal, Reply, Session, View, Wants};
 use trunkline_wire::{Era, Id, Malformed, Message, Method, Request as Call, Revision, RpcError, Text, code};
 
 use crate::Edge;
@@ -41,23 +41,36 @@ struct Head {
     session: Option<HeaderValue>,
     revision: Option<HeaderValue>,
     wants: Wants,
-    principal: Principal,
+    visitor: Visitor,
 }
 
-/// Answers a request of `principal` to the endpoint. Its verb is one that the route offers.
-pub(crate) async fn answer<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
+/// Who asks, and at which address.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    pub(crate) principal: Principal,
+    pub(crate) view: View,
+}
+
+impl Visitor {
+    fn guest(&self) -> Guest<'_> {
+        Guest { owner: owner(&self.principal), view: &self.view }
+    }
+}
+
+/// Answers a request of `visitor` to the endpoint. Its verb is one that the route offers.
+pub(crate) async fn answer<B>(edge: &Arc<Edge>, visitor: Visitor, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     match *request.method() {
         // Boxed, so that a connection that only holds an event stream does not carry the room for a call.
-        http::Method::POST => Box::pin(post(edge, principal, request)).await,
-        http::Method::DELETE => Box::pin(delete(edge, principal, request.headers())).await,
-        _ => get(edge, principal, request.headers()),
+        http::Method::POST => Box::pin(post(edge, visitor, request)).await,
+        http::Method::DELETE => Box::pin(delete(edge, visitor, request.headers())).await,
+        _ => get(edge, visitor, request.headers()),
     }
 }
 
-async fn post<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
+async fn post<B>(edge: &Arc<Edge>, visitor: Visitor, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -80,14 +93,14 @@ where
         };
     let response = match trunkline_wire::parse_batch(&bytes) {
         Some(Ok(members)) => {
-            let head = Head::of(&parts.headers, principal, wants);
+            let head = Head::of(&parts.headers, visitor, wants);
             drop(parts);
             Box::pin(batch(edge, &head, members)).await
         }
         Some(Err(malformed)) => bad_body(&malformed, None),
         None => match Message::parse(&bytes) {
             // Apart: each connection has room for what is awaited in place, also while it is idle.
-            Ok(message) => Box::pin(of_era(edge, parts.headers, principal, wants, message)).await,
+            Ok(message) => Box::pin(of_era(edge, parts.headers, visitor, wants, message)).await,
             Err(malformed) => bad_body(&malformed, readable_id(&bytes)),
         },
     };
@@ -99,18 +112,18 @@ where
 async fn of_era(
     edge: &Arc<Edge>,
     headers: HeaderMap,
-    principal: Principal,
+    visitor: Visitor,
     wants: Wants,
     message: Message,
 ) -> Response<Body> {
     match ingress::speech(&headers, &message) {
         Ok(Speech::Modern(params)) => match message {
-            Message::Request(call) => modern::answer(edge, headers, &principal, wants, call, params).await,
+            Message::Request(call) => modern::answer(edge, headers, &visitor, wants, call, params).await,
             Message::Notification(_) | Message::Response(_) => bare(StatusCode::ACCEPTED),
         },
         Ok(Speech::Notice) => bare(StatusCode::ACCEPTED),
         Ok(Speech::Legacy) => {
-            let head = Head::of(&headers, principal, wants);
+            let head = Head::of(&headers, visitor, wants);
             // The head's buffer is not needed for the time of a call.
             drop(headers);
             single(edge, &head, message).await
@@ -189,7 +202,7 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
     if let Err(none) = edge.room() {
         return none.response(edge, call.id.clone());
     }
-    match edge.hub.open(call, owner(&head.principal)) {
+    match edge.hub.open(call, head.visitor.guest()) {
         Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
         Err(refusal) => refused(&refusal, &call.id),
     }
@@ -335,14 +348,14 @@ async fn last_of(events: EventStream) -> Option<Bytes> {
     events.fold(None, |_, event| async { Some(event.data.into_bytes()) }).await
 }
 
-fn get(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
+fn get(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /mcp opens an event stream: `Accept: text/event-stream`");
     }
-    let head = Head::of(headers, principal, STREAMED);
+    let head = Head::of(headers, visitor, STREAMED);
     let session = match find(edge, &head) {
         Ok(session) => session,
         Err(no) => return plain(no.status, &no.error.message),
@@ -359,7 +372,7 @@ fn get(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<
             reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
         }
         Ok(events) => {
-            let end = idle_end(edge, session.id(), head.principal);
+            let end = idle_end(edge, session.id(), head.visitor.principal);
             reply::events(reply::until_stopped(events, end, STREAM_RETRY))
         }
         Err(refusal) => refused_in_text(&refusal),
@@ -383,11 +396,11 @@ pub(crate) fn idle_end(edge: &Edge, session: &str, principal: Principal) -> impl
 }
 
 /// Ends a session. It is answered once the end is on disk: no restart brings the session back.
-async fn delete(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
+async fn delete(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body> {
     if let Some(refusal) = modern_verb(headers) {
         return refusal;
     }
-    match find(edge, &Head::of(headers, principal, STREAMED)) {
+    match find(edge, &Head::of(headers, visitor, STREAMED)) {
         Ok(session) => {
             edge.hub.end(&session);
             edge.hub.remembered().await;
@@ -406,9 +419,9 @@ fn modern_verb(headers: &HeaderMap) -> Option<Response<Body>> {
 }
 
 impl Head {
-    fn of(headers: &HeaderMap, principal: Principal, wants: Wants) -> Self {
+    fn of(headers: &HeaderMap, visitor: Visitor, wants: Wants) -> Self {
         let (session, revision) = (headers.get(SESSION_ID).cloned(), headers.get(PROTOCOL_VERSION).cloned());
-        Self { session, revision, wants, principal }
+        Self { session, revision, wants, visitor }
     }
 }
 
@@ -437,7 +450,7 @@ pub(crate) fn owner(principal: &Principal) -> Option<&str> {
 
 /// The session that a request names, if there is one that is open to who sent it (S-8).
 fn session(edge: &Edge, head: &Head) -> Option<Arc<Session>> {
-    edge.hub.session(head.session.as_ref()?.to_str().ok()?, owner(&head.principal))
+    edge.hub.session(head.session.as_ref()?.to_str().ok()?, head.visitor.guest())
 }
 
 fn legacy(revision: &HeaderValue) -> Option<Revision> {

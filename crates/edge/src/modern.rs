@@ -13,21 +13,20 @@ use trunkline_wire::{Era, Method, Request as Call};
 use crate::Edge;
 use crate::body::Body;
 use crate::ingress::{self, Refused};
-use crate::mcp::{guarded, in_flight};
+use crate::mcp::{Visitor, guarded, in_flight};
 use crate::reply::{self, plain};
-use crate::tokens::Principal;
 
 /// Answers a request of the modern era, whose `params` were read.
 pub(crate) async fn answer(
     edge: &Arc<Edge>,
     headers: HeaderMap,
-    principal: &Principal,
+    visitor: &Visitor,
     wants: Wants,
     call: Call,
     params: Params,
 ) -> Response<Body> {
     let method = call.method.clone();
-    let response = guarded(edge, call.id.clone(), request(edge, headers, principal, wants, call, params)).await;
+    let response = guarded(edge, call.id.clone(), request(edge, headers, visitor, wants, call, params)).await;
     edge.metrics.client_request(Era::Modern, Some(&method), response.status().as_u16());
     response
 }
@@ -35,14 +34,17 @@ pub(crate) async fn answer(
 async fn request(
     edge: &Arc<Edge>,
     headers: HeaderMap,
-    principal: &Principal,
+    visitor: &Visitor,
     wants: Wants,
     call: Call,
     params: Params,
 ) -> Response<Body> {
     let id = call.id.clone();
-    let envelope = match ingress::admit(&edge.hub, &headers, &call, params) {
-        Ok(envelope) => envelope.of(principal.as_ref().map(|holder| Arc::clone(holder.name()))),
+    let envelope = match ingress::admit(&edge.hub, &visitor.view, &headers, &call, params) {
+        Ok(envelope) => {
+            let owner = visitor.principal.as_ref().map(|holder| Arc::clone(holder.name()));
+            envelope.of(owner, visitor.view.clone())
+        }
         Err(Refused { status, error }) => return reply::error(status, Some(id), &error),
     };
     // The head's buffer is not needed for the time of a call.
@@ -53,5 +55,5 @@ async fn request(
             "subscriptions/listen answers with a stream: `Accept: text/event-stream`",
         );
     }
-    in_flight(edge, principal, wants, id, || edge.hub.handle_modern(envelope, call, wants)).await
+    in_flight(edge, &visitor.principal, wants, id, || edge.hub.handle_modern(envelope, call, wants)).await
 }

@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
+use trunkline_hub::{Envelope, EventStream, Guest, Refusal, Reply, Session, Wants};
 use trunkline_telemetry::spawn;
 use trunkline_wire::{
     Charge, Era, Json, Malformed, Message, Method, Request as Call, Response as Answer, Revision, RpcError, Text, code,
@@ -185,7 +185,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
     if pair.session.get().is_some() {
         return refused(&Refusal::SecondInitialize);
     }
-    let (session, response) = match edge.hub.open_pair(call, owner(&pair.principal)) {
+    let (session, response) = match edge.hub.open_pair(call, Guest::of_whole(owner(&pair.principal))) {
         Ok(opened) => opened,
         Err(refusal) => return refused(&refusal),
     };

@@ -13,10 +13,9 @@ use trunkline_telemetry::Ended as Noted;
 use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision};
 
-use crate::Hub;
 use crate::asking;
-use crate::catalog::Table;
 use crate::catalog::output::Output;
+use crate::catalog::{Catalog, Table};
 use crate::client::Caller;
 use crate::errors;
 use crate::input::{self, Retry};
@@ -30,6 +29,7 @@ use crate::resources::{self, Place};
 use crate::seal::Subject;
 use crate::shapes::{self, Crossing};
 use crate::tasks;
+use crate::{Guest, Hub, View};
 
 /// How long after a server became ready its list may still be missing from the catalogue.
 const LIST_LAG: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ pub(crate) struct Errand {
     revision: Revision,
     /// For a modern caller: what makes the request the same one again, should it be asked something.
     subject: Option<Subject>,
+    /// What its client sees.
+    view: View,
     /// What the request brings back from an earlier round.
     retry: Option<Retry>,
     /// The task that it is about, as the client names it.
@@ -87,17 +89,17 @@ impl Listener {
 }
 
 /// Finds out where a request goes: a tool, a prompt, a completion, a resource to be read, or a task. Fails with the outcome,
-/// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`; `owner` says whose
-/// request it is, where tokens tell.
+/// where the gateway knows it without asking anybody. The outcome will be in the shapes of `revision`; `guest` says whose
+/// request it is, and what he sees.
 pub(crate) fn aim(
     hub: &Hub,
     request: &Request,
     revision: Revision,
-    owner: Option<&str>,
+    guest: Guest<'_>,
 ) -> Result<Errand, Result<Json, Json>> {
     let params = Params::read(request.params.as_ref());
     let params = params.map_err(|error| Err(refusal::invalid_params(error.to_string())))?;
-    aim_at(hub, &request.method, params, revision, owner)
+    aim_at(hub, &request.method, params, revision, guest)
 }
 
 /// As [`aim`], for a request whose `params` were read before.
@@ -106,46 +108,47 @@ pub(crate) fn aim_at(
     method: &Method,
     mut params: Params,
     revision: Revision,
-    owner: Option<&str>,
+    guest: Guest<'_>,
 ) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let members = &mut params.members;
     let subject = (revision.era() == Era::Modern).then(|| Subject::of(method, members));
-    let catalog = hub.catalog();
+    let catalog = hub.view(guest.view);
     let mut task = None;
     #[expect(clippy::wildcard_enum_match_arm, reason = "the callers send no other methods here")]
     let (upstream, tool, wrapped) = match method {
-        Method::ToolsCall => match by_name(hub, &catalog.tools, members, "tool") {
+        Method::ToolsCall => match by_name(&catalog, &catalog.tools, members, "tool") {
             Ok((upstream, name)) => (upstream, Some(name), None),
             Err(text) => {
                 if let Some(fault) = withheld(&catalog.tools, members) {
                     return Err(hub.dress(method, &fault));
                 }
-                match unlisted(hub, &catalog.tools, members) {
+                match unlisted(hub, &catalog, members) {
                     Some(upstream) => (upstream, None, None),
                     None => return Err(invalid(text)),
                 }
             }
         },
         Method::PromptsGet => {
-            let (upstream, _) = by_name(hub, &catalog.prompts, members, "prompt").map_err(invalid)?;
+            let (upstream, _) = by_name(&catalog, &catalog.prompts, members, "prompt").map_err(invalid)?;
             (upstream, None, None)
         }
         Method::CompletionComplete => {
-            let upstream = by_reference(hub, members).map_err(invalid)?;
+            let upstream = by_reference(hub, guest.view, members).map_err(invalid)?;
             if !upstream.offer().capabilities.completions {
                 return Err(Ok(Json::literal(r#"{"completion":{"values":[],"total":0,"hasMore":false}}"#)));
             }
             (upstream, None, None)
         }
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            let tasks::Known { upstream, token } = tasks::find(hub, members, owner).map_err(Err)?;
+            let tasks::Known { upstream, token } = tasks::find(hub, members, guest.owner).map_err(Err)?;
             task = Some(token);
             (upstream, None, None)
         }
         _ => {
             let uri = members.get_str("uri").ok_or_else(|| invalid("`uri` is missing".to_owned()))?;
-            let place = hub.resource(&uri).ok_or_else(|| Err(refusal::unknown_resource(&uri, revision.era())))?;
+            let place = hub.resource(guest.view, &uri);
+            let place = place.ok_or_else(|| Err(refusal::unknown_resource(&uri, revision.era())))?;
             members.set("uri", Json::from(&*place.uri));
             let Place { upstream, head, .. } = place;
             (upstream, None, head)
@@ -154,7 +157,7 @@ pub(crate) fn aim_at(
     // What is said to a task is for its server; everything else that comes back is for the gateway first.
     let said = task.as_ref().and_then(|_| members.get("inputResponses").cloned());
     let retry = match &subject {
-        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, members, owner).map_err(Err)?,
+        Some(subject) if task.is_none() => input::retry(hub, &upstream, subject, members, guest.owner).map_err(Err)?,
         Some(_) | None => None,
     };
     let token = meta::forward(&mut params)
@@ -169,15 +172,16 @@ pub(crate) fn aim_at(
     if let Some(said) = said {
         params.members.set("inputResponses", said);
     }
-    let method = method.clone();
-    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, retry, task })
+    let (method, view) = (method.clone(), guest.view.clone());
+    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, view, retry, task })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
 pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
-    let Errand { mut upstream, method, mut params, token, mut tool, wrapped, revision, subject, retry, task } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, .. } = errand;
+    let Errand { wrapped, revision, subject, view, retry, task, .. } = errand;
     if method == Method::ToolsCall && tool.is_none() {
-        match listed(hub, &upstream, &mut params.members).await {
+        match listed(hub, &upstream, &view, &mut params.members).await {
             Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
             Err(outcome) => return outcome,
         }
@@ -246,7 +250,7 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
                 None => result,
             };
             let output = || {
-                let catalog = hub.catalog();
+                let catalog = hub.view(&view);
                 let entry = tool.as_ref().and_then(|tool| catalog.tools.get(tool.as_str()));
                 entry.map_or(Output::Absent, |entry| entry.output)
             };
@@ -313,9 +317,14 @@ fn refused(
 }
 
 /// Looks the member `name` up and puts the server's own name in its place.
-fn by_name(hub: &Hub, table: &Table, params: &mut Object, noun: &str) -> Result<(Upstream, ExposedName), String> {
+fn by_name(
+    catalog: &Catalog,
+    table: &Table,
+    params: &mut Object,
+    noun: &str,
+) -> Result<(Upstream, ExposedName), String> {
     let name = params.get_str("name").ok_or("`name` is missing or no string")?;
-    let entry = table.get(&name).ok_or_else(|| unknown(hub, noun, &name))?;
+    let entry = table.get(&name).ok_or_else(|| unknown(catalog, noun, &name))?;
     params.set("name", entry.original_json.clone());
     Ok((entry.upstream.clone(), entry.name.clone()))
 }
@@ -327,9 +336,9 @@ fn withheld(tools: &Table, params: &Object) -> Option<Fault> {
 }
 
 /// Says that there is no such name, and if its server is away, which may be the reason, what is the matter with that.
-fn unknown(hub: &Hub, noun: &str, name: &str) -> String {
+fn unknown(catalog: &Catalog, noun: &str, name: &str) -> String {
     let is_of = |it: &&Upstream| has_prefix_of(name, it);
-    let away = hub.fleet().all().iter().filter(is_of).find_map(|it| it.status().reason);
+    let away = catalog.servers.iter().filter(is_of).find_map(|it| it.status().reason);
     let away = away.map_or_else(String::new, |reason| format!("; {reason}"));
     format!("unknown {noun}: {}{away}", shown(name))
 }
@@ -341,24 +350,27 @@ fn has_prefix_of(name: &str, upstream: &Upstream) -> bool {
 
 /// The server that may list the tool as soon as it lists anything: clients know its tools from before the daemon was
 /// started, and do not list again (clients 1.2).
-fn unlisted(hub: &Hub, tools: &Table, params: &Object) -> Option<Upstream> {
+fn unlisted(hub: &Hub, catalog: &Catalog, params: &Object) -> Option<Upstream> {
     let name = params.get_str("name")?;
-    let is_it = |it: &&Upstream| it.config().enabled && has_prefix_of(&name, it) && !tools.has_any_of(it.name());
-    hub.fleet().all().iter().find(is_it).cloned()
+    // A profile may show nothing of a server whose list is there.
+    let whole = hub.catalog();
+    let is_it = |it: &&Upstream| it.config().enabled && has_prefix_of(&name, it) && !whole.tools.has_any_of(it.name());
+    catalog.servers.iter().find(is_it).cloned()
 }
 
 /// Waits for that server, as a call does, and then for its list to be in the catalogue.
 async fn listed(
     hub: &Hub,
     upstream: &Upstream,
+    view: &View,
     params: &mut Object,
 ) -> Result<(Upstream, ExposedName), Result<Json, Json>> {
     let mut catalogs = hub.catalogs();
     upstream.ready().await.map_err(|error| hub.dress(&Method::ToolsCall, &error.fault()))?;
     let until = Instant::now() + LIST_LAG;
     loop {
-        let catalog = Arc::clone(&catalogs.borrow_and_update());
-        match by_name(hub, &catalog.tools, params, "tool") {
+        let catalog = catalogs.borrow_and_update().of(view).clone();
+        match by_name(&catalog, &catalog.tools, params, "tool") {
             Ok(found) => return Ok(found),
             Err(text) => {
                 if let Some(fault) = withheld(&catalog.tools, params) {
@@ -373,16 +385,17 @@ async fn listed(
 }
 
 /// Looks the reference of a completion up and makes it the server's own (mcp-protocol 5.6).
-fn by_reference(hub: &Hub, params: &mut Object) -> Result<Upstream, String> {
+fn by_reference(hub: &Hub, view: &View, params: &mut Object) -> Result<Upstream, String> {
     let mut reference = params.get_object("ref").ok_or("`ref` is missing or no object")?;
     let upstream = match reference.get_str("type").as_deref() {
         Some("ref/prompt") => {
             reference.remove("title");
-            by_name(hub, &hub.catalog().prompts, &mut reference, "prompt")?.0
+            let catalog = hub.view(view);
+            by_name(&catalog, &catalog.prompts, &mut reference, "prompt")?.0
         }
         Some("ref/resource") => {
             let uri = reference.get_str("uri").ok_or("`ref.uri` is missing or no string")?;
-            let place = hub.reference(&uri).ok_or_else(|| format!("unknown resource: {}", shown(&uri)))?;
+            let place = hub.reference(view, &uri).ok_or_else(|| format!("unknown resource: {}", shown(&uri)))?;
             reference.set("uri", Json::from(&*place.uri));
             place.upstream
         }

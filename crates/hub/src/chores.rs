@@ -18,7 +18,7 @@ pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNo
         match notice {
             ServerNotice::ResourceUpdated { server, uri, params } => {
                 hub.note_resource(&uri, &server);
-                subscriptions::updated(&hub, &server, &uri, params);
+                subscriptions::updated(&hub, &server, &uri, &params);
             }
             ServerNotice::ElicitationComplete { server: _, params } => {
                 let id = Object::parse(&params).ok().and_then(|params| params.get_str("elicitationId"));
@@ -31,7 +31,12 @@ pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNo
             ServerNotice::LogMessage { server, level, params } => {
                 let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
                 let message = logging::named(params, &server);
-                hub.each_session(|session| session.log(level, &message));
+                let views = hub.views();
+                hub.each_session(|session| {
+                    if views.of(session.view()).has(&server) {
+                        session.log(level, &message);
+                    }
+                });
             }
         }
     }

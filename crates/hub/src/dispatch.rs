@@ -23,7 +23,7 @@ use crate::refusal::{self, Refusal};
 use crate::replay::{First, Outbox};
 use crate::running::{Driver, Running};
 use crate::session::Session;
-use crate::{Hub, Reply, Wants, subscriptions};
+use crate::{Guest, Hub, Reply, View, Wants, subscriptions};
 
 /// How long an offer may take from its server into the catalogue.
 const JUST_NOW: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
         }
         Owner::Catalogue => {
             let until = || session.lists_until(hub.rules().limits.first_list_wait);
-            let outcome = list(hub, &request, session.revision(), session.owner(), until).await;
+            let outcome = list(hub, &request, session.revision(), session.guest(), until).await;
             Reply::One(answer(request.id, outcome))
         }
         Owner::ByUri if request.method != Method::ResourcesRead => {
@@ -69,7 +69,7 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             work(session, id, wants, start).await
         }
         Owner::ByName | Owner::ByUri => {
-            let errand = match call::aim(hub, &request, session.revision(), session.owner()) {
+            let errand = match call::aim(hub, &request, session.revision(), session.guest()) {
                 Ok(errand) => errand,
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),
             };
@@ -167,34 +167,34 @@ fn set_level(hub: &Hub, session: &Session, request: &Request) -> Result<Json, Js
     Ok(Json::literal("{}"))
 }
 
-/// Answers `owner`'s request for a list from the catalogue, at once unless a server is starting for the very first time: then `until` says
+/// Answers a request for a list from the catalogue, at once unless a server is starting for the very first time: then `until` says
 /// how long that is waited for.
 pub(crate) async fn list(
     hub: &Hub,
     request: &Request,
     revision: Revision,
-    owner: Option<&str>,
+    guest: Guest<'_>,
     until: impl FnOnce() -> Instant,
 ) -> Result<Json, Json> {
     let list = List::asked_by(&request.method).expect("the catalogue owns the four lists");
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
-    let mut catalog = hub.catalog();
+    let mut catalog = hub.view(guest.view);
     if !catalog.awaited.is_empty() {
-        catalog = first_complete(hub, until()).await;
+        catalog = first_complete(hub, guest.view, until()).await;
     }
-    catalog.page(list, revision).asked(&params, hub.sealer(), owner)
+    catalog.page(list, revision).asked(&params, hub.sealer(), guest.owner)
 }
 
 /// Waits until no server that was never seen before is starting, but not beyond `until`.
-async fn first_complete(hub: &Hub, until: Instant) -> Arc<Catalog> {
+async fn first_complete(hub: &Hub, view: &View, until: Instant) -> Arc<Catalog> {
     let mut catalogs = hub.catalogs();
     loop {
-        let catalog = catalogs.borrow_and_update().clone();
+        let catalog = catalogs.borrow_and_update().of(view).clone();
         let mut states: Vec<_> = catalog.awaited.iter().map(Upstream::states).collect();
         states.retain_mut(|state| {
-            let view = state.borrow_and_update();
+            let now = state.borrow_and_update();
             // One that has just got ready is awaited too: its offer is on its way into the catalogue.
-            matches!(view.state, "starting" | "handshake") || (view.state == "ready" && view.since.elapsed() < JUST_NOW)
+            matches!(now.state, "starting" | "handshake") || (now.state == "ready" && now.since.elapsed() < JUST_NOW)
         });
         if states.is_empty() || Instant::now() >= until {
             return catalog;

@@ -11,6 +11,7 @@ use trunkline_wire::{Abilities, Json, Needle, Object, Revision, RpcError, code, 
 use crate::limits::CLIENT_NAME_CHARS;
 use crate::meta::Params;
 use crate::refusal;
+use crate::{Guest, View};
 
 /// What a modern request says of itself.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Envelope {
     pub(crate) name: Box<str>,
     /// Whose request it is, where tokens tell.
     pub(crate) owner: Option<Arc<str>>,
+    /// What its client sees.
+    pub(crate) view: View,
     pub(crate) abilities: Abilities,
     level: Option<Json>,
     params: Params,
@@ -66,16 +69,23 @@ impl Envelope {
             claim,
             name: name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect(),
             owner: None,
+            view: View::WHOLE,
             abilities: Abilities::read(&capabilities, Revision::V2026_07_28),
             level: meta.get(key::LOG_LEVEL).cloned(),
             params,
         })
     }
 
-    /// The same, of a request that came with `owner`'s token. What it is given to carry is good for him alone (S-8).
+    /// The same, of a request that came with `owner`'s token to the address of `view`. What it is given to carry is good
+    /// for him alone (S-8).
     #[must_use]
-    pub fn of(self, owner: Option<Arc<str>>) -> Self {
-        Self { owner, ..self }
+    pub fn of(self, owner: Option<Arc<str>>, view: View) -> Self {
+        Self { owner, view, ..self }
+    }
+
+    /// Whose it is, and what he sees.
+    pub(crate) fn guest(&self) -> Guest<'_> {
+        Guest { owner: self.owner.as_deref(), view: &self.view }
     }
 
     /// The request's `params`, read.

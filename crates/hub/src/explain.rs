@@ -18,6 +18,7 @@ use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
 use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision, extensions};
 
+use crate::catalog::build::is_shown;
 use crate::catalog::output::Output;
 use crate::limits::ACQUAINTANCES_MAX;
 
@@ -127,7 +128,7 @@ impl Report {
 
     fn filtered(&mut self, config: &Server, offer: &Offer) {
         let hidden: Vec<&str> =
-            offer.tools.iter().map(|tool| tool.name.as_str()).filter(|name| !config.expose.shows(name)).collect();
+            offer.tools.iter().filter(|tool| !is_shown(&config.expose, tool)).map(|tool| tool.name.as_str()).collect();
         if !hidden.is_empty() {
             let names = listed(&hidden);
             let text =
@@ -351,7 +352,7 @@ mod tests {
     #[test]
     fn what_the_configuration_keeps_back_names_its_key() {
         let mut config = config();
-        config.expose.disabled_tools = vec!["a".to_owned()];
+        config.expose.tools.not = vec!["a".to_owned()].into();
         config.declared.sampling = true;
         config.tuning.in_flight_max = 1;
         let said = losses(&config, &offer(Revision::V2025_11_25), &client(Revision::V2025_11_25, "{}"));

@@ -10,7 +10,7 @@ use trunkline_upstream::streams::Streams;
 use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Shelf, Upstream};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
 
-use crate::{Hub, Keep, Session};
+use crate::{Guest, Hub, Keep, Session};
 
 /// A configured server that is never started.
 pub(crate) fn server() -> Server {
@@ -104,7 +104,7 @@ impl World {
         let fleet = trunkline_upstream::streams::start(&named, &environment, Arc::new(open));
         let hub = Hub::keeping(keep, fleet, &Config::default(), environment.metrics, environment.budget, received);
         let mut catalogs = hub.catalogs();
-        let listed = catalogs.wait_for(|catalog| !catalog.tools().is_empty());
+        let listed = catalogs.wait_for(|views| !views.whole().tools().is_empty());
         tokio::time::timeout(std::time::Duration::from_mins(1), listed).await.expect("in time").expect("the hub lives");
         Self { hub, servers }
     }
@@ -135,7 +135,7 @@ pub(crate) fn able_session(hub: &Arc<Hub>, revision: &str, abilities: &str) -> A
     let params = format!(
         r#"{{"protocolVersion":"{revision}","capabilities":{abilities},"clientInfo":{{"name":"test","version":"1"}}}}"#
     );
-    let (session, _) = hub.open(&request(0, Method::Initialize, &params), None).expect("a session");
+    let (session, _) = hub.open(&request(0, Method::Initialize, &params), Guest::ANYBODY).expect("a session");
     session.initialized();
     session
 }

@@ -63,12 +63,13 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, ErrorForm, Limits};
+use trunkline_config::{Config, ErrorForm, Limits, Profile};
 use trunkline_telemetry::{Metrics, RecentCalls, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName};
 
+pub use catalog::views::{Guest, View};
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
 pub use envelope::Envelope;
@@ -84,6 +85,7 @@ pub use session::{Connected, ConnectedBy, Session};
 use births::Births;
 use catalog::build::{self, Shape};
 use catalog::told::Told;
+use catalog::views::Views;
 use explain::Acquaintances;
 use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
@@ -112,6 +114,8 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     /// The form of the gateway's own failures.
     pub(crate) errors: ErrorForm,
+    /// Parts of the whole, by name.
+    pub(crate) profiles: Vec<(Box<str>, Profile)>,
     /// Whether tokens tell several clients' owners apart.
     pub(crate) several_owners: bool,
 }
@@ -124,7 +128,7 @@ pub struct Hub {
     replay: Budget,
     /// What a reload may change.
     rules: watch::Sender<Arc<Rules>>,
-    catalog: watch::Sender<Arc<Catalog>>,
+    views: watch::Sender<Arc<Views>>,
     told: Told,
     /// Definitions of tools as they were seen first.
     pins: Pins,
@@ -180,7 +184,7 @@ impl Hub {
         let rules = Rules::of(config);
         let offers = fleet.offers_changed();
         let pins = Pins::in_directory(keep.dir.as_ref(), metrics.clone());
-        let first = build::build(1, &fleet.all(), shape(&rules.limits), &pins);
+        let first = Views::build(1, &fleet.all(), shape(&rules.limits), &rules.profiles, &pins);
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
@@ -192,7 +196,7 @@ impl Hub {
             replay: Budget::new(REPLAY_BYTES_MAX.min(budget.limit())),
             budget,
             rules: watch::Sender::new(Arc::new(rules)),
-            catalog: watch::Sender::new(Arc::new(first)),
+            views: watch::Sender::new(Arc::new(first)),
             told,
             pins,
             publishing: Mutex::default(),
@@ -239,8 +243,8 @@ impl Hub {
     }
 
     /// The arguments that a modern call of this tool repeats in headers, by its published schema (mcp-protocol 3.5).
-    pub fn param_headers(&self, tool: &str) -> Arc<[ParamHeader]> {
-        self.catalog.borrow().tools.get(tool).map(|entry| entry.param_headers().clone()).unwrap_or_default()
+    pub fn param_headers(&self, view: &View, tool: &str) -> Arc<[ParamHeader]> {
+        self.views.borrow().of(view).tools.get(tool).map(|entry| entry.param_headers().clone()).unwrap_or_default()
     }
 
     /// Opens the stream that a GET asks for: the session's own, or the rest of the answer stream that
@@ -273,7 +277,7 @@ impl Hub {
         }
         let request = Request { id: Id::from(0), method: Method::ToolsCall, params: Some(params.to_json()) };
         // As the server wrote it: the newest revision knows every shape.
-        match call::aim(self, &request, Revision::V2026_07_28, None) {
+        match call::aim(self, &request, Revision::V2026_07_28, Guest::ANYBODY) {
             Ok(errand) => Box::pin(call::run(self, errand, None)).await,
             Err(outcome) => outcome,
         }
@@ -325,8 +329,6 @@ impl Hub {
     pub fn accept_pins(&self, upstream: &Upstream, tool: Option<&str>) -> Option<Vec<String>> {
         let taken = self.pins.accept(upstream, tool)?;
         self.publish();
-        // Sessions are told of the list that is another now.
-        self.fleet.review();
         Some(taken)
     }
 
@@ -337,7 +339,18 @@ impl Hub {
 
     /// What all servers offer now.
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.borrow().clone()
+        self.views.borrow().whole().clone()
+    }
+
+    /// What a profile shows now.
+    pub fn view(&self, view: &View) -> Arc<Catalog> {
+        self.views.borrow().of(view).clone()
+    }
+
+    /// The profile of this name. Fails with the names there are.
+    pub fn profile(&self, name: &str) -> Result<View, Vec<Box<str>>> {
+        let views = self.views.borrow();
+        views.named(name).ok_or_else(|| views.profiles().map(Into::into).collect())
     }
 
     /// How many sessions live.
@@ -452,17 +465,24 @@ impl Hub {
         &self.told
     }
 
-    pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.catalog.subscribe()
+    /// The catalogue of each view, at one moment.
+    pub(crate) fn views(&self) -> Arc<Views> {
+        self.views.borrow().clone()
     }
 
-    /// Builds the catalogue anew and puts it in place of the old one.
+    pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Views>> {
+        self.views.subscribe()
+    }
+
+    /// Builds the catalogues anew and puts them in place of the old ones.
     pub(crate) fn publish(&self) {
         // A reload publishes, too: whoever comes last must have seen the newest servers.
         let _in_turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = self.fleet.all();
-        let next = build::build(self.catalog().version + 1, &servers, shape(&self.rules().limits), &self.pins);
-        self.catalog.send_replace(Arc::new(next));
+        let rules = self.rules();
+        let version = self.catalog().version + 1;
+        let next = Views::build(version, &servers, shape(&rules.limits), &rules.profiles, &self.pins);
+        self.views.send_replace(Arc::new(next));
         self.count_entries();
     }
 
@@ -483,19 +503,25 @@ impl Hub {
         }
     }
 
-    /// Where a URI, as a client wrote it, leads.
-    pub(crate) fn resource(&self, uri: &str) -> Option<Place> {
-        self.catalog.borrow().resources.owner(uri, &self.seen, &self.fleet.all())
+    /// Where a URI leads, as a client with this view wrote it.
+    pub(crate) fn resource(&self, view: &View, uri: &str) -> Option<Place> {
+        let views = self.views.borrow();
+        let catalog = views.of(view);
+        let place = catalog.resources.owner(uri, &self.seen, &catalog.servers)?;
+        catalog.uris.shows(&place.uri).then_some(place)
     }
 
     /// Where the URI or template of a completion leads.
-    pub(crate) fn reference(&self, uri: &str) -> Option<Place> {
-        self.catalog.borrow().resources.reference(uri, &self.seen, &self.fleet.all())
+    pub(crate) fn reference(&self, view: &View, uri: &str) -> Option<Place> {
+        let views = self.views.borrow();
+        let catalog = views.of(view);
+        let place = catalog.resources.reference(uri, &self.seen, &catalog.servers)?;
+        catalog.uris.shows(&place.uri).then_some(place)
     }
 
     /// Remembers whose a URI is that stood in a result.
     pub(crate) fn note_resource(&self, uri: &str, server: &ServerName) {
-        if uri.len() <= URI_BYTES_MAX && !self.catalog.borrow().resources.is_listed(uri) {
+        if uri.len() <= URI_BYTES_MAX && !self.views.borrow().whole().resources.is_listed(uri) {
             self.seen.note(uri, server);
         }
     }
@@ -517,12 +543,12 @@ impl Rules {
         let mut names = config.auth.tokens.iter().map(|(name, _)| name);
         let first = names.next();
         let several_owners = names.any(|name| Some(name) != first);
-        Self { limits: config.limits.clone(), errors: config.errors, several_owners }
+        Self { limits: config.limits.clone(), errors: config.errors, profiles: config.profiles.clone(), several_owners }
     }
 }
 
 fn shape(limits: &Limits) -> Shape {
-    Shape { name_chars: limits.name_chars, page_size: limits.page_size }
+    Shape { name_chars: limits.name_chars, page_size: limits.page_size, bare_names: false }
 }
 
 #[cfg(test)]

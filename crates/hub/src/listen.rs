@@ -30,7 +30,7 @@ use crate::limits::{LISTEN_ACK_WAIT, LISTEN_WIDTH, LISTENS_MAX, UPDATE_BYTES_MAX
 use crate::replay::Event;
 use crate::resources::Place;
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, refusal, subscriptions, tasks};
+use crate::{Hub, Reply, View, refusal, subscriptions, tasks};
 use filter::Filter;
 
 /// All open listens.
@@ -42,6 +42,8 @@ pub(crate) struct Listens(Mutex<HashMap<u64, Arc<Listen>>>);
 struct Listen {
     /// The id of its request, which is that of the subscription.
     id: Json,
+    /// What its client sees.
+    view: View,
     /// The lists whose changes it wants, as bits.
     lists: u8,
     state: Mutex<State>,
@@ -71,7 +73,12 @@ pub(crate) fn open(hub: &Arc<Hub>, envelope: &Envelope, request: &Request) -> Re
     if filter.tasks && !envelope.abilities.tasks() {
         return Ok(tasks::undeclared(request, "a filter with `taskIds`"));
     }
-    let listen = Arc::new(Listen { id: request.id.json().clone(), lists: filter.lists, state: Mutex::default() });
+    let listen = Arc::new(Listen {
+        id: request.id.json().clone(),
+        view: envelope.view.clone(),
+        lists: filter.lists,
+        state: Mutex::default(),
+    });
     let number = hub.next_caller().0;
     let Some(count) = hub.listens().add(number, &listen) else { return Err(too_many().to_error().to_json()) };
     hub.metrics().listens(count);
@@ -104,10 +111,10 @@ impl Listens {
         Some(all.len())
     }
 
-    /// Announces that these lists changed.
-    pub(crate) fn announce(&self, lists: &[List]) {
+    /// Announces that these lists of a view changed.
+    pub(crate) fn announce(&self, view: &View, lists: &[List]) {
         let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
-        for listen in self.lock().values() {
+        for listen in self.lock().values().filter(|listen| listen.view == *view) {
             listen.tell(|state| state.changed |= bits & listen.lists);
         }
     }
@@ -188,7 +195,7 @@ impl Listen {
 
     /// Subscribes to one resource. Says whether its server took that in time.
     async fn watch(&self, hub: &Arc<Hub>, uri: &str, until: Instant) -> bool {
-        let place = if uri.len() <= URI_BYTES_MAX { hub.resource(uri) } else { None };
+        let place = if uri.len() <= URI_BYTES_MAX { hub.resource(&self.view, uri) } else { None };
         let Some(Place { upstream, uri: own, .. }) = place else { return false };
         if !upstream.offer().capabilities.subscribe {
             return false;

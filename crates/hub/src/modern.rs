@@ -26,7 +26,7 @@ use crate::limits::{COMMIT_AFTER, LIST_FRESH};
 use crate::meta::Params;
 use crate::replay::{Event, First, Outbox, Reader};
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, Wants, dispatch, listen, logging, refusal, tasks};
+use crate::{Guest, Hub, Reply, View, Wants, dispatch, listen, logging, refusal, tasks};
 
 /// Answers a request of a modern client.
 pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request, wants: Wants) -> Reply {
@@ -34,7 +34,7 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
     let answered = match request.method {
         Method::Discover => {
             hub.met(&envelope);
-            Ok(own(hub, &request.id, &discover(hub)))
+            Ok(own(hub, &request.id, &discover(hub, &envelope.view)))
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourcesTemplatesList => {
             hub.met(&envelope);
@@ -65,8 +65,8 @@ const CAPABILITIES: &str = concat!(
 );
 
 /// The result of `server/discover` (mcp-protocol 3.7), but for what every result has.
-fn discover(hub: &Hub) -> Json {
-    let catalog = hub.catalog();
+fn discover(hub: &Hub, view: &View) -> Json {
+    let catalog = hub.view(view);
     let mut capabilities = Object::parse(&Json::literal(CAPABILITIES)).expect("an object");
     if !catalog.extensions.is_empty() {
         capabilities.set("extensions", catalog.extensions.to_json());
@@ -82,7 +82,7 @@ fn discover(hub: &Hub) -> Json {
 /// A list, from the catalogue; waits only for servers that were never seen before.
 async fn list(hub: &Hub, envelope: &Envelope, request: &Request) -> Result<Reply, Json> {
     let until = || Instant::now() + hub.rules().limits.first_list_wait;
-    let page = dispatch::list(hub, request, Revision::V2026_07_28, envelope.owner.as_deref(), until).await?;
+    let page = dispatch::list(hub, request, Revision::V2026_07_28, envelope.guest(), until).await?;
     Ok(own(hub, &request.id, &page))
 }
 
@@ -113,7 +113,9 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
     check_token(envelope.params())?;
     let (name, abilities) = (envelope.name.clone(), Arc::new(envelope.abilities.clone()));
     let owner = envelope.owner.clone();
-    let errand = match call::aim_at(hub, method, envelope.into_params(), Revision::V2026_07_28, owner.as_deref()) {
+    let (view, params) = (envelope.view.clone(), envelope.into_params());
+    let guest = Guest { owner: owner.as_deref(), view: &view };
+    let errand = match call::aim_at(hub, method, params, Revision::V2026_07_28, guest) {
         Ok(errand) => errand,
         Err(outcome) => return Ok(dressed(hub, method, id, outcome).reply()),
     };

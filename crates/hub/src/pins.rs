@@ -27,6 +27,7 @@ use trunkline_telemetry::{Metrics, Saver};
 use trunkline_upstream::{Offer, Upstream};
 use trunkline_wire::ServerName;
 
+use crate::catalog::build::is_shown;
 use crate::limits::{CHANGED_LOGGED_MAX, PINS_QUIET};
 use book::{Book, Trust};
 use definition::Definition;
@@ -325,7 +326,7 @@ impl std::fmt::Debug for Pins {
 fn shown<'a>(offer: &'a Offer, expose: &'a Expose) -> impl Iterator<Item = (&'a str, Definition)> {
     let mut known = std::collections::HashSet::with_capacity(offer.tools.len());
     offer.tools.iter().filter_map(move |tool| {
-        let wanted = expose.shows(&tool.name) && known.insert(tool.name.as_str());
+        let wanted = is_shown(expose, tool) && known.insert(tool.name.as_str());
         // What is no definition at all, or too large for one, is withheld in any case.
         wanted.then(|| Definition::of(&tool.body)).flatten().map(|now| (tool.name.as_str(), now))
     })

@@ -55,7 +55,7 @@ struct Pattern {
 
 impl Resources {
     /// Reads the resources of all servers, given in the order of the configuration.
-    pub(crate) fn collect(sources: &[(Upstream, std::sync::Arc<Offer>)]) -> Self {
+    pub(crate) fn collect<'a>(sources: impl Iterator<Item = (&'a Upstream, &'a Offer)>) -> Self {
         let mut all = Self::default();
         let mut templates: HashSet<Box<str>> = HashSet::new();
         for (upstream, offer) in sources {

@@ -89,6 +89,9 @@ pub(crate) enum State {
         /// Who the client is; `None` if that is too long for a header.
         #[serde(rename = "f", skip_serializing_if = "Option::is_none")]
         facts: Option<Carried>,
+        /// The profile at whose address it began.
+        #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+        profile: Option<Box<str>>,
     },
     /// Where a list goes on: `nextCursor` (mcp-protocol 6.8, S-12).
     #[serde(rename = "list")]
@@ -335,7 +338,7 @@ mod tests {
             pass("i"),
             State::Task { server: "git".into(), inner: "i".into() },
             State::Url { digest: "d".into(), round: 1, until },
-            State::Session { nonce: "n".into(), born: 1, facts: None },
+            State::Session { nonce: "n".into(), born: 1, facts: None, profile: None },
             State::Cursor { list: "tools".into(), digest: "d".into(), page: 1 },
         ] {
             let token = sealer.seal(&state, Some("laptop"));

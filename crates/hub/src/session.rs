@@ -29,6 +29,7 @@ use crate::refusal;
 use crate::replay::{Event, EventId, Outbox, Purse, Reader};
 use crate::running::{AnswerEvents, Running};
 use crate::sessions::Identity;
+use crate::{Guest, View};
 
 pub use connected::{Connected, ConnectedBy};
 pub(crate) use standing::GetEvents;
@@ -42,6 +43,7 @@ pub struct Session {
     id: Box<str>,
     nonce: Option<Box<str>>,
     owner: Option<Arc<str>>,
+    view: View,
     /// The last use that its record, or the id, knows of.
     noted: AtomicU64,
     label: Arc<str>,
@@ -73,7 +75,7 @@ struct State {
 impl Session {
     /// Begins, or takes up again, the session `number` of this process.
     pub(crate) fn begin(number: u64, identity: Identity, facts: Facts, replay: Budget, whole: Budget) -> Arc<Self> {
-        let Identity { id, nonce, noted, revived, owner } = identity;
+        let Identity { id, nonce, noted, revived, owner, view } = identity;
         // What the session of an earlier life numbered must not be taken for what this one does: neither the streams
         // that a client resumes nor the questions that it answers.
         let first = if revived { random_base() } else { 0 };
@@ -81,6 +83,7 @@ impl Session {
             id,
             nonce,
             owner,
+            view,
             noted: AtomicU64::new(noted),
             label: format!("{}#{number}", facts.name).into(),
             caller: CallerId(number),
@@ -107,6 +110,16 @@ impl Session {
     /// The same, to be kept.
     pub(crate) fn token(&self) -> Option<Arc<str>> {
         self.owner.clone()
+    }
+
+    /// What its client sees.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whose it is, and what is seen from it.
+    pub(crate) fn guest(&self) -> Guest<'_> {
+        Guest { owner: self.owner(), view: &self.view }
     }
 
     /// What it is known by beyond this process; `None` if it ends with its stream.

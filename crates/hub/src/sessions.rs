@@ -28,7 +28,7 @@ use crate::records::Record;
 use crate::refusal::Refusal;
 use crate::seal::{Opened, State, is_open};
 use crate::subscriptions::Joined;
-use crate::{Hub, Session, logging, subscriptions, wall};
+use crate::{Guest, Hub, Session, View, logging, subscriptions, wall};
 
 /// What a session is called, and since when.
 #[derive(Debug, Clone)]
@@ -43,24 +43,22 @@ pub(crate) struct Identity {
     pub revived: bool,
     /// Whose it is: the name of the token it was begun with, if one was asked for.
     pub owner: Option<Arc<str>>,
+    /// What its client sees.
+    pub view: View,
 }
 
 impl Identity {
     /// Of a session that is bound to one stream.
-    pub(crate) fn of_stream(id: Box<str>, owner: Option<Arc<str>>) -> Self {
-        Self { id, nonce: None, noted: 0, revived: false, owner }
+    pub(crate) fn of_stream(id: Box<str>, guest: Guest<'_>) -> Self {
+        let (owner, view) = (guest.owner.map(Into::into), guest.view.clone());
+        Self { id, nonce: None, noted: 0, revived: false, owner, view }
     }
 }
 
 impl Hub {
-    /// Begins a session of `owner`, if tokens tell who that is: the answer to a legacy `initialize`. Waits for no server
-    ///
-    pub fn open(
-        self: &Arc<Self>,
-        initialize: &Request,
-        owner: Option<&str>,
-    ) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, owner, false)
+    /// Begins a session: the answer to a legacy `initialize`. Waits for no server.
+    pub fn open(self: &Arc<Self>, initialize: &Request, guest: Guest<'_>) -> Result<(Arc<Session>, Response), Refusal> {
+        self.begin(initialize, guest, false)
     }
 
     /// As [`Hub::open`], for a client that hears everything on one stream: its events have no ids, nothing is kept
@@ -69,15 +67,15 @@ impl Hub {
     pub fn open_pair(
         self: &Arc<Self>,
         initialize: &Request,
-        owner: Option<&str>,
+        guest: Guest<'_>,
     ) -> Result<(Arc<Session>, Response), Refusal> {
-        self.begin(initialize, owner, true)
+        self.begin(initialize, guest, true)
     }
 
     fn begin(
         self: &Arc<Self>,
         initialize: &Request,
-        owner: Option<&str>,
+        guest: Guest<'_>,
         one_stream: bool,
     ) -> Result<(Arc<Session>, Response), Refusal> {
         if self.draining.load(Ordering::Relaxed) {
@@ -87,28 +85,27 @@ impl Hub {
         self.admit()?;
         self.make_room();
         self.acquaintances.met(&facts.name, facts.revision, &facts.abilities);
-        let result = facts.welcome(&self.catalog().instructions);
-        let owner = owner.map(Into::into);
+        let result = facts.welcome(&self.view(guest.view).instructions);
         let identity =
-            if one_stream { Identity::of_stream(random_nonce(), owner) } else { self.identity(&facts, owner) };
+            if one_stream { Identity::of_stream(random_nonce(), guest) } else { self.identity(&facts, guest) };
         let session = self.live(identity, facts);
         self.sessions.insert(session.id().into(), Arc::clone(&session));
         self.metrics.sessions(self.sessions.len());
         Ok((session, Response::result(initialize.id.clone(), result)))
     }
 
-    /// The session with this id, made again if need be, if it is open to whoever showed the token of this name: who began
-    /// it, and everybody where one of the two was not asked for a token (S-8).
-    pub fn session(self: &Arc<Self>, id: &str, principal: Option<&str>) -> Option<Arc<Session>> {
+    /// The session with this id, made again if need be, if it was begun at the same address and is open to whoever showed
+    /// this token: who began it, and everybody where one of the two was not asked for a token (S-8).
+    pub fn session(self: &Arc<Self>, id: &str, guest: Guest<'_>) -> Option<Arc<Session>> {
         if let Some(entry) = self.sessions.get(id) {
-            if !is_open(entry.owner(), principal) {
+            if !is_open(entry.owner(), guest.owner) || entry.view() != guest.view {
                 return None;
             }
             // While the map holds it, so that it does not give way to another at this moment.
             entry.touch();
             return Some(Arc::clone(entry.value()));
         }
-        self.revive(id, principal)
+        self.revive(id, guest)
     }
 
     /// Ends a session for good: what it runs is cancelled, its streams close, its id is refused from now on.
@@ -172,12 +169,15 @@ impl Hub {
     }
 
     /// Takes up a session by its id.
-    fn revive(self: &Arc<Self>, id: &str, principal: Option<&str>) -> Option<Arc<Session>> {
+    fn revive(self: &Arc<Self>, id: &str, guest: Guest<'_>) -> Option<Arc<Session>> {
         if id.len() > SESSION_ID_BYTES_MAX {
             return None;
         }
-        let Ok(Opened { state, owner }) = self.sealer.open(id, principal) else { return None };
-        let State::Session { nonce, born, facts } = state else { return None };
+        let Ok(Opened { state, owner }) = self.sealer.open(id, guest.owner) else { return None };
+        let State::Session { nonce, born, facts, profile } = state else { return None };
+        if profile.as_deref() != guest.view.profile() {
+            return None;
+        }
         self.make_room();
         let (session, record) = match self.sessions.entry(id.into()) {
             // Others came with the same id.
@@ -189,11 +189,11 @@ impl Hub {
                     return None;
                 }
                 let facts = Facts::carried(facts.as_ref().or(record.carried.as_ref())?)?;
-                let owner = owner.map(Into::into);
-                let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true, owner };
+                let (owner, view) = (owner.map(Into::into), guest.view.clone());
+                let identity = Identity { id: id.into(), nonce: Some(nonce), noted: last, revived: true, owner, view };
                 let session = self.live(identity, facts);
                 session.initialized();
-                session.announce(&self.told().since_birth(born));
+                session.announce(&self.told().since_birth(session.view(), born));
                 entry.insert(Arc::clone(&session));
                 (session, record)
             }
@@ -213,9 +213,11 @@ impl Hub {
             logging::apply(self);
         }
         let mut wanted = Vec::new();
+        let seen = self.view(session.view());
         for (server, uri) in &record.subscriptions {
             // One that is not configured any more has nothing to say.
-            let Some(upstream) = self.fleet.get(server).filter(|upstream| upstream.config().enabled) else { continue };
+            let is_seen = |upstream: &Upstream| upstream.config().enabled && seen.has(upstream.name());
+            let Some(upstream) = self.fleet.get(server).filter(is_seen) else { continue };
             let joined = self.interest.join_if(upstream.name(), uri, || session.subscribe(upstream.name(), uri));
             if joined == Some(Joined::First) {
                 wanted.push((upstream.clone(), uri.clone()));
@@ -233,10 +235,14 @@ impl Hub {
     }
 
     /// Names a session that begins now.
-    fn identity(&self, facts: &Facts, owner: Option<Arc<str>>) -> Identity {
+    fn identity(&self, facts: &Facts, guest: Guest<'_>) -> Identity {
         let (nonce, born) = (random_nonce(), wall::now());
         let carried = facts.carry();
-        let seal = |facts| self.sealer.seal(&State::Session { nonce: nonce.clone(), born, facts }, owner.as_deref());
+        let profile: Option<Box<str>> = guest.view.profile().map(Into::into);
+        let seal = |facts| {
+            let state = State::Session { nonce: nonce.clone(), born, facts, profile: profile.clone() };
+            self.sealer.seal(&state, guest.owner)
+        };
         let mut id = seal(Some(carried.clone()));
         if id.len() > SESSION_ID_BYTES_MAX {
             id = seal(None);
@@ -249,7 +255,8 @@ impl Hub {
                 tracing::warn!(client = %facts.name, "declares too much to be kept; its session ends with this process");
             }
         }
-        Identity { id: id.into(), nonce: Some(nonce), noted: born, revived: false, owner }
+        let (owner, view) = (guest.owner.map(Into::into), guest.view.clone());
+        Identity { id: id.into(), nonce: Some(nonce), noted: born, revived: false, owner, view }
     }
 
     /// Takes one of the sessions that may begin now (S-24).

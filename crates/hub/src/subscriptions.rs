@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use trunkline_telemetry::spawn;
 use trunkline_upstream::Upstream;
 use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
@@ -50,7 +52,7 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
         return Err(refusal::invalid_params(format!("`uri` is longer than {} KiB", URI_BYTES_MAX / 1024)));
     }
     let Place { upstream, uri: own, .. } =
-        hub.resource(&uri).ok_or_else(|| refusal::unknown_resource(&uri, Era::Legacy))?;
+        hub.resource(session.view(), &uri).ok_or_else(|| refusal::unknown_resource(&uri, Era::Legacy))?;
     let server = upstream.name();
     if request.method == Method::ResourcesUnsubscribe {
         if session.unsubscribe(server, &own) {
@@ -114,23 +116,30 @@ pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
 }
 
 /// Tells the sessions and listens that subscribed to `uri` of `server`, or else to the closest resource above it.
-pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: Json) {
+pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: &Json) {
     let Some(subscribed) = hub.interest().closest(server, uri) else { return };
-    hub.listens().updated(hub, server, &subscribed, &params);
-    let published = hub.catalog().resources.published(server, uri);
-    let params = if published == uri {
-        params
-    } else {
-        let Ok(mut params) = Object::parse(&params) else { return };
-        params.set("uri", Json::from(published.as_str()));
-        params.to_json()
-    };
-    let message = Notification { method: Method::ResourcesUpdated, params: Some(params) }.encode();
+    hub.listens().updated(hub, server, &subscribed, params);
+    let views = hub.views();
     hub.each_session(|session| {
         if session.is_subscribed(server, &subscribed) {
-            session.updated(&published, message.clone());
+            let published = views.of(session.view()).resources.published(server, uri);
+            if let Some(message) = update(params, uri, &published) {
+                session.updated(&published, message);
+            }
         }
     });
+}
+
+/// The notice of an update, under the URI that its client knows.
+fn update(params: &Json, uri: &str, published: &str) -> Option<Bytes> {
+    let params = if published == uri {
+        params.clone()
+    } else {
+        let mut params = Object::parse(params).ok()?;
+        params.set("uri", Json::from(published));
+        params.to_json()
+    };
+    Some(Notification { method: Method::ResourcesUpdated, params: Some(params) }.encode())
 }
 
 impl Interest {

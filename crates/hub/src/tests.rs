@@ -7,7 +7,7 @@ use trunkline_testkit::{Fault, Script};
 use trunkline_wire::{Id, Method};
 
 use crate::fakes::{World, hub, message, request, server, session};
-use crate::{Hub, Refusal, Reply, Session, Wants};
+use crate::{Guest, Hub, Refusal, Reply, Session, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
 
@@ -21,14 +21,14 @@ async fn ask(hub: &Arc<Hub>, session: &Arc<Session>, text: &str) -> serde_json::
 async fn initialize_begins_a_session_under_an_id_that_nobody_guesses() {
     let hub = hub(&[("git", server())], &Config::default());
     let opened = request(0, Method::Initialize, r#"{"protocolVersion":"2025-06-18"}"#);
-    let (session, response) = hub.open(&opened, None).expect("a session");
+    let (session, response) = hub.open(&opened, Guest::ANYBODY).expect("a session");
     assert_eq!(response.id, Some(Id::from(0)));
     assert!(session.id().len() >= 22 && session.id().bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
-    assert!(Arc::ptr_eq(&hub.session(session.id(), None).expect("known"), &session));
+    assert!(Arc::ptr_eq(&hub.session(session.id(), Guest::ANYBODY).expect("known"), &session));
     let second = hub.handle(&session, crate::Message::Request(opened), BOTH).await;
     assert!(matches!(second, Reply::Refused(Refusal::SecondInitialize)));
     hub.end(&session);
-    assert!(hub.session(session.id(), None).is_none());
+    assert!(hub.session(session.id(), Guest::ANYBODY).is_none());
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_draining_hub_takes_no_new_work() {
     let hub = hub(&[], &Config::default());
     let session = session(&hub, "2025-06-18");
     hub.drain();
-    assert!(matches!(hub.open(&request(0, Method::Initialize, "{}"), None), Err(Refusal::ShuttingDown)));
+    assert!(matches!(hub.open(&request(0, Method::Initialize, "{}"), Guest::ANYBODY), Err(Refusal::ShuttingDown)));
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#;
     let told = ask(&hub, &session, call).await;
     assert_eq!(told["result"]["_meta"]["dev.trunkline/fault"]["code"], -31005);
@@ -108,7 +108,7 @@ async fn new_sessions_are_rationed_and_the_longest_idle_one_gives_way() {
     session(&hub, "2025-06-18");
     assert_eq!(hub.sessions(), 2);
     assert!(second.upgrade().is_none() && first.open_get().is_some(), "the first has an open stream");
-    let refused = hub.open(&request(0, Method::Initialize, "{}"), None).expect_err("too fast");
+    let refused = hub.open(&request(0, Method::Initialize, "{}"), Guest::ANYBODY).expect_err("too fast");
     assert!(matches!(refused, Refusal::TooManySessions { .. }) && refused.retry_after().is_some());
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     session(&hub, "2025-06-18");
@@ -119,7 +119,7 @@ async fn a_session_that_nobody_used_for_a_week_is_forgotten() {
     let hub = hub(&[], &Config::default());
     let idle = session(&hub, "2025-06-18");
     tokio::time::sleep(std::time::Duration::from_hours(24 * 7 + 1)).await;
-    assert!(hub.session(idle.id(), None).is_none());
+    assert!(hub.session(idle.id(), Guest::ANYBODY).is_none());
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn g56_a_session_outlives_eleven_hundred_newer_ones() {
     for _ in 0..1_100 {
         session(&hub, "2025-06-18");
     }
-    assert!(hub.session(oldest.id(), None).is_some());
+    assert!(hub.session(oldest.id(), Guest::ANYBODY).is_some());
     let pong = ask(&hub, &oldest, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
     assert_eq!(pong["result"].to_string(), "{}");
 }

@@ -124,11 +124,6 @@ impl Fleet {
         self.0.environment.signin.as_ref()
     }
 
-    /// Has whoever goes by the offers look at them once more: what they are judged by has changed.
-    pub fn review(&self) {
-        self.0.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
     /// Counts the changes of any server's offer, and those of the list of servers.
     pub fn offers_changed(&self) -> watch::Receiver<u64> {
         self.0.offers_changed.subscribe()

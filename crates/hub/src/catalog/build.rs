@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use trunkline_config::{Expose, Filter};
 use trunkline_upstream::{Complaint, Entry as Offered, Offer, Upstream};
 use trunkline_wire::extensions::TASKS;
 use trunkline_wire::{ExposedName, Json, Object, ServerName};
@@ -19,6 +20,7 @@ use crate::catalog::clean::{clean, clean_text};
 use crate::catalog::names::{self, Named, Rules};
 use crate::catalog::output::{self, Output};
 use crate::catalog::pages::Book;
+use crate::catalog::views::Views;
 use crate::catalog::{Catalog, Entry, List, Table, Withheld};
 use crate::instructions;
 use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
@@ -32,6 +34,8 @@ pub(crate) struct Shape {
     pub name_chars: usize,
     /// Entries to a page; all if none.
     pub page_size: Option<usize>,
+    /// Names are the servers' own, whatever stands in front of them elsewhere.
+    pub bare_names: bool,
 }
 
 /// An entry that passed, not yet named.
@@ -43,47 +47,50 @@ struct Candidate {
 }
 
 /// A server that may be listed: what it offers, and what of that is not as it was pinned.
-struct Source<'a> {
-    upstream: &'a Upstream,
-    offer: &'a Offer,
-    verdict: Option<Arc<Verdict>>,
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub upstream: Upstream,
+    pub offer: Arc<Offer>,
+    pub verdict: Option<Arc<Verdict>>,
 }
 
-/// Builds the catalogue of `upstreams`, which are in the order of the configuration; what is new is pinned.
-pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape, pins: &Pins) -> Catalog {
-    let enabled = || upstreams.iter().filter(|upstream| upstream.config().enabled);
-    // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
-    // One that sleeps is not coming by itself.
-    let coming = |upstream: &&Upstream| !upstream.ever_ready() && upstream.states().borrow().state != "idle";
-    let awaited = enabled().filter(coming).cloned().collect();
-    let sources: Vec<_> = enabled().map(|upstream| (upstream.clone(), upstream.offer())).collect();
-    Catalog { awaited, ..of_judged(version, &sources, shape, pins) }
+impl Source {
+    /// What a server offers now; what is new of it is pinned.
+    pub(crate) fn judged(upstream: Upstream, offer: Arc<Offer>, pins: &Pins) -> Self {
+        let verdict = pins.judge(&upstream, &offer);
+        Self { upstream, offer, verdict }
+    }
 }
 
 /// The catalogue of these offers, all of which are seen for the first time.
 #[cfg(test)]
-pub(crate) fn of_offers(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape) -> Catalog {
-    of_judged(version, sources, shape, &Pins::at(crate::pins::Place::Nowhere, trunkline_telemetry::Metrics::new()))
+pub(crate) fn of_offers(version: u64, offers: &[(Upstream, Arc<Offer>)], shape: Shape) -> Catalog {
+    let pins = Pins::at(crate::pins::Place::Nowhere, trunkline_telemetry::Metrics::new());
+    of_judged(version, offers, shape, &pins)
+}
+
+/// The same, with these pins.
+#[cfg(test)]
+fn of_judged(version: u64, offers: &[(Upstream, Arc<Offer>)], shape: Shape, pins: &Pins) -> Catalog {
+    let judged = |(upstream, offer): &(Upstream, Arc<Offer>)| Source::judged(upstream.clone(), offer.clone(), pins);
+    build(version, &offers.iter().map(judged).collect::<Vec<_>>(), shape)
 }
 
 /// Builds the catalogue of these offers.
-fn of_judged(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape, pins: &Pins) -> Catalog {
+pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
     let mut complaints: HashMap<ServerName, Vec<Complaint>> = HashMap::new();
     let mut complain = |server: &ServerName, what: String, why: String| {
         complaints.entry(server.clone()).or_default().push(Complaint { what, why });
     };
-    let resources = Resources::collect(sources);
-    let judged: Vec<Source<'_>> = sources
-        .iter()
-        .map(|(upstream, offer)| Source { upstream, offer, verdict: pins.judge(upstream, offer) })
-        .collect();
-    let tools = table(&judged, shape, Kind::Tool, &resources, &mut complain);
-    let prompts = table(&judged, shape, Kind::Prompt, &resources, &mut complain);
-    let said = sources.iter().map(|(upstream, offer)| (upstream.name().as_str(), offer.instructions.as_deref()));
+    let resources = Resources::collect(sources.iter().map(|source| (&source.upstream, &*source.offer)));
+    let tools = table(sources, shape, Kind::Tool, &resources, &mut complain);
+    let prompts = table(sources, shape, Kind::Prompt, &resources, &mut complain);
+    let said = sources.iter().map(|it| (it.upstream.name().as_str(), it.offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said).as_str());
     let book = Book::new(shape.page_size);
     let index = OnceLock::new();
     let extensions = extensions(sources);
+    let servers = sources.iter().map(|source| source.upstream.clone()).collect();
     Catalog {
         version,
         tools,
@@ -93,15 +100,17 @@ fn of_judged(version: u64, sources: &[(Upstream, Arc<Offer>)], shape: Shape, pin
         index,
         instructions,
         extensions,
+        servers,
+        uris: Filter::default(),
         awaited: Vec::new(),
         complaints,
     }
 }
 
 /// The extensions of all servers. Of settings that differ, those of the first server in the configuration are told.
-fn extensions(sources: &[(Upstream, Arc<Offer>)]) -> Object {
+fn extensions(sources: &[Source]) -> Object {
     let mut all = Object::new();
-    for (id, settings) in sources.iter().flat_map(|(_, offer)| offer.extensions.iter()) {
+    for (id, settings) in sources.iter().flat_map(|source| source.offer.extensions.iter()) {
         if all.get(id).is_none() {
             // What is told of tasks is the gateway's own word: it has no settings.
             all.set(id, if id == TASKS { Json::literal("{}") } else { settings.clone() });
@@ -110,47 +119,61 @@ fn extensions(sources: &[(Upstream, Arc<Offer>)]) -> Object {
     all
 }
 
-/// Builds anew whenever an offer changed, until the hub is gone.
+/// Builds anew whenever an offer changed, and announces what is new, until the hub is gone.
 pub(crate) async fn keep_current(hub: Weak<Hub>, mut offers: watch::Receiver<u64>) {
-    let Some(mut announced) = hub.upgrade().map(|hub| hub.catalog()) else { return };
+    let begun = hub.upgrade().map(|hub| (hub.views(), hub.catalogs()));
+    let Some((mut announced, mut published)) = begun else { return };
     // Quiet until, and at the latest.
     let mut due: Option<(Instant, Instant)> = None;
     loop {
-        let changed = match due {
-            None => offers.changed().await.is_ok(),
-            Some((quiet, latest)) => tokio::select! {
-                biased;
-                () = sleep_until(quiet.min(latest)) => {
-                    due = None;
-                    let Some(hub) = hub.upgrade() else { return };
-                    let now = hub.catalog();
-                    announce(&hub, &announced, &now);
-                    announced = now;
-                    continue;
-                }
-                changed = offers.changed() => changed.is_ok(),
-            },
+        let quiet = async {
+            match due {
+                Some((quiet, latest)) => sleep_until(quiet.min(latest)).await,
+                None => std::future::pending().await,
+            }
         };
-        if !changed {
-            return;
+        tokio::select! {
+            biased;
+            () = quiet => {
+                due = None;
+                let Some(hub) = hub.upgrade() else { return };
+                let now = hub.views();
+                announce(&hub, &announced, &now);
+                announced = now;
+            }
+            changed = offers.changed() => {
+                let Some(hub) = hub.upgrade().filter(|_| changed.is_ok()) else { return };
+                hub.publish();
+            }
+            // By this task, or by a reload.
+            changed = published.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Instant::now();
+                let latest = due.map_or(now + ANNOUNCE_LATEST, |(_, latest)| latest);
+                due = Some((now + ANNOUNCE_QUIET, latest));
+            }
         }
-        let Some(hub) = hub.upgrade() else { return };
-        hub.publish();
-        let now = Instant::now();
-        let latest = due.map_or(now + ANNOUNCE_LATEST, |(_, latest)| latest);
-        due = Some((now + ANNOUNCE_QUIET, latest));
     }
 }
 
-/// Tells every session and listen which lists changed, if any did.
-fn announce(hub: &Hub, before: &Catalog, now: &Catalog) {
-    let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
-    if !changed.is_empty() {
-        tracing::debug!(?changed, version = now.version, "the catalogue changed");
-        // First, so that a session that comes back at this moment hears of it in one way or the other.
-        hub.told().announced(&changed, now);
-        hub.each_session(|session| session.announce(&changed));
-        hub.listens().announce(&changed);
+/// Tells every session and listen which lists of its view changed, if any did.
+fn announce(hub: &Hub, before: &Views, now: &Views) {
+    for (view, now) in now.each() {
+        let before = before.of(&view);
+        let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
+        if !changed.is_empty() {
+            tracing::debug!(?changed, version = now.version, profile = view.profile(), "the catalogue changed");
+            // First, so that a session that comes back at this moment hears of it in one way or the other.
+            hub.told().announced(&view, &changed, now);
+            hub.each_session(|session| {
+                if *session.view() == view {
+                    session.announce(&changed);
+                }
+            });
+            hub.listens().announce(&view, &changed);
+        }
     }
 }
 
@@ -170,7 +193,7 @@ impl Kind {
 }
 
 fn table(
-    sources: &[Source<'_>],
+    sources: &[Source],
     shape: Shape,
     kind: Kind,
     resources: &Resources,
@@ -178,7 +201,7 @@ fn table(
 ) -> Table {
     let none = BTreeMap::new();
     let configs: Vec<_> = sources.iter().map(|source| source.upstream.config()).collect();
-    let spaces: Vec<(String, String)> = sources.iter().map(|source| spaces(source.upstream)).collect();
+    let spaces: Vec<(String, String)> = sources.iter().map(|source| spaces(&source.upstream, shape)).collect();
     let candidates: Vec<Vec<Candidate>> = sources.iter().map(|source| candidates(source, kind, complain)).collect();
     let mut sets: Vec<(Rules<'_>, Vec<&str>, Vec<Named>)> = configs
         .iter()
@@ -202,7 +225,8 @@ fn table(
         let titled = (!prefix.is_empty()).then(|| capitalised(upstream.name().as_str()));
         for (mut candidate, name) in candidates.into_iter().zip(names) {
             if let Some(why) = candidate.withheld {
-                withheld.push((name, Withheld { server: upstream.name().clone(), why }));
+                let (server, original) = (upstream.name().clone(), candidate.original);
+                withheld.push((name, Withheld { server, original, why }));
                 continue;
             }
             if kind == Kind::Tool {
@@ -215,16 +239,16 @@ fn table(
 }
 
 /// What enters the hashes of a server's names, and its prefix, empty for none.
-fn spaces(upstream: &Upstream) -> (String, String) {
+fn spaces(upstream: &Upstream, shape: Shape) -> (String, String) {
     match upstream.config().expose.namespace(upstream.name()) {
-        Some(prefix) => (prefix.clone(), prefix),
-        None => (upstream.name().to_string(), String::new()),
+        Some(prefix) if !shape.bare_names => (prefix.clone(), prefix),
+        _ => (upstream.name().to_string(), String::new()),
     }
 }
 
 /// Reads the entries that may be shown.
 fn candidates(
-    Source { upstream, offer, verdict }: &Source<'_>,
+    Source { upstream, offer, verdict }: &Source,
     kind: Kind,
     complain: &mut impl FnMut(&ServerName, String, String),
 ) -> Vec<Candidate> {
@@ -234,7 +258,7 @@ fn candidates(
     let mut known: HashSet<&str> = HashSet::with_capacity(offered.len());
     let mut out = Vec::with_capacity(offered.len());
     for entry in offered {
-        if kind == Kind::Tool && !expose.shows(&entry.name) {
+        if kind == Kind::Tool && !is_shown(expose, entry) {
             continue;
         }
         let read = if known.insert(&entry.name) {
@@ -261,6 +285,15 @@ fn candidates(
         }
     }
     out
+}
+
+/// Whether a server's block lets this tool be shown.
+pub(crate) fn is_shown(expose: &Expose, tool: &Offered) -> bool {
+    let only_reads = || {
+        let annotations = Object::parse(&tool.body).ok().and_then(|body| body.get_object("annotations"));
+        annotations.is_some_and(|annotations| annotations.get("readOnlyHint") == Some(&Json::literal("true")))
+    };
+    expose.tools.shows(&tool.name) && (!expose.readonly || only_reads())
 }
 
 fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<Candidate, String> {

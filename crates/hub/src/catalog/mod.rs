@@ -9,11 +9,13 @@ pub(crate) mod names;
 pub(crate) mod output;
 pub(crate) mod pages;
 pub(crate) mod told;
+pub(crate) mod views;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use trunkline_config::Filter;
 use trunkline_upstream::{Complaint, Upstream};
 use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
@@ -37,6 +39,10 @@ pub struct Catalog {
     pub(crate) instructions: Json,
     /// The extensions that any server has, of those that are relayed (mcp-protocol 5.15).
     pub(crate) extensions: Object,
+    /// The servers whose entries these are, in the order of the configuration, and those that are switched off.
+    pub(crate) servers: Vec<Upstream>,
+    /// Which URIs may be asked for.
+    pub(crate) uris: Filter,
     /// Servers that were never ready: their entries are missing here, and may come soon.
     pub(crate) awaited: Vec<Upstream>,
     pub(crate) complaints: HashMap<ServerName, Vec<Complaint>>,
@@ -75,6 +81,8 @@ pub(crate) struct Table {
 pub(crate) struct Withheld {
     /// Whose it is.
     pub server: ServerName,
+    /// What its server calls it.
+    pub original: Box<str>,
     /// Why.
     pub why: Why,
 }
@@ -115,6 +123,11 @@ impl Catalog {
     /// left out before.
     pub fn complaints(&self, server: &str) -> &[Complaint] {
         self.complaints.get(server).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the server's entries may be among these.
+    pub(crate) fn has(&self, server: &ServerName) -> bool {
+        self.servers.iter().any(|upstream| upstream.name() == server)
     }
 
     /// A list as clients of this revision may see it: rendered when the first of them asks.
@@ -182,6 +195,13 @@ impl Table {
     /// The tool of this name, if it is withheld.
     pub(crate) fn withheld(&self, name: &str) -> Option<&Withheld> {
         self.withheld.get(name)
+    }
+
+    /// The name toward clients of each entry, withheld or not, by its server and what that calls it.
+    pub(crate) fn names(&self) -> HashMap<(&ServerName, &str), &str> {
+        let listed = self.entries.iter().map(|entry| ((entry.server(), &*entry.original), entry.name.as_str()));
+        let withheld = self.withheld.iter().map(|(name, it)| ((&it.server, &*it.original), name.as_str()));
+        listed.chain(withheld).collect()
     }
 
     pub(crate) fn has_any_of(&self, server: &ServerName) -> bool {

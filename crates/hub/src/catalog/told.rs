@@ -6,6 +6,7 @@
 //! is taken up again is told of what changed since it began (R-23). Told once too often, a client lists once more; a change
 //! that it never hears of stays hidden until it is started anew.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use sha2::{Digest, Sha256};
 use trunkline_config::StateDir;
 use trunkline_telemetry::{Metrics, Saver};
 
+use super::views::{View, Views};
 use super::{Catalog, List};
 use crate::wall;
 
 const FILE: &str = "lists.json";
 
-/// Four digests and their names take a quarter of it.
-const FILE_BYTES_MAX: usize = 1024;
+/// Four digests and their names take a quarter of a kibibyte for each view.
+const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Servers that come up one after another change the lists as often.
 const QUIET: Duration = Duration::from_secs(1);
@@ -31,7 +33,7 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Told {
     /// As the process before announced them, or found to differ at the start.
-    earlier: Times,
+    earlier: BTreeMap<View, Times>,
     announced: Arc<Mutex<Announced>>,
     saver: Option<Saver>,
 }
@@ -43,6 +45,16 @@ type Times = [Option<u64>; List::NOTICES.len()];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Announced {
+    #[serde(flatten)]
+    whole: Record,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    profiles: BTreeMap<Box<str>, Record>,
+}
+
+/// Of one view.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
     /// The lists as they were announced last.
     #[serde(flatten)]
     lists: Digests,
@@ -62,17 +74,26 @@ struct Digests {
 impl Told {
     /// As the process before this one left it in `dir`, whose clients know no more than that; `first` is what this one
     /// begins with.
-    pub(crate) fn since(dir: Option<&StateDir>, first: &Catalog, metrics: Metrics) -> Self {
-        let announced = Arc::new(Mutex::new(Announced { lists: Digests::of(first), at: Times::default() }));
-        let Some(dir) = dir else { return Self { earlier: Times::default(), announced, saver: None } };
+    pub(crate) fn since(dir: Option<&StateDir>, first: &Views, metrics: Metrics) -> Self {
+        let mut fresh = Announced::default();
+        for (view, catalog) in first.each() {
+            *fresh.of_mut(&view) = Record { lists: Digests::of(catalog), at: Times::default() };
+        }
+        let announced = Arc::new(Mutex::new(fresh));
+        let Some(dir) = dir else { return Self { earlier: BTreeMap::new(), announced, saver: None } };
         let before = dir.load(FILE, FILE_BYTES_MAX, |bytes| serde_json::from_slice::<Announced>(bytes).ok());
         let before = before.unwrap_or_else(|unusable| {
             tracing::warn!("{unusable}; clients that come back are not told of lists that changed meanwhile");
             None
         });
-        let earlier = before.as_ref().map_or_else(Times::default, |before| {
-            let differing = before.lists.differing(&lock(&announced).lists);
-            noted(before.at, differing, wall::now())
+        let earlier = before.as_ref().map_or_else(BTreeMap::new, |before| {
+            let fresh = lock(&announced);
+            let pairs = first.each().filter_map(|(view, _)| {
+                let (before, fresh) = (before.of(&view)?, fresh.of(&view)?);
+                let times = noted(before.at, before.lists.differing(&fresh.lists), wall::now());
+                Some((view, times))
+            });
+            pairs.collect()
         });
         let (dir, shared) = (dir.clone(), Arc::clone(&announced));
         let write = move || {
@@ -86,25 +107,40 @@ impl Told {
         Self { earlier, announced, saver: Some(saver) }
     }
 
-    /// These lists of `now` are announced to all who are here.
-    pub(crate) fn announced(&self, lists: &[List], now: &Catalog) {
+    /// These lists of `now`, which is what the view shows, are announced to all who are here.
+    pub(crate) fn announced(&self, view: &View, lists: &[List], now: &Catalog) {
         let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
         let digests = Digests::of(now);
         {
             let mut announced = lock(&self.announced);
-            *announced = Announced { lists: digests, at: noted(announced.at, bits, wall::now()) };
+            let record = announced.of_mut(view);
+            *record = Record { lists: digests, at: noted(record.at, bits, wall::now()) };
         }
         if let Some(saver) = &self.saver {
             saver.changed();
         }
     }
 
-    /// What whoever comes back is to be told who began at `born`, in seconds of the Unix age.
-    pub(crate) fn since_birth(&self, born: u64) -> Vec<List> {
-        let own = lock(&self.announced).at;
-        let times = own.into_iter().zip(self.earlier).map(|(own, earlier)| own.max(earlier));
+    /// What whoever comes back to this view is to be told who began at `born`, in seconds of the Unix age.
+    pub(crate) fn since_birth(&self, view: &View, born: u64) -> Vec<List> {
+        let own = lock(&self.announced).of(view).map(|record| record.at).unwrap_or_default();
+        let earlier = self.earlier.get(view).copied().unwrap_or_default();
+        let times = own.into_iter().zip(earlier).map(|(own, earlier)| own.max(earlier));
         let newer = |(list, at): (List, Option<u64>)| at.is_some_and(|at| at >= born).then_some(list);
         List::NOTICES.into_iter().zip(times).filter_map(newer).collect()
+    }
+}
+
+impl Announced {
+    fn of(&self, view: &View) -> Option<&Record> {
+        view.profile().map_or(Some(&self.whole), |profile| self.profiles.get(profile))
+    }
+
+    fn of_mut(&mut self, view: &View) -> &mut Record {
+        match view.profile() {
+            None => &mut self.whole,
+            Some(profile) => self.profiles.entry(profile.into()).or_default(),
+        }
     }
 }
 
@@ -156,16 +192,20 @@ mod tests {
     use crate::fakes::{entries, server, source};
     use trunkline_upstream::Offer;
 
-    fn catalog(tool: &str, prompt: &str) -> Catalog {
+    fn views(tool: &str, prompt: &str) -> Views {
         let offer = Offer {
             tools: entries("name", &[&format!(r#"{{"name":"{tool}","inputSchema":{{"type":"object"}}}}"#)]),
             prompts: entries("name", &[&format!(r#"{{"name":"{prompt}"}}"#)]),
             ..Offer::default()
         };
-        of_offers(1, &[source("git", server(), offer)], Shape { name_chars: 48, page_size: None })
+        Views::holding(of_offers(
+            1,
+            &[source("git", server(), offer)],
+            Shape { name_chars: 48, page_size: None, bare_names: false },
+        ))
     }
 
-    async fn begin(dir: &StateDir, first: &Catalog) -> Told {
+    async fn begin(dir: &StateDir, first: &Views) -> Told {
         let told = Told::since(Some(dir), first, Metrics::new());
         if let Some(saver) = &told.saver {
             assert!(saver.settled().await);
@@ -178,20 +218,20 @@ mod tests {
         let made = tempfile::tempdir().expect("a temporary directory");
         let dir = StateDir::open(made.path().join("state")).expect("our own");
         let now = wall::now();
-        let told = async |tool, prompt| begin(&dir, &catalog(tool, prompt)).await;
-        assert!(told("a", "p").await.since_birth(0).is_empty(), "nobody was told of anything before");
-        assert!(told("a", "p").await.since_birth(0).is_empty());
+        let told = async |tool, prompt| begin(&dir, &views(tool, prompt)).await;
+        assert!(told("a", "p").await.since_birth(&View::WHOLE, 0).is_empty(), "nobody was told of anything before");
+        assert!(told("a", "p").await.since_birth(&View::WHOLE, 0).is_empty());
         let other = told("b", "p").await;
-        assert_eq!(other.since_birth(now), [List::Tools]);
-        assert!(other.since_birth(now + 60).is_empty(), "who began since has seen it");
+        assert_eq!(other.since_birth(&View::WHOLE, now), [List::Tools]);
+        assert!(other.since_birth(&View::WHOLE, now + 60).is_empty(), "who began since has seen it");
         // What this process announces its clients may have missed: the next one knows of it, and the one after that not.
-        other.announced(&[List::Prompts], &catalog("b", "q"));
-        assert_eq!(other.since_birth(now), [List::Tools, List::Prompts]);
+        other.announced(&View::WHOLE, &[List::Prompts], views("b", "q").whole());
+        assert_eq!(other.since_birth(&View::WHOLE, now), [List::Tools, List::Prompts]);
         assert!(other.saver.expect("a file").settled().await);
         let next = told("b", "q").await;
-        assert_eq!(next.since_birth(now), [List::Prompts]);
-        assert!(next.since_birth(now + 60).is_empty());
-        assert!(told("b", "q").await.since_birth(0).is_empty());
+        assert_eq!(next.since_birth(&View::WHOLE, now), [List::Prompts]);
+        assert!(next.since_birth(&View::WHOLE, now + 60).is_empty());
+        assert!(told("b", "q").await.since_birth(&View::WHOLE, 0).is_empty());
     }
 
     #[tokio::test]
@@ -199,7 +239,7 @@ mod tests {
         let made = tempfile::tempdir().expect("a temporary directory");
         let dir = StateDir::open(made.path().join("state")).expect("our own");
         std::fs::write(made.path().join("state").join(FILE), "spoilt").expect("written");
-        assert!(begin(&dir, &catalog("a", "p")).await.since_birth(0).is_empty());
-        assert_eq!(begin(&dir, &catalog("b", "p")).await.since_birth(0), [List::Tools]);
+        assert!(begin(&dir, &views("a", "p")).await.since_birth(&View::WHOLE, 0).is_empty());
+        assert_eq!(begin(&dir, &views("b", "p")).await.since_birth(&View::WHOLE, 0), [List::Tools]);
     }
 }

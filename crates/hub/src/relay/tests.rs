@@ -17,7 +17,7 @@ use crate::fakes::{self, World};
 use crate::limits::ANSWER_WAIT;
 use crate::replay::Outbox;
 use crate::session::Session;
-use crate::{Reply, Wants};
+use crate::{Guest, Reply, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
 const ELICIT: &str = r#"{"message":"Which?","requestedSchema":{"type":"object","properties":{}}}"#;
@@ -91,7 +91,7 @@ async fn modern_of(
     let outbox = Arc::new(Outbox::new(Id::from(7), fakes::session(&world.hub, "2025-11-25").purse().clone()));
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox, streams: true };
     let value = |json: Json| json.decode::<Value>().expect("JSON");
-    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, owner) {
+    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, Guest::of_whole(owner)) {
         Ok(errand) => errand,
         Err(outcome) => return outcome.map(value).map_err(value),
     };

@@ -12,7 +12,8 @@ fn offer(resources: &[&str], templates: &[&str]) -> Offer {
 /// The server and its own URI that `uri` leads to.
 fn owner(sources: &[(Upstream, std::sync::Arc<Offer>)], seen: &Seen, uri: &str) -> Option<(String, String)> {
     let servers: Vec<Upstream> = sources.iter().map(|(upstream, _)| upstream.clone()).collect();
-    let place = Resources::collect(sources).owner(uri, seen, &servers)?;
+    let place =
+        Resources::collect(sources.iter().map(|(upstream, offer)| (upstream, &**offer))).owner(uri, seen, &servers)?;
     Some((place.upstream.name().to_string(), place.uri.into()))
 }
 
@@ -44,7 +45,7 @@ fn a_uri_listed_twice_is_wrapped_for_the_second_server() {
         source("a", server(), offer(&["f:///x"], &["f:///{p}"])),
         source("my_b", server(), offer(&["f:///x"], &["f:///{p}"])),
     ];
-    let all = Resources::collect(&sources);
+    let all = Resources::collect(sources.iter().map(|(upstream, offer)| (upstream, &**offer)));
     assert_eq!(all.entries[1], Json::literal(r#"{"uri":"my-b+f:///x","name":"n"}"#));
     assert_eq!(all.templates[1], Json::literal(r#"{"uriTemplate":"my-b+f:///{p}","name":"n"}"#));
     let seen = Seen::default();
@@ -62,7 +63,7 @@ fn a_view_stays_a_view_when_its_uri_is_wrapped() {
         source("a", server(), offer(&["ui://app/main"], &["ui://app/{p}"])),
         source("b", server(), offer(&["ui://app/main"], &["ui://app/{p}"])),
     ];
-    let all = Resources::collect(&sources);
+    let all = Resources::collect(sources.iter().map(|(upstream, offer)| (upstream, &**offer)));
     assert_eq!(all.published(sources[1].0.name(), "ui://app/main"), "ui://b+app/main");
     assert_eq!(all.templates[1], Json::literal(r#"{"uriTemplate":"ui://b+app/{p}","name":"n"}"#));
     let seen = Seen::default();

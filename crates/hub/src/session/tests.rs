@@ -19,8 +19,13 @@ async fn work(session: &Session, id: Id, start: impl FnOnce(Arc<Outbox>) -> BoxF
 fn session(revision: &str) -> Arc<Session> {
     let params = format!(r#"{{"protocolVersion":"{revision}"}}"#);
     let facts = Facts::read(&request(0, Method::Initialize, &params)).expect("readable");
-    let session =
-        Session::begin(1, Identity::of_stream("id".into(), None), facts, Budget::new(1 << 20), Budget::new(1 << 20));
+    let session = Session::begin(
+        1,
+        Identity::of_stream("id".into(), Guest::ANYBODY),
+        facts,
+        Budget::new(1 << 20),
+        Budget::new(1 << 20),
+    );
     session.initialized();
     session
 }
@@ -317,8 +322,13 @@ async fn on_the_one_stream_of_a_pair_events_have_no_ids_and_nothing_is_kept() {
     let params = r#"{"protocolVersion":"2025-11-25"}"#;
     let facts = Facts::read(&request(0, Method::Initialize, params)).expect("readable");
     let facts = Facts { one_stream: true, ..facts };
-    let session =
-        Session::begin(1, Identity::of_stream("id".into(), None), facts, Budget::new(1 << 20), Budget::new(1 << 20));
+    let session = Session::begin(
+        1,
+        Identity::of_stream("id".into(), Guest::ANYBODY),
+        facts,
+        Budget::new(1 << 20),
+        Budget::new(1 << 20),
+    );
     let (told, receiver) = mpsc::channel(4);
     told.send("notice").await.expect("room");
     let events = stream(work(&session, Id::from(7), steered(&session, receiver)).await);

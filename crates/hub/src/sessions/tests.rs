@@ -57,7 +57,7 @@ async fn r5_a_session_is_taken_up_again_by_the_next_process_with_all_that_its_bi
     let born = able_session(&first, "2025-06-18", r#"{"roots":{},"elicitation":{}}"#);
     assert!(born.id().len() <= 512 && born.id().bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{}", born.id());
     let next = hub(dir.path(), &Config::default());
-    let back = next.session(born.id(), None).expect("known by its id alone");
+    let back = next.session(born.id(), Guest::ANYBODY).expect("known by its id alone");
     assert_eq!((back.id(), back.revision(), back.client_name()), (born.id(), born.revision(), born.client_name()));
     assert_eq!(back.abilities(), born.abilities());
     back.announce(&[crate::catalog::List::Tools]);
@@ -74,7 +74,8 @@ fn r5_whoever_comes_at_the_same_time_finds_the_same_session() {
     let id = fakes::session(&hub(dir.path(), &Config::default()), "2025-06-18").id().to_owned();
     let next = hub(dir.path(), &Config::default());
     let found: Vec<Arc<Session>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..32).map(|_| scope.spawn(|| next.session(&id, None).expect("known"))).collect();
+        let threads: Vec<_> =
+            (0..32).map(|_| scope.spawn(|| next.session(&id, Guest::ANYBODY).expect("known"))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert!(found.iter().all(|session| Arc::ptr_eq(session, &found[0])));
@@ -92,31 +93,32 @@ async fn s8_ids_that_are_forged_foreign_or_of_another_kind_are_unknown() {
     for at in 0..id.len() - 1 {
         let mut forged = id.clone().into_bytes();
         forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-        assert!(next.session(std::str::from_utf8(&forged).expect("ASCII"), None).is_none(), "{at}");
+        assert!(next.session(std::str::from_utf8(&forged).expect("ASCII"), Guest::ANYBODY).is_none(), "{at}");
     }
     for other in [foreign, pass, String::new(), "x".repeat(10_000)] {
-        assert!(next.session(&other, None).is_none(), "{other}");
+        assert!(next.session(&other, Guest::ANYBODY).is_none(), "{other}");
     }
     assert_eq!(next.sessions(), 0);
-    assert!(next.session(&id, None).is_some());
+    assert!(next.session(&id, Guest::ANYBODY).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn s8_whoever_began_a_session_owns_it_in_the_next_process_too_and_others_do_not_even_wake_it() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let (owned, _) = first.open(&request(0, Method::Initialize, "{}"), Some("laptop")).expect("a session");
+    let (owned, _) =
+        first.open(&request(0, Method::Initialize, "{}"), Guest::of_whole(Some("laptop"))).expect("a session");
     let anyones = fakes::session(&first, "2025-06-18");
     let used = owned.used();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(first.session(owned.id(), Some("ci")).is_none());
+    assert!(first.session(owned.id(), Guest::of_whole(Some("ci"))).is_none());
     assert_eq!(owned.used(), used, "who may not speak in it does not keep it alive");
     let next = hub(dir.path(), &Config::default());
-    assert!(next.session(owned.id(), Some("ci")).is_none());
+    assert!(next.session(owned.id(), Guest::of_whole(Some("ci"))).is_none());
     assert_eq!(next.sessions(), 0);
-    assert!(next.session(owned.id(), Some("laptop")).is_some());
-    assert!(next.session(owned.id(), Some("ci")).is_none());
-    assert!(next.session(anyones.id(), Some("ci")).is_some());
+    assert!(next.session(owned.id(), Guest::of_whole(Some("laptop"))).is_some());
+    assert!(next.session(owned.id(), Guest::of_whole(Some("ci"))).is_none());
+    assert!(next.session(anyones.id(), Guest::of_whole(Some("ci"))).is_some());
 }
 
 #[tokio::test]
@@ -125,26 +127,29 @@ async fn r5_what_its_client_ended_stays_ended_in_the_next_process_too() {
     let first = hub(dir.path(), &Config::default());
     let (ended, other) = (fakes::session(&first, "2025-06-18"), fakes::session(&first, "2025-06-18"));
     first.end(&ended);
-    assert!(first.session(ended.id(), None).is_none());
+    assert!(first.session(ended.id(), Guest::ANYBODY).is_none());
     first.remembered().await;
     let next = hub(dir.path(), &Config::default());
-    assert!(next.session(ended.id(), None).is_none());
-    assert!(next.session(other.id(), None).is_some());
+    assert!(next.session(ended.id(), Guest::ANYBODY).is_none());
+    assert!(next.session(other.id(), Guest::ANYBODY).is_some());
 }
 
 #[tokio::test]
 async fn r5_a_session_that_nobody_used_for_longer_than_it_may_rest_is_not_taken_up() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let seal =
-        |born| first.sealer().seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")) }, None);
+    let seal = |born| {
+        first
+            .sealer()
+            .seal(&State::Session { nonce: "n".into(), born, facts: Some(carried("{}")), profile: None }, None)
+    };
     let day = Duration::from_hours(24).as_secs();
     let (old, young) = (seal(wall::now() - 12 * day), seal(wall::now() - 7 * day));
-    assert!(first.session(&old, None).is_none());
-    assert!(first.session(&young, None).is_some());
+    assert!(first.session(&old, Guest::ANYBODY).is_none());
+    assert!(first.session(&young, Guest::ANYBODY).is_some());
     // Used since, as its record knows: the week begins anew. So does one whose clock went ahead by a day (R-45).
     first.records.change("n", |record| record.used = wall::now() + day);
-    assert!(first.session(&old, None).is_some());
+    assert!(first.session(&old, Guest::ANYBODY).is_some());
 }
 
 fn carried(abilities: &str) -> crate::seal::Carried {
@@ -193,7 +198,7 @@ async fn r5_a_session_that_gave_way_to_newer_ones_comes_back() {
     }
     assert_eq!(hub.sessions(), 2);
     assert!(!hub.sessions.contains_key(&*id), "it gave way");
-    let back = hub.session(&id, None).expect("known");
+    let back = hub.session(&id, Guest::ANYBODY).expect("known");
     assert_eq!((hub.sessions(), back.level()), (2, Some(LogLevel::Alert)));
 }
 
@@ -203,7 +208,7 @@ async fn r5_a_session_that_was_found_for_a_request_does_not_give_way_before_it()
     config.limits.sessions = 2;
     let hub = fakes::hub(&[], &config);
     let id = fakes::session(&hub, "2025-06-18").id().to_owned();
-    let found = hub.session(&id, None).expect("known");
+    let found = hub.session(&id, Guest::ANYBODY).expect("known");
     for _ in 0..3 {
         tokio::time::advance(Duration::from_millis(10)).await;
         fakes::session(&hub, "2025-06-18");
@@ -218,11 +223,11 @@ async fn r5_what_is_set_in_a_session_that_just_gave_way_does_not_forget_what_it_
     let first = world(dir.path()).await;
     let session = fakes::session(&first.hub, "2025-06-18");
     ask(&first.hub, &session, "resources/subscribe", r#"{"uri":"file:///a"}"#).await;
-    let found = first.hub.session(session.id(), None).expect("known");
+    let found = first.hub.session(session.id(), Guest::ANYBODY).expect("known");
     first.hub.sessions.remove(session.id());
     first.hub.close(&session);
     ask(&first.hub, &found, "logging/setLevel", r#"{"level":"debug"}"#).await;
-    let back = first.hub.session(session.id(), None).expect("known");
+    let back = first.hub.session(session.id(), Guest::ANYBODY).expect("known");
     assert!(back.is_subscribed(&ServerName::new("git").expect("a name"), "file:///a"));
 }
 
@@ -232,11 +237,11 @@ async fn r5_a_session_that_speaks_before_its_time_is_over_stays() {
     let (speaks, silent) = (fakes::session(&hub, "2025-06-18"), fakes::session(&hub, "2025-06-18"));
     tokio::time::advance(Config::default().limits.session_idle + Duration::from_secs(1)).await;
     // The sweeper has seen both idle; then one of them speaks.
-    hub.session(speaks.id(), None).expect("known");
+    hub.session(speaks.id(), Guest::ANYBODY).expect("known");
     hub.expire(&speaks);
     hub.expire(&silent);
-    assert!(hub.session(speaks.id(), None).is_some());
-    assert!(hub.session(silent.id(), None).is_none());
+    assert!(hub.session(speaks.id(), Guest::ANYBODY).is_some());
+    assert!(hub.session(silent.id(), Guest::ANYBODY).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,13 +278,13 @@ async fn r5_what_makes_an_id_too_long_is_kept_beside_it() {
     let born = able_session(&first, "2025-11-25", &settings);
     assert!(born.id().len() < 200, "{}", born.id());
     first.remembered().await;
-    let back = hub(dir.path(), &Config::default()).session(born.id(), None).expect("known");
+    let back = hub(dir.path(), &Config::default()).session(born.id(), Guest::ANYBODY).expect("known");
     assert_eq!(back.abilities(), born.abilities());
     let endless = format!(r#"{{"extensions":{{"io.modelcontextprotocol/ui":{{"x":"{}"}}}}}}"#, "x".repeat(100_000));
     let born = able_session(&first, "2025-11-25", &endless);
-    assert!(first.session(born.id(), None).is_some());
+    assert!(first.session(born.id(), Guest::ANYBODY).is_some());
     first.remembered().await;
-    assert!(hub(dir.path(), &Config::default()).session(born.id(), None).is_none());
+    assert!(hub(dir.path(), &Config::default()).session(born.id(), Guest::ANYBODY).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +303,7 @@ async fn r5_level_and_subscriptions_come_back_and_the_server_is_told_again() {
     let next = world(dir.path()).await;
     let server = ServerName::new("git").expect("a name");
     assert!(asked(&next, "resources/subscribe").is_empty(), "nobody came back yet");
-    let back = next.hub.session(session.id(), None).expect("known");
+    let back = next.hub.session(session.id(), Guest::ANYBODY).expect("known");
     assert_eq!(back.level(), Some(LogLevel::Debug));
     assert!(back.is_subscribed(&server, "file:///a") && !back.is_subscribed(&server, "file:///b"));
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -316,8 +321,8 @@ async fn r23_who_comes_back_is_told_once_of_the_lists_that_changed_meanwhile() {
     let dir = directory();
     let id = fakes::session(&hub(dir.path(), &Config::default()), "2025-06-18").id().to_owned();
     let next = hub(dir.path(), &Config::default());
-    next.told().announced(&[crate::catalog::List::Templates], &next.catalog());
-    let mut stream = next.session(&id, None).expect("known").open_get().expect("a stream");
+    next.told().announced(&View::WHOLE, &[crate::catalog::List::Templates], &next.catalog());
+    let mut stream = next.session(&id, Guest::ANYBODY).expect("known").open_get().expect("a stream");
     let told = stream.next().await.expect("a notice");
     assert!(String::from_utf8_lossy(&told.data.into_bytes()).contains("resources/list_changed"));
     assert!(timeout(Duration::from_mins(1), stream.next()).await.is_err(), "nothing else changed");
@@ -328,7 +333,7 @@ async fn r26_a_stream_of_a_dead_process_is_answered_for_and_never_taken_for_one_
     let dir = directory();
     let born = fakes::session(&hub(dir.path(), &Config::default()), "2025-06-18");
     let next = hub(dir.path(), &Config::default());
-    let back = next.session(born.id(), None).expect("known");
+    let back = next.session(born.id(), Guest::ANYBODY).expect("known");
     let purse = back.purse().clone();
     let outbox = Arc::new(crate::replay::Outbox::new(trunkline_wire::Id::from(7), purse));
     back.commit(&outbox);
@@ -345,9 +350,9 @@ async fn r26_a_stream_of_a_dead_process_is_answered_for_and_never_taken_for_one_
 async fn a_session_of_a_pair_ends_with_its_stream_and_leaves_nothing() {
     let dir = directory();
     let first = hub(dir.path(), &Config::default());
-    let (pair, _) = first.open_pair(&request(0, Method::Initialize, "{}"), None).expect("a session");
+    let (pair, _) = first.open_pair(&request(0, Method::Initialize, "{}"), Guest::ANYBODY).expect("a session");
     let next = hub(dir.path(), &Config::default());
-    assert!(next.session(pair.id(), None).is_none());
+    assert!(next.session(pair.id(), Guest::ANYBODY).is_none());
     first.end(&pair);
     first.remembered().await;
     assert!(!dir.path().join("sessions.json").exists());

@@ -10,7 +10,7 @@ use super::*;
 use crate::envelope::Envelope;
 use crate::fakes::{self, World};
 use crate::meta::Params;
-use crate::{Hub, Wants};
+use crate::{Hub, View, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
 const FOLLOWS: &str = r#"{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
@@ -51,7 +51,7 @@ async fn ask_of(
     );
     let request = fakes::request(7, Method::from(method), &params);
     let envelope = Envelope::read(Params::read(request.params.as_ref()).expect("an object")).expect("an envelope");
-    let envelope = envelope.of(owner.map(Into::into));
+    let envelope = envelope.of(owner.map(Into::into), View::WHOLE);
     let (text, code) = match hub.handle_modern(envelope, request, BOTH).await {
         Reply::One(text) => (text, None),
         Reply::Error { code, message } => (message, Some(code)),

@@ -5,7 +5,7 @@ use super::*;
 use crate::catalog::Pages;
 use crate::fakes::{entries, server, source};
 
-const SHAPE: Shape = Shape { name_chars: 48, page_size: None };
+const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false };
 
 fn tools(bodies: &[&str]) -> Offer {
     Offer { tools: entries("name", bodies), ..Offer::default() }
@@ -110,7 +110,7 @@ fn a_server_without_prefix_keeps_names_and_titles() {
 #[test]
 fn the_operator_hides_renames_and_describes() {
     let mut tuned = server();
-    tuned.expose.disabled_tools = vec!["b".into()];
+    tuned.expose.tools.not = vec!["b".to_owned()].into();
     tuned.expose.rename.insert("a".into(), "mine".into());
     tuned.expose.describe.insert("c".into(), "better".into());
     let offer = tools(&[

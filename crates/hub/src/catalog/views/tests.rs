@@ -1,0 +1,174 @@
+use trunkline_config::{Config, Surface};
+use trunkline_testkit::{Script, tool};
+use trunkline_wire::Method;
+
+use super::*;
+use crate::catalog::List;
+use crate::catalog::output::Class;
+use crate::fakes::{self, World, entries, message, source};
+use crate::{Reply, Session, Wants};
+
+const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false };
+const BOTH: Wants = Wants { json: true, sse: true };
+
+fn offer() -> Offer {
+    let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+    let (log, push) = (tool("log"), tool("push"));
+    Offer {
+        tools: entries("name", &[&log, &push]),
+        prompts: entries("name", &[r#"{"name":"commit"}"#, r#"{"name":"review"}"#]),
+        resources: entries("uri", &[r#"{"uri":"file:///a/x","name":"x"}"#, r#"{"uri":"file:///b/y","name":"y"}"#]),
+        ..Offer::default()
+    }
+}
+
+/// Two servers that offer the same.
+fn servers() -> Vec<Source> {
+    let source = |name| {
+        let (upstream, offer) = source(name, fakes::server(), offer());
+        Source { upstream, offer, verdict: None }
+    };
+    ["git", "hub"].map(source).into()
+}
+
+fn patterns(texts: &[&str]) -> trunkline_config::Patterns {
+    texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>().into()
+}
+
+fn only(texts: &[&str]) -> Filter {
+    Filter { only: Some(patterns(texts)), ..Filter::default() }
+}
+
+/// What a profile shows of the two, without the tasks that keep it current.
+fn seen(profile: &Profile) -> Catalog {
+    let sources = servers();
+    let whole = build::build(1, &sources, SHAPE);
+    let shape = Shape { bare_names: profile.bare_names, ..SHAPE };
+    build::build(1, &Lens::of(&whole).through(profile, &sources), shape)
+}
+
+fn tools(catalog: &Catalog) -> Vec<&str> {
+    catalog.tools().iter().map(|entry| entry.name.as_str()).collect()
+}
+
+fn uris(catalog: &Catalog) -> String {
+    catalog
+        .bodies(List::Resources, Class::Any)
+        .map(|body| String::from_utf8_lossy(body.as_bytes()).into_owned())
+        .collect()
+}
+
+#[test]
+fn a_profile_shows_what_its_patterns_leave_under_the_names_that_everybody_knows() {
+    let all = seen(&Profile::default());
+    assert_eq!(tools(&all), ["git__log", "git__push", "hub__log", "hub__push"]);
+    let profile = Profile {
+        tools: Filter { only: Some(patterns(&["*__log", "git__*"])), not: patterns(&["hub__*"]) },
+        prompts: only(&["hub__review"]),
+        resources: only(&["file:///a/*"]),
+        ..Profile::default()
+    };
+    let some = seen(&profile);
+    assert_eq!(tools(&some), ["git__log", "git__push"]);
+    assert_eq!(some.prompts().iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["hub__review"]);
+    assert!(uris(&some).contains("file:///a/x") && !uris(&some).contains("file:///b/y"));
+    assert!(some.tools.get("git__log").is_some() && some.tools.get("hub__log").is_none());
+    let bodies = |catalog: &Catalog| catalog.tools.get("git__log").map(|entry| entry.body.clone());
+    assert_eq!(bodies(&some), bodies(&all), "the same text");
+}
+
+#[test]
+fn a_profile_of_one_server_may_call_its_tools_as_the_server_does_and_patterns_go_by_the_public_names() {
+    let git = servers()[0].upstream.name().clone();
+    let profile =
+        Profile { servers: Some(vec![git]), bare_names: true, tools: only(&["git__log"]), ..Profile::default() };
+    let catalog = seen(&profile);
+    assert_eq!(tools(&catalog), ["log"]);
+    assert_eq!(catalog.servers.len(), 1);
+}
+
+async fn profiled(profiles: Vec<(&str, Profile)>) -> World {
+    let script = Script { tools: vec![tool("log"), tool("push")], ..Script::default() };
+    let world = World::new(script).await;
+    reload(&world, profiles);
+    world
+}
+
+fn reload(world: &World, profiles: Vec<(&str, Profile)>) {
+    let profiles = profiles.into_iter().map(|(name, profile)| (name.into(), profile)).collect();
+    world.hub.reload(&Config { profiles, ..Config::default() });
+}
+
+fn logs() -> Profile {
+    Profile { tools: only(&["git__log"]), surface: Surface::All, ..Profile::default() }
+}
+
+fn session(world: &World, profile: Option<&str>) -> Arc<Session> {
+    let view = profile.map_or(View::WHOLE, |name| world.hub.profile(name).expect("there"));
+    let guest = Guest { owner: None, view: &view };
+    let (session, _) = world.hub.open(&fakes::request(0, Method::Initialize, "{}"), guest).expect("a session");
+    session.initialized();
+    session
+}
+
+async fn ask(world: &World, session: &Arc<Session>, method: &str, params: &str) -> String {
+    let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let Reply::One(text) = world.hub.handle(session, message(&text), BOTH).await else { panic!("one answer") };
+    String::from_utf8(text.into_bytes().to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn what_a_profile_does_not_show_does_not_exist_for_its_clients() {
+    let world = profiled(vec![("logs", logs())]).await;
+    let (whole, some) = (session(&world, None), session(&world, Some("logs")));
+    let list = ask(&world, &some, "tools/list", "{}").await;
+    assert!(list.contains("git__log") && !list.contains("push"), "{list}");
+    assert!(ask(&world, &whole, "tools/list", "{}").await.contains("git__push"));
+    assert!(ask(&world, &some, "tools/call", r#"{"name":"git__log"}"#).await.contains("content"));
+    assert!(ask(&world, &whole, "tools/call", r#"{"name":"git__push"}"#).await.contains("content"));
+    let refused = ask(&world, &some, "tools/call", r#"{"name":"git__push"}"#).await;
+    let nobodys = ask(&world, &some, "tools/call", r#"{"name":"git__nope"}"#).await;
+    assert!(refused.contains("-32602") && refused.contains("unknown tool"), "{refused}");
+    assert_eq!(refused.replace("push", "nope"), nobodys, "nothing tells the two apart");
+    assert_eq!(world.hub.profile("nope"), Err(vec!["logs".into()]));
+}
+
+#[tokio::test]
+async fn s8_a_session_is_known_at_the_address_alone_at_which_it_was_begun() {
+    let world = profiled(vec![("logs", logs()), ("more", Profile::default())]).await;
+    let id = session(&world, Some("logs")).id().to_owned();
+    let known = |profile: Option<&str>| {
+        let view = profile.map_or(View::WHOLE, |name| world.hub.profile(name).expect("there"));
+        world.hub.session(&id, Guest { owner: None, view: &view }).is_some()
+    };
+    assert!(known(Some("logs")));
+    assert!(!known(None) && !known(Some("more")));
+    // As another process finds it, by its id alone.
+    world.hub.each_session(|session| assert_eq!(session.view().profile(), Some("logs")));
+    world.hub.sessions.clear();
+    assert!(!known(None) && !known(Some("more")));
+    assert!(known(Some("logs")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_profile_is_told_to_its_clients_alone() {
+    let world = profiled(vec![("logs", logs())]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let (whole, some) = (session(&world, None), session(&world, Some("logs")));
+    reload(&world, vec![("logs", Profile::default())]);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let heard = async |session: &Arc<Session>| {
+        use futures_util::{FutureExt as _, StreamExt as _};
+        let mut events = world.hub.attach(session, None).expect("a stream");
+        let mut texts = Vec::new();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            texts.push(String::from_utf8_lossy(&event.data.into_bytes()).into_owned());
+        }
+        texts.concat()
+    };
+    assert!(heard(&some).await.contains("notifications/tools/list_changed"));
+    assert!(!heard(&whole).await.contains("list_changed"), "nothing changed for it");
+    // A profile that is gone shows nothing, and its client still gets answers.
+    reload(&world, vec![]);
+    assert_eq!(ask(&world, &some, "tools/list", "{}").await, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+}
