@@ -107,3 +107,17 @@ async fn term_ends_it_cleanly_and_closes_stdin_before_any_signal() {
     assert_eq!(polite_desk.lines("ends"), ["stdin closed"]);
     assert_eq!(stubborn_desk.lines("ends"), ["stdin closed", "TERM"]);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn s31_a_crash_of_the_daemon_leaves_no_core_dump() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // What the daemon is started with allows one, wherever anything may.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: maximum, maximum }).expect("up to the hard limit");
+    let daemon = Daemon::start("").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("the kernel tells");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    // One byte is none, and keeps a program that would take the dump through a pipe from doing so (core(5)).
+    assert!(matches!(core.split_whitespace().nth(4), Some("0" | "1")), "{core}");
+}
