@@ -49,7 +49,7 @@ pub use limits::Limits;
 pub use listen::Listen;
 pub use oauth::OAuth;
 pub use patterns::{Filter, Patterns};
-pub use profile::{Profile, Surface};
+pub use profile::Profile;
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;

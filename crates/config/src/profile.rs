@@ -11,7 +11,7 @@ use trunkline_wire::ServerName;
 
 use crate::findings::Findings;
 use crate::limits::NAME_CHARS;
-use crate::patterns::{Filter, Patterns};
+use crate::patterns::Filter;
 use crate::server::Server;
 
 /// More than anybody tells apart; each holds lists of its own.
@@ -40,23 +40,6 @@ pub(crate) struct ProfileFile {
     prefix: Option<String>,
     /// Longest name of a tool here, 16 to 128; by default `limits.name_chars`.
     name_chars: Option<usize>,
-    /// How tools are offered.
-    expose: Surface,
-    /// With `expose = "hybrid"`: the tools that are listed besides.
-    pinned: Vec<String>,
-}
-
-/// How a profile offers its tools (`expose`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Surface {
-    /// Each is listed.
-    #[default]
-    All,
-    /// Three tools are, which find, describe and call the others.
-    Search,
-    /// Those three, and the pinned ones.
-    Hybrid,
 }
 
 /// A profile.
@@ -74,10 +57,6 @@ pub struct Profile {
     pub bare_names: bool,
     /// Longest name, in characters; the gateway's limit if none.
     pub name_chars: Option<usize>,
-    /// How its tools are offered.
-    pub surface: Surface,
-    /// With [`Surface::Hybrid`]: the tools that are listed besides.
-    pub pinned: Patterns,
 }
 
 impl Profile {
@@ -118,9 +97,6 @@ impl ProfileFile {
             let (least, most) = (NAME_CHARS.start(), NAME_CHARS.end());
             findings.error(&key("name_chars"), format!("must be between {least} and {most}"));
         }
-        if !self.pinned.is_empty() && self.expose != Surface::Hybrid {
-            findings.error(&key("pinned"), "is for `expose = \"hybrid\"` alone");
-        }
         let servers = self.servers.map(|wanted| {
             let found = wanted.iter().filter_map(|wanted| {
                 let found = known.iter().map(|(name, _)| name).find(|name| name.as_str() == wanted);
@@ -140,8 +116,6 @@ impl ProfileFile {
             resources: Filter::of(self.enabled_resources, self.disabled_resources),
             bare_names: self.prefix.is_some(),
             name_chars: self.name_chars,
-            surface: self.expose,
-            pinned: self.pinned.into(),
         }
     }
 }
@@ -169,15 +143,14 @@ mod tests {
     #[test]
     fn a_profile_names_servers_and_patterns_and_an_empty_one_has_all() {
         let text = "[profiles.work]\nservers = ['git']\nenabled_tools = ['git__*']\ndisabled_tools = ['git__push']\n\
-                    prefix = ''\nname_chars = 32\nexpose = 'hybrid'\npinned = ['git__log']\n[profiles.all]\n";
+                    prefix = ''\nname_chars = 32\n[profiles.all]\n";
         let config = loaded(text).expect("sound").config;
         let [(all, open), (work, tight)] = &config.profiles[..] else { panic!("{:?}", config.profiles) };
         assert_eq!((&**all, open), ("all", &Profile::default()));
         let (git, linear) = (&config.servers[0].0, &config.servers[1].0);
         assert_eq!((&**work, tight.has(git), tight.has(linear), open.has(linear)), ("work", true, false, true));
         assert!(tight.tools.shows("git__log") && !tight.tools.shows("git__push") && tight.bare_names);
-        assert_eq!((tight.name_chars, tight.surface), (Some(32), Surface::Hybrid));
-        assert!(tight.pinned.match_any("git__log"));
+        assert_eq!(tight.name_chars, Some(32));
     }
 
     #[test]
@@ -187,7 +160,6 @@ mod tests {
             ("[profiles.'a/b']", "it stands in a URL"),
             ("[profiles.a]\nprefix = 'x'", "only \"\" is known here"),
             ("[profiles.a]\nname_chars = 8", "between 16 and 128"),
-            ("[profiles.a]\npinned = ['x']", "`expose = \"hybrid\"` alone"),
             ("[profiles.a]\nexpose = 'some'", "expose"),
             ("[profiles.a]\ntools = ['x']", "tools"),
         ] {

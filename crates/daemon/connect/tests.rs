@@ -157,12 +157,11 @@ fn a_file_that_was_edited_since_loses_what_is_ours_alone() {
         let on = house.on(client);
         house.run(client, |connect| connect.switch_off = true).expect("connected");
         // Somebody adds a server of his own at the front.
-        let edited = match client {
-            Client::Codex => house.text(client).replace("[tui]", "[mcp_servers.mine]\ncommand = \"mine\"\n\n[tui]"),
-            _ => {
-                let key = format!("\"{}\": {{", client.key());
-                house.text(client).replacen(&key, &format!("{key}\n    \"mine\": {{ \"command\": \"mine\" }},"), 1)
-            }
+        let edited = if client == Client::Codex {
+            house.text(client).replace("[tui]", "[mcp_servers.mine]\ncommand = \"mine\"\n\n[tui]")
+        } else {
+            let key = format!("\"{}\": {{", client.key());
+            house.text(client).replacen(&key, &format!("{key}\n    \"mine\": {{ \"command\": \"mine\" }},"), 1)
         };
         fs::write(house.file(client), &edited).expect("written");
         let told = house.run(client, |connect| connect.undo = true).expect("undone");

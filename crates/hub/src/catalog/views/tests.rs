@@ -1,4 +1,4 @@
-use trunkline_config::{Config, Surface};
+use trunkline_config::Config;
 use trunkline_testkit::{Script, tool};
 use trunkline_wire::Method;
 
@@ -100,7 +100,7 @@ fn reload(world: &World, profiles: Vec<(&str, Profile)>) {
 }
 
 fn logs() -> Profile {
-    Profile { tools: only(&["git__log"]), surface: Surface::All, ..Profile::default() }
+    Profile { tools: only(&["git__log"]), ..Profile::default() }
 }
 
 fn session(world: &World, profile: Option<&str>) -> Arc<Session> {
