@@ -38,6 +38,14 @@ async fn a_profile_of_forty_tools_of_a_thousand_lists_and_calls_exactly_these() 
     assert_eq!(legacy.tools().await, forty());
     assert_eq!(modern.tools().await, forty());
     assert_eq!(daemon.client().await.tools().await.len(), 1000);
+    let named = |args: &[&str]| -> Vec<String> {
+        let output = daemon.cli(args.iter().copied());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    };
+    assert_eq!(named(&["tools", "--profile", "forty"]), forty());
+    assert_eq!(named(&["tools", "--find", "echo a message"]).first().map(String::as_str), Some("many__echo"));
+    assert!(!named(&["tools", "--find", "echo", "--profile", "forty"]).contains(&"many__echo".to_owned()));
     let message = r#"{"message":"fine"}"#;
     assert_eq!(text_of(&daemon.client().await.call("many__echo", message).await), "fine");
     let hidden = r#"{"name":"many__echo","arguments":{"message":"fine"}}"#;

@@ -121,8 +121,11 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             let text = if *json { raw(&body) } else { render::status(&report) };
             Ok(Printed { text, well: report.is_well() })
         }
-        Ask::Tools { server, json } => {
-            let body = soon(socket.get(&format!("/api/v1/tools{}", of_server(server.as_deref())))).await?;
+        Ask::Tools { server, find, profile, json } => {
+            let asked = [("server", server), ("find", find), ("profile", profile)];
+            let asked = asked.iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped(value.as_deref()?))));
+            let target = format!("/api/v1/tools?{}", asked.collect::<Vec<_>>().join("&"));
+            let body = soon(socket.get(&target)).await?;
             let list: Tools = read(&body)?;
             Ok(good(if *json { raw(&body) } else { render::tools(&list.tools) }))
         }

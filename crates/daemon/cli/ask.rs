@@ -11,6 +11,8 @@ const TOOLS_EXAMPLES: &str = "\
 Examples:
   trunkline tools                            of all servers
   trunkline tools linear                     of one
+  trunkline tools --find 'create an issue'   that fit these words, the best first
+  trunkline tools --profile work             as clients of /mcp/work see them
   trunkline tools linear --json              with descriptions and schemas";
 
 const RELOAD_EXAMPLES: &str = "\
@@ -61,6 +63,12 @@ pub(crate) enum Ask {
     Tools {
         /// Only those of this server
         server: Option<String>,
+        /// Only those that fit these words, the best first
+        #[arg(long, value_name = "WORDS")]
+        find: Option<String>,
+        /// Only those that this profile shows, under its names
+        #[arg(long, value_name = "NAME")]
+        profile: Option<String>,
         /// Print names, descriptions and schemas as JSON
         #[arg(long)]
         json: bool,

@@ -21,12 +21,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, Uri};
 use serde_json::json;
+use trunkline_hub::Entry;
 use trunkline_upstream::Upstream;
 use trunkline_wire::{Json, Object};
 
 use crate::body::Body;
 use crate::incoming::Incoming;
-use crate::limits::STDERR_KEPT_BYTES;
+use crate::limits::{FOUND_MAX, STDERR_KEPT_BYTES};
 use crate::{Edge, board, health, incoming, reply, signin};
 
 /// Answers one request of the owner.
@@ -50,7 +51,7 @@ where
         (&Method::GET, "/health/live") => health::live(),
         (&Method::GET, "/health/ready") => health::ready(edge),
         (&Method::GET, "/metrics") => health::metrics(edge).await,
-        (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()),
+        (&Method::GET, "/api/v1/tools") => tools(edge, request.uri()).await,
         (&Method::GET, "/api/v1/logs") => logs(edge, request.uri()),
         (&Method::GET, "/api/v1/explain") => explain(edge, request.uri()),
         (&Method::GET, "/api/v1/pins") => pins(edge, request.uri()),
@@ -76,27 +77,45 @@ where
     }
 }
 
-/// The catalogue: each tool under its name for clients, with the entry as clients get it.
-fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
+/// The catalogue, or what `?profile=NAME` shows of it: each tool under its name for clients, with the entry as clients get
+/// it. `?find=WORDS` gives those alone that fit the words, the best first.
+async fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
     if let Err(unknown) = wanted(edge, target) {
         return no(StatusCode::NOT_FOUND, &unknown.0);
     }
-    let catalog = edge.hub.catalog();
-    let chosen = server_of(target);
-    let tools =
-        catalog.tools().iter().filter(|tool| chosen.as_deref().is_none_or(|name| tool.server().as_str() == name));
-    let tools: Vec<Bytes> = tools
-        .map(|tool| {
-            let mut entry = Object::new();
-            entry.set("server", Json::from(tool.server().as_str()));
-            entry.set("name", Json::from(tool.name.as_str()));
-            entry.set("original", Json::from(&*tool.original));
-            entry.set("tool", tool.body.clone());
-            entry.to_json().into_bytes()
-        })
-        .collect();
-    let text = [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]}"].concat();
-    reply::message(StatusCode::OK, Bytes::from(text))
+    let catalog = match parameter(target, "profile=").map(|name| edge.hub.profile(&name)) {
+        None => edge.hub.catalog(),
+        Some(Ok(view)) => edge.hub.view(&view),
+        Some(Err(known)) => {
+            let text = format!("there is no such profile; configured are: {}", known.join(", "));
+            return no(StatusCode::NOT_FOUND, &text);
+        }
+    };
+    let (chosen, words) = (server_of(target), parameter(target, "find="));
+    // The first search of a catalogue reads all of it.
+    let listed = tokio::task::spawn_blocking(move || {
+        let counts = |tool: &Entry| chosen.as_deref().is_none_or(|name| tool.server().as_str() == name);
+        let tools: Vec<&Entry> = match words {
+            Some(words) => catalog.find(&words, FOUND_MAX, counts),
+            None => catalog.tools().iter().filter(|tool| counts(tool)).collect(),
+        };
+        let tools: Vec<Bytes> = tools.into_iter().map(listing).collect();
+        [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]}"].concat()
+    });
+    match listed.await {
+        Ok(text) => reply::message(StatusCode::OK, Bytes::from(text)),
+        Err(_) => no(StatusCode::INTERNAL_SERVER_ERROR, "the daemon failed at this request; its log says more"),
+    }
+}
+
+/// A tool, and whose it is.
+fn listing(tool: &Entry) -> Bytes {
+    let mut entry = Object::new();
+    entry.set("server", Json::from(tool.server().as_str()));
+    entry.set("name", Json::from(tool.name.as_str()));
+    entry.set("original", Json::from(&*tool.original));
+    entry.set("tool", tool.body.clone());
+    entry.to_json().into_bytes()
 }
 
 /// Calls a tool: `{"result": …}` or `{"error": {"code", "message", "data"}}`, both as the server or the hub put it.

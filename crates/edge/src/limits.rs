@@ -98,3 +98,6 @@ pub(crate) const CALLBACK_CONNECTIONS_MAX: usize = 16;
 
 /// How long a login waits for its port: the login before it, which is given up, closes it at once.
 pub(crate) const CALLBACK_BIND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tools that a search of the owner's gives: what a person looks through.
+pub(crate) const FOUND_MAX: usize = 20;

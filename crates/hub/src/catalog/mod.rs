@@ -112,11 +112,11 @@ impl Catalog {
         &self.prompts.entries
     }
 
-    /// The tools that fit what is asked, the best first.
-    pub fn find(&self, query: &str, limit: usize) -> Vec<&Entry> {
+    /// Of the tools that count, those that fit what is asked, the best first. The first search of a catalogue reads all of it.
+    pub fn find(&self, query: &str, limit: usize, counts: impl Fn(&Entry) -> bool) -> Vec<&Entry> {
         let tools = self.tools();
         let index = self.index.get_or_init(|| Index::new(tools.iter().map(Entry::document)));
-        index.find(query, limit, |_| true).into_iter().map(|at| &tools[at]).collect()
+        index.find(query, limit, |at| counts(&tools[at])).into_iter().map(|at| &tools[at]).collect()
     }
 
     /// What of a server's entries was left out or changed here, and why. The server's own status has what was
