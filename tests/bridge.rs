@@ -120,6 +120,17 @@ async fn a_modern_client_has_its_headers_made() {
 }
 
 #[tokio::test]
+async fn a_stream_without_an_end_does_not_outlive_the_input() {
+    let daemon = one().await;
+    let mut client = open(&daemon.home);
+    client.send(&modern("1", "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }))).await;
+    let first = client.line().await.expect("the bridge lives");
+    assert!(first.contains("acknowledged"), "{first}");
+    client.close();
+    assert_eq!(client.line().await, None, "it ends with its input");
+}
+
+#[tokio::test]
 async fn a_session_goes_on_when_the_daemon_is_another() {
     let daemon = one().await;
     let mut client = connect(&daemon.home).await;

@@ -86,6 +86,13 @@ struct Place {
     text: String,
 }
 
+/// Whether an entry says this already; one that leads to a profile of the same daemon stays there.
+fn says(entry: &serde_json::Map<String, Value>, key: &str, own: &Value) -> bool {
+    let Some(there) = entry.get(key) else { return false };
+    let of_profile = || there.as_str()?.strip_prefix(own.as_str()?)?.strip_prefix('/').map(|name| !name.is_empty());
+    there == own || (matches!(key, "url" | "serverUrl" | "httpUrl") && of_profile().unwrap_or(false))
+}
+
 /// Connects a client, or takes that back.
 pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Result<String, Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -126,9 +133,8 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
             render::field(&name)
         )));
     }
-    let same = there
-        .iter()
-        .any(|found| found.name == name && entry.iter().all(|(key, own)| found.entry.get(key) == Some(own)));
+    let same =
+        there.iter().any(|found| found.name == name && entry.iter().all(|(key, own)| says(&found.entry, key, own)));
     let config_at = config.as_path();
     let twice: Vec<String> = there
         .iter()

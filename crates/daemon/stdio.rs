@@ -99,7 +99,11 @@ pub(crate) fn run(stdio: &Stdio, sources: Sources, state_dir: PathBuf) -> ExitCo
 async fn serve(door: Door) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     // Before the client is heard: it then learns from the exit that there is nothing to speak to.
-    door.open().await.map_err(Failure::failed)?;
+    tokio::select! {
+        biased;
+        () = interrupted(&mut signals) => return Ok(()),
+        opened = door.open() => opened.map_err(Failure::failed)?,
+    };
     let (out, queue) = mpsc::channel(BRIDGE_LINES_WAITING_MAX);
     let bridge = Arc::new(Bridge {
         door,
@@ -114,7 +118,7 @@ async fn serve(door: Door) -> Result<(), Failure> {
         gone: CancellationToken::new(),
         end: CancellationToken::new(),
     });
-    let (written, gone) = (TaskTracker::new(), bridge.gone.clone());
+    let (written, gone, left) = (TaskTracker::new(), bridge.gone.clone(), bridge.gone.clone());
     let writing = written.track_future(async move {
         // A client that reads no more has gone.
         if lines::write(queue, tokio::io::stdout()).await.is_err() {
@@ -124,6 +128,8 @@ async fn serve(door: Door) -> Result<(), Failure> {
     trunkline_telemetry::spawn("stdio writer", writing);
     written.close();
 
+    // All that was asked is answered.
+    let mut done = false;
     tokio::select! {
         biased;
         () = interrupted(&mut signals) => {}
@@ -135,7 +141,7 @@ async fn serve(door: Door) -> Result<(), Failure> {
                 biased;
                 () = interrupted(&mut signals) => {}
                 () = bridge.gone.cancelled() => {}
-                () = bridge.tasks.wait() => {}
+                () = bridge.tasks.wait() => done = true,
             }
         }
     }
@@ -146,7 +152,17 @@ async fn serve(door: Door) -> Result<(), Failure> {
     bridge.tasks.close();
     let _ = timeout(BRIDGE_GOODBYE, bridge.tasks.wait()).await;
     drop(bridge);
-    let _ = timeout(BRIDGE_GOODBYE, written.wait()).await;
+    if done {
+        // For as long as the client takes to read it.
+        tokio::select! {
+            biased;
+            () = interrupted(&mut signals) => {}
+            () = left.cancelled() => {}
+            () = written.wait() => {}
+        }
+    } else {
+        let _ = timeout(BRIDGE_GOODBYE, written.wait()).await;
+    }
     Ok(())
 }
 
@@ -210,11 +226,13 @@ impl Bridge {
             return;
         }
         let bridge = Arc::clone(self);
+        let (end, endless) = (self.end.clone(), request.method == Method::SubscriptionsListen);
         let task = async move {
             let _place = place;
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
+                () = end.cancelled(), if endless => {}
                 () = bridge.exchange(&request, claim.as_deref(), text) => {}
             }
             bridge.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);

@@ -147,6 +147,12 @@ fn each_command_explains_itself() {
           --config <FILE>
               Read this configuration, in place of $TRUNKLINE_CONFIG or ~/.config/trunkline/config.toml
 
+          --find <WORDS>
+              Only those that fit these words, the best first
+
+          --profile <NAME>
+              Only those that this profile shows, under its names
+
           --json
               Print names, descriptions and schemas as JSON
 
@@ -156,6 +162,8 @@ fn each_command_explains_itself() {
     Examples:
       trunkline tools                            of all servers
       trunkline tools linear                     of one
+      trunkline tools --find 'create an issue'   that fit these words, the best first
+      trunkline tools --profile work             as clients of /mcp/work see them
       trunkline tools linear --json              with descriptions and schemas
     ");
     assert_snapshot!(help_of(&["call"]), @r#"

@@ -33,6 +33,7 @@ pub(super) fn diff(before: &str, after: &str) -> String {
         let from = at.saturating_sub(AROUND);
         lines[from..(at + AROUND + 1).min(lines.len())].iter().any(|(kind, _)| *kind != Kind::Kept)
     };
+    let secrets: Vec<&str> = [before, after].into_iter().flat_map(|text| after_flags(text, &scrubber)).collect();
     let mut out = String::new();
     let mut skipped = false;
     for (at, (kind, line)) in lines.iter().enumerate() {
@@ -49,11 +50,40 @@ pub(super) fn diff(before: &str, after: &str) -> String {
             Kind::Gone => '-',
             Kind::Come => '+',
         };
+        let line = secrets.iter().fold((*line).to_owned(), |line, secret| line.replace(secret, "***"));
         let mut shown: String = line.chars().take(LINE_CHARS_MAX).collect();
         if shown.len() < line.len() {
             shown.push('…');
         }
         let _ = writeln!(out, "{mark} {}", render::safe(&scrubber.scrub(&shown)).trim_end());
+    }
+    out
+}
+
+/// The texts in quotes that follow a flag for a secret, wherever in a list of arguments that is.
+fn after_flags<'a>(text: &'a str, scrubber: &Scrubber) -> Vec<&'a str> {
+    let quoted = quoted(text);
+    let is_secret = |flag: &str, value: &str| {
+        let together = format!("{flag} {value}");
+        flag.starts_with('-') && !value.is_empty() && scrubber.scrub(&together) != together
+    };
+    quoted.windows(2).filter(|pair| is_secret(pair[0], pair[1])).map(|pair| pair[1]).collect()
+}
+
+/// The texts between double quotes, as they stand there.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('"') {
+        let mut escaped = false;
+        let end = after.find(|c| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends || c == '\n'
+        });
+        let Some(end) = end else { break };
+        out.push(&after[..end]);
+        rest = &after[end + 1..];
     }
     out
 }
@@ -110,5 +140,9 @@ mod tests {
         assert_eq!(diff("1\n2\n3\n4\n5\n6\n7\n8\n", "0\n1\n2\n3\n4\n5\n6\n7\n"), "+ 0\n  1\n  2\n  …\n  6\n  7\n- 8\n");
         assert_eq!(diff(before, before), "");
         assert_eq!(diff("", "x\n"), "+ x\n");
+        let args =
+            "\"args\": [\n\"git\",\n\"--api-key\",\n\"k0815secret\"\n]\n{\"args\":[\"--api-key\",\"k0815secret\"]}\n";
+        let shown = diff("", args);
+        assert!(!shown.contains("0815") && shown.contains("--api-key"), "{shown}");
     }
 }

@@ -196,6 +196,29 @@ fn a_file_that_was_not_there_is_made_and_goes_again() {
 }
 
 #[test]
+fn a_file_that_is_gone_comes_back_as_it_was_before_it_was_changed() {
+    let house = House::new();
+    for (client, before) in FIXTURES {
+        house.run(client, |connect| connect.switch_off = true).expect("connected");
+        fs::remove_file(house.file(client)).expect("removed");
+        let told = house.run(client, |connect| connect.undo = true).expect("undone");
+        assert!(told.contains("byte for byte"), "{told}");
+        assert_eq!(house.text(client), before);
+    }
+}
+
+#[test]
+fn an_entry_that_leads_to_a_profile_stays_there_with_all_that_stands_beside_it() {
+    let house = House::new();
+    house.run(Client::Codex, |_| {}).expect("connected");
+    let edited = house.text(Client::Codex).replace("/mcp\"", "/mcp/work\"\nstartup_timeout_sec = 60");
+    fs::write(house.file(Client::Codex), &edited).expect("written");
+    let told = house.run(Client::Codex, |_| {}).expect("nothing to do");
+    assert!(told.contains("connected already"), "{told}");
+    assert_eq!(house.text(Client::Codex), edited);
+}
+
+#[test]
 fn links_and_rights_stay_and_windows_line_ends_too() {
     let house = House::new();
     let real = house.dir.path().join("dotfiles/cursor.json");

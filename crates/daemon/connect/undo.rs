@@ -20,6 +20,17 @@ pub(super) fn run(place: &Place, ledger: &Ledger, yes: bool) -> Result<String, F
     }
     let title = place.client.title();
     let Some(now) = place.bytes.clone() else {
+        if let Some(first) = changes.first().filter(|first| first.change.existed) {
+            let shown = String::from_utf8_lossy(&first.before);
+            let diff = diff::diff("", shown.trim_start_matches(super::MARK));
+            render::print(&format!("{} is gone; as it was before:\n\n{diff}\n", place.shown));
+            if !yes && !confirm::ask("Write this?", "`--yes` writes without asking")? {
+                return Ok("nothing was written".to_owned());
+            }
+            swap::replace(&place.file, None, &first.before)?;
+            forget(place, ledger)?;
+            return Ok(format!("{} is as it was before, byte for byte", place.shown));
+        }
         forget(place, ledger)?;
         return Ok(format!(
             "{} is gone, and with it what {title} had of Trunkline; nothing is left to do",

@@ -60,7 +60,7 @@ fn look(
 ) {
     let (name, connect) = (client.title(), format!("trunkline connect {}", client.word()));
     let ports: Vec<(&Entry, u16)> = entries.iter().filter_map(|entry| Some((entry, gateway_port(entry)?))).collect();
-    let leads_here = ports.iter().any(|(_, led)| *led == port);
+    let leads_here = ports.iter().any(|(_, led)| *led == port) || entries.iter().any(is_bridge);
     if leads_here {
         here.insert(name);
     }
@@ -78,7 +78,7 @@ fn look(
     if leads_here && !twice.is_empty() {
         let says = format!("{name} starts what is served here as well: {} ({})", twice.join(", "), path.display());
         let advice = "Switch those entries off, so that each server runs once; `--undo` brings them back.";
-        findings.push(Finding::warning("TL-CLIENT-TWICE", says, advice).by(connect));
+        findings.push(Finding::warning("TL-CLIENT-TWICE", says, advice).by(format!("{connect} --switch-off")));
     }
 }
 
@@ -93,6 +93,12 @@ fn gateway_port(entry: &Entry) -> Option<u16> {
     let path = url.path();
     let is_endpoint = path == "/mcp" || path.starts_with("/mcp/") || path == "/sse";
     (is_loopback && is_endpoint).then(|| url.port_or_known_default())?
+}
+
+/// Whether an entry starts `trunkline stdio`.
+fn is_bridge(entry: &Entry) -> bool {
+    let program = entry.command.as_deref().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    program.is_some_and(|name| name == "trunkline") && entry.args.iter().any(|arg| arg == "stdio")
 }
 
 fn is_ours_by_name(entry: &Entry) -> bool {
@@ -163,7 +169,7 @@ mod tests {
         let [finding] = &report.findings[..] else { panic!("{report:?}") };
         assert_eq!(
             (finding.code.as_str(), finding.command.as_deref()),
-            ("TL-CLIENT-TWICE", Some("trunkline connect codex"))
+            ("TL-CLIENT-TWICE", Some("trunkline connect codex --switch-off"))
         );
         assert!(finding.says.contains("git (") && !finding.says.contains("linear"), "{finding:?}");
     }

@@ -78,7 +78,7 @@ pub fn of_server(of: &Case<'_>) -> Option<Trouble> {
             check(),
             None,
         ),
-        "misconfigured" if cause.contains("405") => (
+        "misconfigured" if cause.contains("405 ") && !is_child => (
             "TL-TRANSPORT",
             "error",
             format!(
@@ -127,6 +127,8 @@ pub fn of_server(of: &Case<'_>) -> Option<Trouble> {
 /// `upstream`; the black-box tests of the doctor hold the two together.
 fn away(cause: &str, is_child: bool, block: &str) -> (&'static str, String) {
     let by_itself = "it is connected by itself then";
+    // What a child said is its own affair: a certificate that npx does not trust is none of a `url`.
+    let (cause, words) = cause.split_once("; its last words").unwrap_or((cause, ""));
     let too_slow = cause.contains("startup_timeout_sec") || cause.contains("no connection within");
     if too_slow && is_child {
         let text = format!(
@@ -148,6 +150,12 @@ fn away(cause: &str, is_child: bool, block: &str) -> (&'static str, String) {
     } else if cause.contains("PROXY") {
         let text = "Correct that variable where the daemon is started, or list the host in `NO_PROXY`.";
         ("TL-PROXY", text.to_owned())
+    } else if is_child && words.contains("ertificate") {
+        let text = format!(
+            "What it downloads or asks is not trusted: give it the authority of your network by `env` in {block}, in \
+             `NODE_EXTRA_CA_CERTS` for Node.js, in `SSL_CERT_FILE` for Python."
+        );
+        ("TL-STDIO", text)
     } else if is_child {
         let text = "Run its command by hand to see whether it speaks MCP on standard output; what it wrote to standard \
                     error is in its log.";
@@ -232,6 +240,15 @@ mod tests {
     fn trouble(server: &Server, state: &'static str, cause: Option<&str>, signs_in: bool) -> Option<Trouble> {
         let says = cause.map(|cause| format!("server `it` is away: {cause}"));
         of_server(&Case { name: "it", state, says: says.as_deref(), cause, server, signs_in })
+    }
+
+    #[test]
+    fn what_a_child_says_of_certificates_is_no_matter_of_a_url() {
+        let cause = "exited with 1; its last words: self-signed certificate in certificate chain";
+        let told = trouble(&child(), "backoff", Some(cause), false).expect("trouble");
+        assert!(told.advice.contains("NODE_EXTRA_CA_CERTS") && !told.advice.contains("ca_file"), "{}", told.advice);
+        let other = "404 Not Found from http://127.0.0.1:4050/mcp";
+        assert_eq!(trouble(&web(), "misconfigured", Some(other), false).expect("trouble").code, "TL-ADDRESS");
     }
 
     #[test]

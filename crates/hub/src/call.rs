@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use trunkline_telemetry::Ended as Noted;
 use trunkline_upstream::{Ask, Upstream};
-use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision};
+use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision, ServerName};
 
 use crate::asking;
 use crate::catalog::output::Output;
@@ -141,7 +141,7 @@ pub(crate) fn aim_at(
             (upstream, None, None)
         }
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            let tasks::Known { upstream, token } = tasks::find(hub, members, guest.owner).map_err(Err)?;
+            let tasks::Known { upstream, token } = tasks::find(hub, members, guest).map_err(Err)?;
             task = Some(token);
             (upstream, None, None)
         }
@@ -214,23 +214,26 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             Some(Retry::Pass { .. } | Retry::Url { .. }) | None => Ok(relay.run(ask).await),
         }
     };
+    let (server, caller_of) = (upstream.name(), caller.as_ref());
+    let noting =
+        tool.as_ref().map(|tool| Noting { hub, server, tool, caller: caller_of, sent_bytes, began, over: None });
     let ended = tokio::select! {
         biased;
         ended = driving.instrument(span.clone()) => match ended {
             Ok(ended) => ended,
-            Err(outcome) => return outcome,
+            Err(outcome) => {
+                // There was nothing to be called.
+                std::mem::forget(noting);
+                return outcome;
+            }
         },
         // What was driven is dropped with this, which tells the server.
         () = hub.cut_token().cancelled() => Ended::Fault(refusal::cut_short(upstream.name())),
     };
     let (outcome, lasted) = (outcome(&ended), began.elapsed());
     tracing::debug!(parent: &span, outcome, micros = lasted.as_micros(), "ended");
-    if let Some(name) = &tool {
-        hub.metrics().tool_call(upstream.name(), name.as_str(), outcome);
-        let client = caller.as_ref().map(Caller::label);
-        let token = caller.as_ref().and_then(Caller::token);
-        let (server, tool, received_bytes) = (upstream.name().clone(), name.clone(), size(&ended));
-        hub.recent_calls().note(Noted { client, token, server, tool, outcome, lasted, sent_bytes, received_bytes });
+    if let Some(mut noting) = noting {
+        noting.over = Some((outcome, size(&ended)));
     }
     let crossing = || Crossing { from: upstream.offer().revision.unwrap_or(Revision::NEWEST_LEGACY), to: revision };
     match ended {
@@ -264,6 +267,36 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
             let owner = caller.as_ref().and_then(Caller::owner);
             Ok(input::required(hub, upstream.name(), &subject, owner, *input))
         }
+    }
+}
+
+/// Notes a tool call when it is over: with its outcome, or, if nobody waits for that any more, as cancelled. What was sent
+/// may have been done all the same. Holds nothing of its own.
+struct Noting<'a> {
+    hub: &'a Hub,
+    server: &'a ServerName,
+    tool: &'a ExposedName,
+    caller: Option<&'a Caller>,
+    sent_bytes: usize,
+    began: Instant,
+    /// The outcome, and the size of the answer.
+    over: Option<(&'static str, usize)>,
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        let (outcome, received_bytes) = self.over.unwrap_or(("cancelled", 0));
+        self.hub.metrics().tool_call(self.server, self.tool.as_str(), outcome);
+        self.hub.recent_calls().note(Noted {
+            client: self.caller.map(Caller::label),
+            token: self.caller.and_then(Caller::token),
+            server: self.server.clone(),
+            tool: self.tool.clone(),
+            outcome,
+            lasted: self.began.elapsed(),
+            sent_bytes: self.sent_bytes,
+            received_bytes,
+        });
     }
 }
 

@@ -508,7 +508,7 @@ impl Hub {
         let views = self.views.borrow();
         let catalog = views.of(view);
         let place = catalog.resources.owner(uri, &self.seen, &catalog.servers)?;
-        catalog.uris.shows(&place.uri).then_some(place)
+        catalog.may_ask(&place.uri).then_some(place)
     }
 
     /// Where the URI or template of a completion leads.
@@ -516,7 +516,7 @@ impl Hub {
         let views = self.views.borrow();
         let catalog = views.of(view);
         let place = catalog.resources.reference(uri, &self.seen, &catalog.servers)?;
-        catalog.uris.shows(&place.uri).then_some(place)
+        catalog.may_ask(&place.uri).then_some(place)
     }
 
     /// Remembers whose a URI is that stood in a result.

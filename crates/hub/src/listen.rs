@@ -119,10 +119,16 @@ impl Listens {
         }
     }
 
-    /// Tells of an update, which the server gave as `params`, whoever watches `uri` of `server`.
-    pub(crate) fn updated(&self, hub: &Hub, server: &ServerName, uri: &str, params: &Json) {
+    /// Tells of an update, which the server gave as `params`, whoever watches `uri` of `server` and may see it.
+    pub(crate) fn updated(
+        &self,
+        hub: &Hub,
+        is_shown: impl Fn(&View) -> bool,
+        (server, uri): (&ServerName, &str),
+        params: &Json,
+    ) {
         let key = (server.clone(), Box::from(uri));
-        for listen in self.lock().values() {
+        for listen in self.lock().values().filter(|listen| is_shown(&listen.view)) {
             listen.tell(|state| state.update(&key, || hub.keep(params)));
         }
     }

@@ -34,7 +34,7 @@ pub(crate) async fn request(hub: &Arc<Hub>, envelope: Envelope, request: Request
     let answered = match request.method {
         Method::Discover => {
             hub.met(&envelope);
-            Ok(own(hub, &request.id, &discover(hub, &envelope.view)))
+            Ok(own(hub, &envelope.view, &request.id, &discover(hub, &envelope.view)))
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourcesTemplatesList => {
             hub.met(&envelope);
@@ -83,20 +83,21 @@ fn discover(hub: &Hub, view: &View) -> Json {
 async fn list(hub: &Hub, envelope: &Envelope, request: &Request) -> Result<Reply, Json> {
     let until = || Instant::now() + hub.rules().limits.first_list_wait;
     let page = dispatch::list(hub, request, Revision::V2026_07_28, envelope.guest(), until).await?;
-    Ok(own(hub, &request.id, &page))
+    Ok(own(hub, &envelope.view, &request.id, &page))
 }
 
 /// What the gateway says of itself, or lists.
-fn own(hub: &Hub, id: &Id, result: &Json) -> Reply {
-    Reply::One(stamp::stamp_own(id, result, fresh_ms(hub)))
+fn own(hub: &Hub, view: &View, id: &Id, result: &Json) -> Reply {
+    Reply::One(stamp::stamp_own(id, result, fresh_ms(hub, view)))
 }
 
 /// For how long it stays good (mcp-protocol 6.8): not at all while a server is coming up, for then there may be more
 /// in a moment.
-fn fresh_ms(hub: &Hub) -> u64 {
+fn fresh_ms(hub: &Hub, view: &View) -> u64 {
     let coming = |state: &'static str| matches!(state, "starting" | "handshake" | "backoff" | "open" | "suspect");
-    let servers = hub.fleet().all();
-    let any_coming = servers
+    let catalog = hub.view(view);
+    let any_coming = catalog
+        .servers
         .iter()
         .filter(|upstream| upstream.config().enabled)
         .any(|upstream| coming(upstream.states().borrow().state));

@@ -181,7 +181,8 @@ impl Pins {
         }
         let mut books = self.shared.books();
         let judged = self.shared.entry(&mut books, name);
-        let is_same = |last: &&Last| Arc::ptr_eq(&last.offer, offer) && last.expose == config.expose;
+        let is_read = judged.book.trust != Trust::Unread;
+        let is_same = |last: &&Last| is_read && Arc::ptr_eq(&last.offer, offer) && last.expose == config.expose;
         if let Some(last) = judged.last.as_ref().filter(is_same) {
             return Some(Arc::clone(&last.verdict));
         }

@@ -94,8 +94,9 @@ impl Resources {
             return Some(place.clone());
         }
         let plain = |upstream: &Upstream| Place { upstream: upstream.clone(), uri: uri.into(), head: None };
-        if let Some(server) = seen.get(uri) {
-            return servers.iter().find(|upstream| *upstream.name() == server).map(plain);
+        let teller = seen.get(uri).and_then(|server| servers.iter().find(|upstream| *upstream.name() == server));
+        if let Some(teller) = teller {
+            return Some(plain(teller));
         }
         let best = self
             .patterns
@@ -309,6 +310,14 @@ fn render(body: &mut Object, key: &str, place: &Place, untouched: &Json) -> Json
         body.set(key, Json::from(&*place.published()));
     }
     if *body == before { untouched.clone() } else { body.to_json() }
+}
+
+/// Whether a URI has no other spelling: no segments of dots, and no escapes of characters that need none (RFC 3986, 6.2.2).
+pub(crate) fn is_plain(uri: &str) -> bool {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let needless = |pair: &str| u8::from_str_radix(pair, 16).is_ok_and(unreserved);
+    let dots = uri.split(['/', '\\']).any(|segment| matches!(segment.split(['?', '#']).next(), Some("." | "..")));
+    !dots && !uri.split('%').skip(1).any(|rest| rest.get(..2).is_some_and(needless))
 }
 
 /// `scheme://authority`, or `scheme:` where there is no authority.

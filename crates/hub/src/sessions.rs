@@ -216,7 +216,8 @@ impl Hub {
         let seen = self.view(session.view());
         for (server, uri) in &record.subscriptions {
             // One that is not configured any more has nothing to say.
-            let is_seen = |upstream: &Upstream| upstream.config().enabled && seen.has(upstream.name());
+            let is_seen =
+                |upstream: &Upstream| upstream.config().enabled && seen.has(upstream.name()) && seen.may_ask(uri);
             let Some(upstream) = self.fleet.get(server).filter(is_seen) else { continue };
             let joined = self.interest.join_if(upstream.name(), uri, || session.subscribe(upstream.name(), uri));
             if joined == Some(Joined::First) {

@@ -13,11 +13,11 @@ use trunkline_telemetry::spawn;
 use trunkline_upstream::Upstream;
 use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
 
-use crate::Hub;
 use crate::limits::{UNSUBSCRIBE_GRACE, URI_BYTES_MAX};
 use crate::refusal;
 use crate::resources::Place;
 use crate::session::Session;
+use crate::{Hub, View};
 
 /// Who is interested in what.
 #[derive(Debug, Default)]
@@ -118,10 +118,11 @@ pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
 /// Tells the sessions and listens that subscribed to `uri` of `server`, or else to the closest resource above it.
 pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: &Json) {
     let Some(subscribed) = hub.interest().closest(server, uri) else { return };
-    hub.listens().updated(hub, server, &subscribed, params);
     let views = hub.views();
+    let is_shown = |view: &View| views.of(view).has(server) && views.of(view).may_ask(uri);
+    hub.listens().updated(hub, is_shown, (server, &subscribed), params);
     hub.each_session(|session| {
-        if session.is_subscribed(server, &subscribed) {
+        if session.is_subscribed(server, &subscribed) && is_shown(session.view()) {
             let published = views.of(session.view()).resources.published(server, uri);
             if let Some(message) = update(params, uri, &published) {
                 session.updated(&published, message);

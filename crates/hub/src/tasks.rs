@@ -14,7 +14,7 @@ use trunkline_wire::{
 
 use crate::client::Caller;
 use crate::seal::{Opened, State};
-use crate::{Hub, Reply, asking, input, refusal, relay, resources};
+use crate::{Guest, Hub, Reply, asking, input, refusal, relay, resources};
 
 /// A task that a request names.
 pub(crate) struct Known {
@@ -34,7 +34,7 @@ pub(crate) fn undeclared(request: &Request, what: &str) -> Reply {
 }
 
 /// Finds the task that a request of `owner` is about, and makes its name the server's own. Fails with what is wrong with the request.
-pub(crate) fn find(hub: &Hub, params: &mut Object, owner: Option<&str>) -> Result<Known, Json> {
+pub(crate) fn find(hub: &Hub, params: &mut Object, guest: Guest<'_>) -> Result<Known, Json> {
     let token = params.get("taskId").cloned();
     let (token, text) = token
         .and_then(|token| token.decode_str().map(|text| (token, text)))
@@ -44,13 +44,15 @@ pub(crate) fn find(hub: &Hub, params: &mut Object, owner: Option<&str>) -> Resul
             "unknown task: this gateway did not give out its `taskId`, or did so before it was started anew",
         )
     };
-    let Ok(Opened { state: State::Task { server, inner }, .. }) = hub.sealer().open(&text, owner) else {
+    let Ok(Opened { state: State::Task { server, inner }, .. }) = hub.sealer().open(&text, guest.owner) else {
         return Err(unknown());
     };
     if let Some(answers) = params.get("inputResponses") {
         input::answers(answers)?;
     }
-    let upstream = hub.fleet().get(&server).ok_or_else(unknown)?;
+    let catalog = hub.view(guest.view);
+    let of_it = |upstream: &&Upstream| upstream.name().as_str() == &*server;
+    let upstream = catalog.servers.iter().find(of_it).cloned().ok_or_else(unknown)?;
     params.set("taskId", Json::from(&*inner));
     Ok(Known { upstream, token })
 }

@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -221,9 +221,17 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other(format!("{} is no regular file", path.display())));
     }
     let said = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(said)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(said)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600)).map_err(said)?;
+    }
+    // Whoever wrote last may have been interrupted: what comes next begins a line.
+    let (length, mut last) = (file.metadata()?.len(), [b'\n']);
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1).map_err(said)?;
+    }
+    if last != *b"\n" {
+        (&file).write_all(b"\n").map_err(said)?;
     }
     Ok(file)
 }

@@ -21,7 +21,7 @@ use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 
 use crate::pins::Why;
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::search::{Document, Index};
 use output::{Class, Output};
 use pages::{Book, Pages};
@@ -128,6 +128,12 @@ impl Catalog {
     /// Whether the server's entries may be among these.
     pub(crate) fn has(&self, server: &ServerName) -> bool {
         self.servers.iter().any(|upstream| upstream.name() == server)
+    }
+
+    /// Whether a server's URI may be asked for. Where only some may, one that could be spelled otherwise may not: what a
+    /// pattern hides is not had by way of `..` or `%`.
+    pub(crate) fn may_ask(&self, uri: &str) -> bool {
+        self.uris == Filter::default() || (self.uris.shows(uri) && resources::is_plain(uri))
     }
 
     /// A list as clients of this revision may see it: rendered when the first of them asks.

@@ -79,13 +79,20 @@ impl Views {
             let of_it = |upstreams: &[Upstream]| {
                 upstreams.iter().filter(|upstream| profile.has(upstream.name())).cloned().collect::<Vec<_>>()
             };
-            let (awaited, servers) = (of_it(&whole.awaited), of_it(upstreams));
+            let shown = lens.through(profile, &sources);
+            // One that has something, and nothing that is shown, is not there.
+            let is_hidden = |upstream: &Upstream| {
+                let is_it = |source: &Source| source.upstream.name() == upstream.name();
+                sources.iter().any(is_it) && !shown.iter().any(is_it)
+            };
+            let (awaited, mut servers) = (of_it(&whole.awaited), of_it(upstreams));
+            servers.retain(|upstream| !is_hidden(upstream));
             let shape = Shape {
                 name_chars: profile.name_chars.unwrap_or(shape.name_chars),
                 bare_names: profile.bare_names,
                 ..shape
             };
-            let offers = build::build(version, &lens.through(profile, &sources), shape);
+            let offers = build::build(version, &shown, shape);
             let catalog = Catalog { awaited, servers, uris: profile.resources.clone(), ..offers };
             (Arc::from(&**name), Arc::new(catalog))
         };
@@ -145,7 +152,7 @@ impl<'a> Lens<'a> {
     fn through(&self, profile: &Profile, sources: &[Source]) -> Vec<Source> {
         let sources = sources.iter().filter(|source| profile.has(source.upstream.name()));
         sources
-            .map(|source| {
+            .filter_map(|source| {
                 let name = source.upstream.name();
                 let mut shown = Offer::clone(&source.offer);
                 // What the whole catalogue left out, this one leaves out too.
@@ -156,7 +163,12 @@ impl<'a> Lens<'a> {
                 shown.prompts.retain(|entry| known(&self.prompts, &profile.prompts, entry));
                 shown.resources.retain(|entry| profile.resources.shows(&entry.name));
                 shown.templates.retain(|entry| profile.resources.shows(&entry.name));
-                Source { offer: Arc::new(shown), ..source.clone() }
+                let is_empty = |offer: &Offer| {
+                    let lists = [&offer.tools, &offer.prompts, &offer.resources, &offer.templates];
+                    lists.iter().all(|list| list.is_empty())
+                };
+                let is_hidden = is_empty(&shown) && !is_empty(&source.offer);
+                (!is_hidden).then(|| Source { offer: Arc::new(shown), ..source.clone() })
             })
             .collect()
     }

@@ -84,6 +84,19 @@ async fn a_file_that_was_moved_away_is_begun_anew_when_it_is_opened_and_none_is_
 }
 
 #[tokio::test]
+async fn a_line_that_broke_off_spoils_no_other() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("audit.jsonl");
+    fs::write(&path, "{\"broken").expect("written");
+    let (calls, audit) = audited(&path, &Metrics::new());
+    calls.note(ended("ok"));
+    audit.settled().await;
+    let text = fs::read_to_string(&path).expect("there");
+    let second: serde_json::Value = serde_json::from_str(text.lines().nth(1).expect("a second line")).expect("JSON");
+    assert_eq!((text.lines().next(), &second["outcome"]), (Some("{\"broken"), &serde_json::json!("ok")));
+}
+
+#[tokio::test]
 async fn calls_that_no_disk_takes_are_counted_told_of_and_keep_nobody_waiting() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (below, metrics) = (dir.path().join("later"), Metrics::new());

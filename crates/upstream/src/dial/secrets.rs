@@ -61,6 +61,10 @@ async fn run(command: &SecretCommand, inherited: &[(String, String)]) -> Result<
         let seconds = SECRET_PATIENCE.as_secs();
         return Err(failed(format!("did not end within {seconds} s; run it in a shell to see what it waits for")));
     };
+    // First: a program that prints more than is read ends by that, or not.
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(failed(format!("printed more than {} KiB", SECRET_BYTES_MAX / 1024)));
+    }
     let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
     if !status.success() {
         let how = match (status.code(), status.signal()) {
@@ -68,9 +72,6 @@ async fn run(command: &SecretCommand, inherited: &[(String, String)]) -> Result<
             (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
         };
         return Err(failed(format!("{how}; run it in a shell to see why")));
-    }
-    if text.len() as u64 > SECRET_BYTES_MAX {
-        return Err(failed(format!("printed more than {} KiB", SECRET_BYTES_MAX / 1024)));
     }
     let text = String::from_utf8(text).map_err(|_| failed("printed what is no UTF-8 text".to_owned()))?;
     match text.trim() {

@@ -87,6 +87,46 @@ fn a_profile_of_one_server_may_call_its_tools_as_the_server_does_and_patterns_go
     assert_eq!(catalog.servers.len(), 1);
 }
 
+#[test]
+fn what_a_pattern_hides_is_not_had_by_another_spelling() {
+    let catalog = Catalog { uris: only(&["file:///a/*"]), ..seen(&Profile::default()) };
+    assert!(catalog.may_ask("file:///a/x%20y") && catalog.may_ask("file:///a/.hidden"));
+    for uri in ["file:///b/y", "file:///a/../b/y", "file:///a/..", "file:///a/%2e%2e/b/y", "file:///a/%62"] {
+        assert!(!catalog.may_ask(uri), "{uri}");
+    }
+    assert!(seen(&Profile::default()).may_ask("file:///a/../b/y"), "where all may be asked for, servers decide");
+}
+
+#[test]
+fn a_server_of_which_nothing_is_shown_is_not_there() {
+    let profile = Profile {
+        tools: only(&["git__*"]),
+        prompts: only(&["git__*"]),
+        resources: only(&["none"]),
+        ..Profile::default()
+    };
+    let names: Vec<String> = seen(&profile).servers.iter().map(|upstream| upstream.name().to_string()).collect();
+    assert_eq!(names, ["git"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cancelled_is_noted_as_such() {
+    let fault = trunkline_testkit::Fault::silent("tools/call");
+    let script = Script { tools: vec![tool("log")], faults: vec![fault], ..Script::default() };
+    let world = World::new(script).await;
+    let session = session(&world, None);
+    let call = r#"{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"git__log"}}"#;
+    let reply = world.hub.handle(&session, message(call), BOTH).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    world.hub.handle(&session, message(cancel), BOTH).await;
+    drop(reply);
+    let noted = world.hub.recent_calls().after(0);
+    assert_eq!(
+        noted.iter().map(|call| (call.tool.as_str(), call.outcome)).collect::<Vec<_>>(),
+        [("git__log", "cancelled")]
+    );
+}
+
 async fn profiled(profiles: Vec<(&str, Profile)>) -> World {
     let script = Script { tools: vec![tool("log"), tool("push")], ..Script::default() };
     let world = World::new(script).await;
