@@ -134,6 +134,10 @@ fn each_command_explains_itself() {
     For scripts:
       trunkline status --json | jq -r '.servers[] | select(.state != "ready") | .name'
     "#);
+}
+
+#[test]
+fn commands_about_tools_explain_themselves() {
     assert_snapshot!(help_of(&["tools"]), @r"
     List the tools, by the names clients see
 
