@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use toml_edit::{Array, Formatted, InlineTable, Item, Table, Value, value};
 use trunkline_config::{Config, Limits, Server, Sources, Start, Tuning};
+use trunkline_signin::SignIn;
 use trunkline_telemetry::{Journal, Metrics};
-use trunkline_upstream::{Environment, Fleet, GuardProgram, Shelf, Status, Upstream};
+use trunkline_upstream::{Environment, Fleet, GuardProgram, ServerNotice, Shelf, Status, Upstream};
 use trunkline_wire::{Budget, Object, ServerName};
 
 use crate::cli::Add;
@@ -122,16 +123,15 @@ fn tried(name: &ServerName, config: Config, env: &[(String, String)]) -> Result<
     outcome
 }
 
-/// Starts the server, sees what becomes of it, and ends it.
-async fn look(
-    name: &ServerName,
-    server: Server,
+/// Where servers are tried: nothing of it is kept or shown. What they say unasked goes to the second part, which nobody needs to
+/// read: a full queue is as good as a read one.
+pub(crate) fn trial(
     limits: Limits,
+    signin: Option<SignIn>,
     inherited: Vec<(String, String)>,
-) -> Result<String, Failure> {
+) -> Result<(Environment, mpsc::Receiver<ServerNotice>), Failure> {
     let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
-    // What it says unasked is of no use here; a full queue is as good as a read one.
-    let (notices, _unread) = mpsc::channel(1);
+    let (notices, unread) = mpsc::channel(1);
     let environment = Environment {
         metrics: Metrics::new(),
         journal: Arc::new(Journal::new()),
@@ -140,9 +140,20 @@ async fn look(
         notices,
         guard,
         shelf: Shelf::none(),
-        signin: None,
+        signin,
         inherited,
     };
+    Ok((environment, unread))
+}
+
+/// Starts the server, sees what becomes of it, and ends it.
+async fn look(
+    name: &ServerName,
+    server: Server,
+    limits: Limits,
+    inherited: Vec<(String, String)>,
+) -> Result<String, Failure> {
+    let (environment, _unread) = trial(limits, None, inherited)?;
     let fleet = Fleet::start(&[(name.clone(), server)], environment);
     let outcome = match fleet.get(name.as_str()) {
         Some(upstream) => seen(&upstream).await,

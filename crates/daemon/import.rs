@@ -37,7 +37,7 @@ copies it as it is. Nothing that stands in your configuration is changed.
 Examples:
   trunkline import                           everything that is found; asks before it writes
   trunkline import codex cursor --dry-run    only shows what would be written
-  trunkline import ~/work/.mcp.json --yes    a file, without a question";
+  trunkline import ~/shop/.mcp.json --yes    a file, without a question";
 
 /// Whose servers are taken over, and how.
 #[derive(Debug, Args)]

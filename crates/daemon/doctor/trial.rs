@@ -3,19 +3,16 @@
 //! What is wrong with one is said by the table that the dashboard has too (`edge::advice`).
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use trunkline_config::{Config, Connect, Server, Start, StateDir, Tuning};
 use trunkline_edge::advice::{self, Case};
 use trunkline_signin::{SignIn, Store, has_credential};
-use trunkline_telemetry::{Journal, Metrics};
-use trunkline_upstream::{Environment, Fleet, GuardProgram, Shelf, Upstream};
-use trunkline_wire::Budget;
+use trunkline_upstream::{Fleet, Upstream};
 
 use super::report::{Finding, Mark, Report};
+use crate::add;
 use crate::exit::Failure;
 use crate::lifecycle::SIGNINS;
 
@@ -44,20 +41,7 @@ pub(super) async fn run(
         report.note("servers", Mark::Absent, "none are configured");
         return Ok(());
     }
-    let guard = GuardProgram::this_binary().map_err(|error| Failure::failed(error.to_string()))?;
-    // What they say unasked is of no use here; a full queue is as good as a read one.
-    let (notices, _unread) = mpsc::channel(1);
-    let environment = Environment {
-        metrics: Metrics::new(),
-        journal: Arc::new(Journal::new()),
-        budget: Budget::new(limits.buffer_bytes),
-        limits,
-        notices,
-        guard,
-        shelf: Shelf::none(),
-        signin: signins(state_dir),
-        inherited: env.to_vec(),
-    };
+    let (environment, _unread) = add::trial(limits, signins(state_dir), env.to_vec())?;
     let fleet = Fleet::start(&servers, environment);
     let begun = Instant::now();
     let mut pending: Vec<_> = servers.iter().filter_map(|(name, _)| fleet.get(name.as_str())).collect();

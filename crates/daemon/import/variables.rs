@@ -118,7 +118,7 @@ mod tests {
         let inputs = json!({ "api-key": { "id": "api-key", "description": "Key of the shop" } });
         let inputs = inputs.as_object().expect("an object");
         let mut variables =
-            Variables { client, at: &at, project: Some(Path::new("/work/shop")), inputs, needs: Vec::new() };
+            Variables { client, at: &at, project: Some(Path::new("/srv/shop")), inputs, needs: Vec::new() };
         (variables.translate(text), variables.needs)
     }
 
@@ -129,7 +129,7 @@ mod tests {
             (
                 Client::Cursor,
                 "${userHome}${/}x ${workspaceFolder} ${workspaceFolderBasename}",
-                "/home/me/x /work/shop shop",
+                "/home/me/x /srv/shop shop",
             ),
             (Client::ClaudeCode, "${A}-${SET:-no}-${UNSET:-yes}-$5", "${env:A}-${env:SET}-yes-$5"),
             (Client::Gemini, "$A_1/${B} $ x", "${env:A_1}/${env:B} $ x"),
