@@ -1,22 +1,25 @@
 //! Finds tools by words: an index over the tools of a catalogue, ranked by BM25.
 //!
 //! A tool's words come from its name, its server's name, title, description, and the names and descriptions of its
-//! parameters. Where a word stands decides what it weighs (`FIELDS`); the weighted counts go through BM25's saturation, and the
-//! crate `bm25` keeps the inverted index, weighs rare words higher and adds up. Words that mean the same match by their group
-//! (`words.rs`), for less; a word of the question that no tool has is taken for its nearest neighbour, if that is one letter away.
+//! parameters. Where a word stands decides what it weighs (`FIELDS`); the weighted counts go through BM25's saturation, and
+//! `postings.rs` keeps for each word the tools that have it, and what it is worth for each. Words that mean the same match by
+//! their group (`words.rs`), for less; a word of the question that no tool has is taken for its nearest neighbour, if that is one
+//! letter away.
 //!
 //! The order is the same whenever the catalogue is: equal scores go by the order of the list. The index is built when somebody
 //! searches for the first time, and belongs to its catalogue.
 //!
 //! Nothing here decides who may see what: whoever asks says which tools count.
 
+mod postings;
 mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use bm25::{Embedding, Scorer, TokenEmbedding};
 use trunkline_wire::{Json, Object};
+
+use postings::Postings;
 
 use crate::limits::{SEARCH_PARAMETERS_MAX, SEARCH_QUERY_BYTES_MAX, SEARCH_QUERY_WORDS_MAX, SEARCH_WORDS_MAX};
 
@@ -36,12 +39,6 @@ const FIELDS: Weights =
 
 /// Of a word's weight, what its groups get.
 const ALIKE: f32 = 0.5;
-
-/// How soon another occurrence of a word adds nothing more.
-const SATURATION: f32 = 1.2;
-
-/// How much a long text counts against a tool: little, for long descriptions are no worse than short ones.
-const LENGTH: f32 = 0.4;
 
 /// What a question that names the server is worth more for its tools: who has several that create issues says which is meant.
 const NAMED: f32 = 2.0;
@@ -66,7 +63,7 @@ pub(crate) struct Document<'a> {
 pub(crate) struct Index {
     /// Groups come first, then words.
     numbers: HashMap<Box<str>, u32>,
-    scorer: Scorer<u32, u32>,
+    postings: Postings,
     /// Words of servers' names.
     proper: HashSet<String>,
     /// Of each tool, whose it is.
@@ -83,17 +80,8 @@ impl Index {
         let mut numbers = HashMap::new();
         let texts: Vec<_> = tools.iter().map(|tool| weigh(tool, &proper, &mut numbers)).collect();
         let (servers, telling) = tell_apart(&tools, &texts, &numbers);
-        let lengths: Vec<f32> = texts.iter().map(|text| text.values().sum()).collect();
-        #[expect(clippy::cast_precision_loss, reason = "a few thousand tools")]
-        let average = (lengths.iter().sum::<f32>() / lengths.len().max(1) as f32).max(1.0);
-        let mut scorer = Scorer::new();
-        for ((at, text), length) in (0_u32..).zip(texts).zip(lengths) {
-            let lasting = SATURATION * (1.0 - LENGTH + LENGTH * length / average);
-            let value = |count: f32| count * (SATURATION + 1.0) / (count + lasting);
-            let word = |(index, count)| TokenEmbedding { index, value: value(count) };
-            scorer.upsert(&at, Embedding(text.into_iter().map(word).collect()));
-        }
-        Self { numbers, scorer, proper, servers, telling }
+        let postings = Postings::new(words::group_count() + numbers.len(), &texts);
+        Self { numbers, postings, proper, servers, telling }
     }
 
     /// The places of the tools that fit the question and are `wanted`, the best first.
@@ -102,8 +90,9 @@ impl Index {
         let mut asked = words::asked(query, &self.proper);
         asked.truncate(SEARCH_QUERY_WORDS_MAX);
         let mut scores = vec![0.0_f32; self.servers.len()];
+        let mut best = scores.clone();
         for word in &asked {
-            self.score(word, &mut scores);
+            self.score(word, &mut best, &mut scores);
         }
         let named: Vec<bool> =
             self.telling.iter().map(|words| words.iter().any(|word| self.means(&asked, word))).collect();
@@ -117,21 +106,20 @@ impl Index {
         found
     }
 
-    /// Adds what one word of the question is worth for each tool: as itself or by its group, whichever is more.
-    fn score(&self, word: &str, scores: &mut [f32]) {
+    /// Adds what one word of the question is worth for each tool: as itself or by its group, whichever is more. `best` is
+    /// room to find that out.
+    fn score(&self, word: &str, best: &mut [f32], scores: &mut [f32]) {
         let groups = words::groups(word);
         let mut numbers: Vec<u32> = groups.iter().map(|group| u32::from(*group)).collect();
         // A word with a group is spelt right.
         numbers.extend(self.known(word).or_else(|| groups.is_empty().then(|| self.nearest(word)).flatten()));
-        let mut best: BTreeMap<u32, f32> = BTreeMap::new();
-        for index in numbers {
-            for found in self.scorer.matches(&Embedding(vec![TokenEmbedding { index, value: 1.0 }])) {
-                let best = best.entry(found.id).or_default();
-                *best = best.max(found.score);
-            }
+        best.fill(0.0);
+        for (at, worth) in numbers.into_iter().flat_map(|number| self.postings.of(number)) {
+            let best = &mut best[*at as usize];
+            *best = best.max(*worth);
         }
-        for (at, score) in best {
-            scores[at as usize] += score;
+        for (score, best) in scores.iter_mut().zip(best) {
+            *score += *best;
         }
     }
 

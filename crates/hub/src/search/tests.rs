@@ -4,14 +4,42 @@ use super::corpus::{index, tools};
 use super::*;
 
 const QUESTIONS: &str = include_str!("corpus/questions.txt");
+const HELD_OUT: &str = include_str!("corpus/held_out.txt");
 
-/// The questions, each with the tools that are right.
-fn questions() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-    let lines = QUESTIONS.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| {
+/// How many questions there are, of how many a right tool came first, and of how many none was among the first five and ten.
+#[derive(Debug, Default)]
+struct Tried {
+    count: usize,
+    first: usize,
+    not_in_five: usize,
+    not_in_ten: usize,
+}
+
+/// Asks the questions of a file: in each line one, and the tools that are right.
+fn tried(questions: &str) -> Tried {
+    let tools = tools();
+    assert!(tools.len() >= 1000, "{} tools", tools.len());
+    let index = index(&tools);
+    let names: Vec<String> = tools.iter().map(corpus::Tool::exposed).collect();
+    let mut tried = Tried::default();
+    for line in questions.lines().filter(|line| !line.starts_with('#')) {
         let (question, right) = line.split_once(" | ").expect("a question and its tools");
-        (question, right.split(' ').collect())
-    })
+        let right: Vec<&str> = right.split(' ').collect();
+        for name in &right {
+            assert!(names.iter().any(|known| known == name), "there is no {name}");
+        }
+        let found: Vec<&str> = index.find(question, 10, |_| true).into_iter().map(|at| &*names[at]).collect();
+        let place = found.iter().position(|name| right.contains(name));
+        tried.count += 1;
+        tried.first += usize::from(place == Some(0));
+        tried.not_in_five += usize::from(place.is_none_or(|place| place >= 5));
+        tried.not_in_ten += usize::from(place.is_none());
+        if place.is_none_or(|place| place >= 5) {
+            println!("{question}: not {right:?} but {found:?}");
+        }
+    }
+    println!("{} tools: {tried:?}", tools.len());
+    tried
 }
 
 /// The questions were written for this test, by the writer of the corpus and of the ranking: as one would ask a colleague or
@@ -21,28 +49,17 @@ fn questions() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
 /// until it was reached, and the questions left alone.
 #[test]
 fn the_right_tool_is_among_the_first_five_for_95_of_100_questions() {
-    let tools = tools();
-    let index = index(&tools);
-    let names: Vec<String> = tools.iter().map(corpus::Tool::exposed).collect();
-    let (mut first, mut missed, mut count) = (0, Vec::new(), 0);
-    for (question, right) in questions() {
-        for name in &right {
-            assert!(names.iter().any(|known| known == name), "there is no {name}");
-        }
-        let found = index.find(question, 5, |_| true);
-        let place = found.iter().position(|at| right.contains(&names[*at].as_str()));
-        first += usize::from(place == Some(0));
-        if place.is_none() {
-            missed.push((question, right, found.iter().map(|at| names[*at].as_str()).collect::<Vec<_>>()));
-        }
-        count += 1;
-    }
-    println!("{} tools, {count} questions: first {first}, not among five {}", tools.len(), missed.len());
-    for (question, right, found) in &missed {
-        println!("{question}: not {right:?} but {found:?}");
-    }
-    assert!(tools.len() >= 1000 && count >= 200, "{} tools, {count} questions", tools.len());
-    assert!(missed.len() * 100 <= count * 5, "missed {} of {count}", missed.len());
+    let tried = tried(QUESTIONS);
+    assert!(tried.count >= 200 && tried.not_in_five * 100 <= tried.count * 5, "{tried:?}");
+}
+
+/// These were written when the ranking was done, in one go and before they were asked for the first time, and nothing was mended
+/// after them. So they say what the others cannot: how it does with words that it was not made for. Their writer had seen the
+/// tools and the table of words, as the others' had. A third names no product. The bound is what came of it that first time.
+#[test]
+fn the_right_tool_is_among_the_first_five_for_80_of_100_questions_that_nothing_was_made_for() {
+    let tried = tried(HELD_OUT);
+    assert!(tried.count == 60 && tried.not_in_five <= 12, "{tried:?}");
 }
 
 #[test]
