@@ -49,8 +49,8 @@ soak: ## Servers that fail at random before a busy daemon, for MIN minutes (5); 
 	$(CARGO) build --release --bin trunkline --example fake-upstream
 	SOAK_SECS=$$(( $(or $(MIN),5) * 60 )) $(CARGO) test --release --test soak -- --nocapture
 
-fuzz: ## Explore the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
-	./tests/fuzz/explore 60
+fuzz: ## Explore the parsers for SECS seconds each (60)
+	./tests/fuzz/explore $(or $(SECS),60)
 
 release: ## Build the optimised binary: target/release/trunkline
 	$(CARGO) build --release --bin trunkline

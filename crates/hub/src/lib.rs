@@ -25,6 +25,9 @@ mod dispatch;
 mod envelope;
 mod errors;
 mod explain;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod instructions;
 mod keep;

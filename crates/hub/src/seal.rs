@@ -180,8 +180,12 @@ impl Sealer {
     pub(crate) fn seal(&self, state: &State, owner: Option<&str>) -> String {
         let kind = state.kind();
         let payload = serde_json::to_vec(&Payload { state, owner }).expect("texts and numbers serialise");
-        let payload = URL_SAFE_NO_PAD.encode(payload);
-        let seal = self.over(kind, &payload).finalize().into_bytes();
+        self.seal_payload(kind, &URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    /// Puts a seal under a payload.
+    pub(crate) fn seal_payload(&self, kind: &str, payload: &str) -> String {
+        let seal = self.over(kind, payload).finalize().into_bytes();
         format!("{HEAD}.{kind}.{payload}.{}", URL_SAFE_NO_PAD.encode(&seal[..SEAL_BYTES]))
     }
 

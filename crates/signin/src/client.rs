@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rmcp::transport::auth::{
     AuthError, AuthorizationManager, AuthorizationMetadata, ClientCredentialsConfig, CredentialStore as _,
-    InMemoryCredentialStore, OAuthClientConfig, StoredCredentials,
+    InMemoryCredentialStore, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,6 +88,11 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> Unsigned {
 
 pub(crate) fn refused(text: impl Into<String>) -> Unsigned {
     Unsigned::Failed(text.into())
+}
+
+/// Whether the challenge of a refusal says that more must be granted (mcp-protocol 7.6).
+pub(crate) fn lacks_scope(challenge: &str, endpoint: &Url) -> bool {
+    WWWAuthenticateParams::parse(challenge, endpoint).is_insufficient_scope()
 }
 
 /// Finds the authorization server, becomes its client, and says where a person is to go.

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::{HeaderMap, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -21,6 +20,7 @@ use trunkline_telemetry::spawn;
 use trunkline_wire::ServerName;
 use url::Url;
 
+use crate::challenge;
 use crate::client::{self, Unsigned};
 use crate::fetch::Fetcher;
 use crate::limits::{EXPIRY_MARGIN, REFRESH_PAUSE, SHORT_LIFE};
@@ -126,7 +126,7 @@ impl Key {
     /// The server refused a request with 401. Says whether there is something newer for it to carry.
     pub async fn refused(&self, carried: Option<&Carried>, headers: &HeaderMap) -> bool {
         let stale = carried.map_or(0, |carried| carried.generation);
-        self.now().challenge = challenge(headers);
+        self.now().challenge = challenge::bearer(headers);
         if self.generation() <= stale {
             // Another process may have signed in, or refreshed.
             self.look().await;
@@ -139,7 +139,8 @@ impl Key {
 
     /// The server refused a request with 403. If it wants more than was granted, the next login asks for that as well.
     pub fn forbidden(&self, headers: &HeaderMap) {
-        if let Some(challenge) = challenge(headers).filter(|text| text.contains("insufficient_scope")) {
+        let lacking = challenge::bearer(headers).filter(|text| client::lacks_scope(text, &self.0.endpoint));
+        if let Some(challenge) = lacking {
             self.now().challenge = Some(challenge);
         }
     }
@@ -371,13 +372,6 @@ fn header(tokens: &Tokens) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", tokens.access.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// The Bearer challenge among those of a refusal.
-fn challenge(headers: &HeaderMap) -> Option<String> {
-    let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let is_bearer = |text: &&str| text.to_ascii_lowercase().contains("bearer");
-    all.filter(is_bearer).map(str::to_owned).next()
 }
 
 /// In how long a token is to be refreshed: at four fifths of its life, or five minutes before its end if that is later,

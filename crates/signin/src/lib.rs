@@ -7,7 +7,7 @@
 //! Reading order: `record` (what is kept of a server), `store` (how it is kept, among several processes), `renew` (how one
 //! generation follows another), `fetch` (how
 //! authorization servers are reached), `client` (the one file that knows the library), `device` (signing in by a code that is entered elsewhere), `key` (what a request to a server
-//! carries), `unkept` (what the disk did not take), `itself` (signing in without a
+//! carries), `challenge` (what its refusal says), `unkept` (what the disk did not take), `itself` (signing in without a
 //! person), `desk` (logins).
 
 mod record;
@@ -24,6 +24,8 @@ mod device;
 
 mod key;
 
+mod challenge;
+
 mod unkept;
 
 mod itself;
@@ -32,6 +34,9 @@ mod desk;
 
 mod limits;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use challenge::fuzzing;
 pub use desk::{NotSignedIn, Returned, SignIn, SignedOut, has_credential};
 pub use device::DeviceCode;
 pub use key::{Carried, Key};

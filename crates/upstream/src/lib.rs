@@ -40,6 +40,9 @@ mod error;
 mod fakes;
 mod fleet;
 mod flight;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod handshake;
 mod limits;

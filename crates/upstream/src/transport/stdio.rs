@@ -12,7 +12,7 @@
 
 mod hint;
 mod launch;
-mod lines;
+pub(crate) mod lines;
 mod writer;
 
 use std::collections::VecDeque;

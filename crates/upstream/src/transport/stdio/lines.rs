@@ -30,11 +30,11 @@ const COPY_BYTES_MAX: usize = 32 * 1024;
 const MAPPED_BYTES_MIN: usize = 2 * 1024 * 1024;
 
 /// Kept of each end of a line that is thrown away.
-const END_BYTES: usize = 4 * 1024;
+pub(crate) const END_BYTES: usize = 4 * 1024;
 
 /// A line, without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// As it came.
     Whole(Bytes),
     /// Thrown away while it came in.
@@ -51,7 +51,7 @@ pub(super) enum Line {
 }
 
 /// Cuts what `input` yields into lines.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     buffer: BytesMut,
     /// How much of the buffer is known to hold no line end.
@@ -79,13 +79,13 @@ struct Discarding {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(input: R, line_bytes_max: usize, budget: Budget) -> Self {
+    pub(crate) fn new(input: R, line_bytes_max: usize, budget: Budget) -> Self {
         let buffer = BytesMut::with_capacity(BUFFER_BYTES);
         Self { input, buffer, scanned: 0, line_bytes_max, budget, charge: None, mapped: None, discarding: None }
     }
 
     /// Returns the next line, or `None` at the end. A last line without line end is no line: its writer died over it.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Line>>> {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Line>>> {
         loop {
             if let Some(line) = self.take_line() {
                 return Poll::Ready(Ok(Some(line)));
@@ -98,7 +98,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Whether the stream stopped amid a line.
-    pub(super) fn amid_a_line(&self) -> bool {
+    pub(crate) fn amid_a_line(&self) -> bool {
         !self.buffer.is_empty() || self.mapped.is_some() || self.discarding.is_some()
     }
 
