@@ -2,7 +2,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help run test parts check fmt lint doc deny schema reference bench soak fuzz release install clean-parts
+.PHONY: help run test parts check fmt lint doc deny audit schema reference bench soak fuzz release install clean-parts
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +28,17 @@ lint: ## Clippy, pedantic, no warnings
 doc: ## Build the documentation, no broken links
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
-# Advisories need a database from the network; `cargo deny check advisories` is for whoever has it.
 deny: ## Licences, duplicates and sources of the dependencies
 	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny
 	$(CARGO) deny --log-level error check bans licenses sources
+
+# Apart from the gate: it fetches the database of advisories, and an advisory of today is no fault of today's change.
+audit: ## Dependencies with known faults, or that nobody keeps
+	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deny
+	@command -v cargo-audit >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-audit
+	$(CARGO) deny --log-level error check advisories
+	$(CARGO) audit --deny warnings
+	$(CARGO) audit --deny warnings --file tests/fuzz/Cargo.lock
 
 schema: ## Write config/schema.json anew
 	$(CARGO) run --quiet -- schema > config/schema.json.new

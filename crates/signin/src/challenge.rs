@@ -40,7 +40,8 @@ pub mod fuzzing {
     pub fn challenges(input: &[u8]) {
         let lines = input.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
         let mut headers = HeaderMap::new();
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="a, Bearer \", bearer", Digest qop="#));
+        headers
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="a, Bearer \", bearer", Digest qop="#));
         for line in lines.take(100) {
             headers.append(WWW_AUTHENTICATE, line);
         }
