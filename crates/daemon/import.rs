@@ -4,6 +4,7 @@
 //! configuration, with everything that stands in it kept, and the secrets that stood in clients' files in plain text, each in
 //! a file for its owner alone. A file with a mistake is named and left alone, and the others go on.
 
+mod kept;
 mod plan;
 mod secrets;
 mod show;
@@ -16,12 +17,12 @@ use clap::Args;
 use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, Formatted, InlineTable, Item, Table};
 use trunkline_config::{Listen, Sources};
-use trunkline_telemetry::redact::Scrubber;
 
 pub(crate) use plan::{is_own, is_served};
 
+use self::kept::Files;
 use self::plan::{Planner, Row, Verdict};
-use self::secrets::Files;
+
 use crate::clients::{self, Client, Found, Surroundings};
 use crate::edit::{self, shown};
 use crate::exit::Failure;
@@ -95,11 +96,7 @@ pub(crate) fn run(import: &Import, sources: &Sources) -> Result<String, Failure>
         home: &at.home,
     };
     if import.dry_run || new.is_empty() {
-        return Ok(if import.json {
-            report.json(false)
-        } else {
-            report.text(import.dry_run, &block_text(&new, import.keep_literal)?)
-        });
+        return Ok(if import.json { report.json(false) } else { report.text(import.dry_run, &block_text(&new)?) });
     }
     if !import.yes {
         if import.json {
@@ -118,7 +115,7 @@ pub(crate) fn run(import: &Import, sources: &Sources) -> Result<String, Failure>
     let changed =
         edit::change(sources, &|document| new.iter().try_for_each(|row| insert(document, row)), &mut |_| Ok(()));
     if let Err(failure) = changed {
-        secrets::undo(&written);
+        kept::undo(&written);
         return Err(failure);
     }
     Ok(if import.json {
@@ -231,13 +228,18 @@ pub(crate) fn configured(config: &Path, sources: &Sources) -> Result<(Vec<Found>
 }
 
 fn insert(document: &mut DocumentMut, row: &Row) -> Result<(), String> {
+    let block = row.translated.as_ref().map(|translated| translated.block.as_slice());
+    edit::insert(document, &row.name, table(block.unwrap_or_default()))
+}
+
+fn table(block: &[(String, Value)]) -> Table {
     let mut table = Table::new();
-    for (key, value) in row.translated.iter().flat_map(|translated| &translated.block) {
+    for (key, value) in block {
         if let Some(value) = as_toml(value) {
             table.insert(key, Item::Value(value));
         }
     }
-    edit::insert(document, &row.name, table)
+    table
 }
 
 fn as_toml(value: &Value) -> Option<toml_edit::Value> {
@@ -262,15 +264,14 @@ fn as_toml(value: &Value) -> Option<toml_edit::Value> {
     })
 }
 
-/// The lines that would be added.
-fn block_text(new: &[&Row], masked: bool) -> Result<String, Failure> {
+/// The lines that would be added, as they may be shown.
+fn block_text(new: &[&Row]) -> Result<String, Failure> {
     let mut document = DocumentMut::new();
     for row in new {
-        insert(&mut document, row).map_err(Failure::failed)?;
+        let block = row.translated.as_ref().map(|translated| secrets::masked(&translated.block));
+        edit::insert(&mut document, &row.name, table(&block.unwrap_or_default())).map_err(Failure::failed)?;
     }
-    let text = document.to_string();
-    // References show no secret; what was copied as it is does.
-    Ok(if masked { Scrubber::default().scrub(&text) } else { text })
+    Ok(document.to_string())
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 use trunkline_wire::ServerName;
 use url::{Host, Url};
 
-use super::secrets::{self, Files, Kept};
-use super::translate::{Translated, translate};
+use super::kept::{Files, Kept};
+use super::secrets::{self, Places};
+use super::translate::{self, Translated, translate};
 use crate::clients::{Found, Surroundings};
 
 /// What becomes of a server.
@@ -70,7 +71,9 @@ impl Planner<'_> {
                 let translated = row.translated.as_mut().expect("what is new was translated");
                 known.push(Known { name: row.name.clone(), configured: false, translated: translated.clone() });
                 if !self.keep_literal {
-                    row.kept = secrets::take(&row.name, &mut translated.block, &mut |file, text| {
+                    let base = row.found.project.as_deref().unwrap_or(&self.at.project);
+                    let places = Places { home: &self.at.home, base };
+                    row.kept = secrets::take(&row.name, &mut translated.block, &places, &mut |file, text| {
                         planned.get(file).is_some_and(|kept| !kept.is(text)) || self.files.is_taken(file, text)
                     });
                     planned.extend(row.kept.iter().map(|kept| (kept.file.clone(), kept.clone())));
@@ -83,7 +86,7 @@ impl Planner<'_> {
 
     fn known(&self, found: &Found) -> Option<Known> {
         let name = found.name.clone();
-        let mut translated = translate(found, self.at, &Map::new()).ok()?;
+        let mut translated = translate::own(found, self.at).ok()?;
         for (_, value) in &mut translated.block {
             self.expand(value);
         }

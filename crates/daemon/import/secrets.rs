@@ -2,44 +2,33 @@
 //! owner can read, and a reference in its place.
 //!
 //! What is a secret is decided by what masks secrets in logs (`trunkline_telemetry::redact`), asked with the name that the
-//! value stands under: there is one opinion on it in the program. Nothing is written here before the plan is agreed on.
+//! value stands under: there is one opinion on it in the program. It errs toward words that must be readable in a log, though;
+//! here it errs toward secrets, since one that is kept for nothing costs a file, and one that is shown is lost. So names that
+//! may mean one count too, and what begins like a path is one only if its name says so or something is there. Nothing is
+//! written here before the plan is agreed on.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use trunkline_telemetry::redact::Scrubber;
 
+use super::kept::{DIRECTORY, Kept};
+
 /// Shorter values are switches and ports, whatever they are called.
 const SECRET_CHARS_MIN: usize = 6;
 
-/// The directory of such files, beside the configuration.
-pub(super) const DIRECTORY: &str = "secrets";
+/// Last words of names that may mean a secret, beside those that are masked everywhere.
+const MAYBE: [&str; 5] = ["key", "pat", "pass", "auth", "passcode"];
 
-/// A secret that is to be written.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Kept {
-    /// Its file's name.
-    pub(super) file: String,
-    /// Where it stood.
-    pub(super) place: String,
-    text: String,
-}
+/// Last words of names that say where something is, and not what it is.
+const WHERE: [&str; 12] =
+    ["path", "file", "dir", "directory", "folder", "home", "root", "sock", "socket", "config", "location", "cwd"];
 
-impl Kept {
-    /// Whether this is the secret.
-    pub(super) fn is(&self, text: &str) -> bool {
-        self.text == text
-    }
-}
-
-/// Without the secret.
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Kept({}, {})", self.file, self.place)
-    }
+/// Where a path in a client's file leads.
+pub(super) struct Places<'a> {
+    pub(super) home: &'a Path,
+    /// Where relative ones begin.
+    pub(super) base: &'a Path,
 }
 
 /// Takes the secrets of a server's block, and leaves references. `taken` tells which names of files are no more free for
@@ -47,6 +36,7 @@ impl std::fmt::Debug for Kept {
 pub(super) fn take(
     server: &str,
     block: &mut [(String, Value)],
+    places: &Places<'_>,
     taken: &mut dyn FnMut(&str, &str) -> bool,
 ) -> Vec<Kept> {
     let mut kept: Vec<Kept> = Vec::new();
@@ -66,7 +56,7 @@ pub(super) fn take(
                 for (name, value) in pairs {
                     let Value::String(text) = value else { continue };
                     let (scheme, credential) = split_scheme(text);
-                    if is_secret(name, text) {
+                    if places.is_secret(name, text) {
                         *text = format!("{scheme}{}", keep(name, credential));
                     }
                 }
@@ -77,7 +67,7 @@ pub(super) fn take(
                     let Value::String(text) = arg else { continue };
                     let whole = text.clone();
                     let within = secret_within(text);
-                    if within.is_none_or(|(at, _)| at == 0) && !before.is_empty() && is_secret(&before, text) {
+                    if within.is_none_or(|(at, _)| at == 0) && !before.is_empty() && places.is_secret(&before, text) {
                         *text = keep(before.trim_start_matches('-'), text);
                     } else if let Some((at, name)) = secret_within(text) {
                         let (front, credential) = text.split_at(at);
@@ -86,13 +76,13 @@ pub(super) fn take(
                     before = if whole.starts_with("--") && !whole.contains('=') { whole } else { String::new() };
                 }
             }
-            ("url", Value::String(text)) if !text.contains("${") && Scrubber::default().scrub(text) != *text => {
+            ("url", Value::String(text)) if !refers(text) && Scrubber::default().scrub(text) != *text => {
                 *text = keep("url", text);
             }
-            ("bearer_token", Value::String(text)) if !text.contains("${") => *text = keep("bearer_token", text),
+            ("bearer_token", Value::String(text)) if !refers(text) => *text = keep("bearer_token", text),
             ("oauth", Value::Object(pairs)) => {
                 if let Some(Value::String(text)) = pairs.get_mut("client_secret")
-                    && !text.contains("${")
+                    && !refers(text)
                 {
                     *text = keep("client_secret", text);
                 }
@@ -103,18 +93,99 @@ pub(super) fn take(
     kept
 }
 
-/// Whether a value that stands under this name is one to hide.
-fn is_secret(name: &str, text: &str) -> bool {
-    let (_, credential) = split_scheme(text);
-    if text.contains("${") || credential.chars().count() < SECRET_CHARS_MIN {
-        return false;
+impl Places<'_> {
+    /// Whether a value that stands under this name is one to hide.
+    fn is_secret(&self, name: &str, text: &str) -> bool {
+        let (_, credential) = split_scheme(text);
+        if refers(text) || credential.chars().count() < SECRET_CHARS_MIN || self.is_path(name, text) {
+            return false;
+        }
+        let name = name.trim_start_matches('-');
+        let pair = format!("{name}={text}");
+        MAYBE.contains(&last_word(name).as_str()) || Scrubber::default().scrub(&pair) != pair
     }
-    // Where it is, not what it is: `SSH_KEY_PATH`, `TOKEN_FILE=/run/…`.
-    if text.starts_with(['/', '~', '.']) && !text.contains(char::is_whitespace) {
-        return false;
+
+    /// Whether it says where a secret is. A token in Base64 begins with `/` now and then, so looks alone do not count.
+    fn is_path(&self, name: &str, text: &str) -> bool {
+        if !text.starts_with(['/', '~', '.']) || text.contains(char::is_whitespace) {
+            return false;
+        }
+        let path = match text.strip_prefix("~/") {
+            Some(below) => self.home.join(below),
+            None => self.base.join(text),
+        };
+        WHERE.contains(&last_word(name).as_str()) || path.exists()
     }
-    let pair = format!("{}={text}", name.trim_start_matches('-'));
-    Scrubber::default().scrub(&pair) != pair
+}
+
+/// `token` of `API_TOKEN`, `api-token` and `apiToken`.
+fn last_word(name: &str) -> String {
+    let from = name.rfind(['_', '-', '.']).map_or(0, |at| at + 1);
+    let word = &name[from..];
+    let lower = |c: char| c.is_ascii_lowercase();
+    let hump = word.rfind(|c: char| c.is_ascii_uppercase()).filter(|_| word.contains(lower)).unwrap_or(0);
+    word[hump..].to_ascii_lowercase()
+}
+
+/// Whether a value takes something from elsewhere, or is nothing but a client's word for something.
+fn refers(text: &str) -> bool {
+    let whole = text.starts_with("${") && text.find('}') == Some(text.len() - 1);
+    whole || without_references(text).len() < text.len()
+}
+
+/// What is left of a text without our references.
+fn without_references(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let end = from.find('}').filter(|_| from.starts_with("${env:") || from.starts_with("${file:"));
+        if end.is_none() {
+            out.push_str("${");
+        }
+        rest = &from[end.map_or(2, |end| end + 1)..];
+    }
+    out + rest
+}
+
+/// A block as it may be shown: references as they are, and in place of what looks like a secret a mask.
+pub(super) fn masked(block: &[(String, Value)]) -> Vec<(String, Value)> {
+    let mut shown = block.to_vec();
+    for (key, value) in &mut shown {
+        match value {
+            Value::Array(list) => {
+                let mut before = String::new();
+                for value in list {
+                    let Value::String(text) = value else { continue };
+                    let flag = if text.starts_with('-') { text.clone() } else { String::new() };
+                    *text = masked_text(&before, text);
+                    before = flag;
+                }
+            }
+            Value::Object(pairs) => {
+                for (name, value) in pairs {
+                    if let Value::String(text) = value {
+                        *text = masked_text(name, text);
+                    }
+                }
+            }
+            Value::String(text) => *text = masked_text(key, text),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    shown
+}
+
+fn masked_text(name: &str, text: &str) -> String {
+    let (name, scrubber) = (name.trim_start_matches('-'), Scrubber::default());
+    let unmasked = |text: &str| scrubber.scrub(&format!("{name}={text}")) == format!("{name}={text}");
+    let rest = without_references(text);
+    if split_scheme(&rest).1.is_empty() || unmasked(&rest) {
+        return text.to_owned();
+    }
+    let shown = scrubber.scrub(&format!("{name}={text}"));
+    shown.strip_prefix(&format!("{name}=")).map_or_else(|| "***".to_owned(), str::to_owned)
 }
 
 /// `Bearer ` of `Bearer abc`, and what follows.
@@ -129,7 +200,7 @@ fn split_scheme(text: &str) -> (&str, &str) {
 
 /// `--key=value`, `Header: value`, an address with a password, a bare token: where the secret begins, and what it is called.
 fn secret_within(arg: &str) -> Option<(usize, String)> {
-    if arg.contains("${") || Scrubber::default().scrub(arg) == arg {
+    if refers(arg) || Scrubber::default().scrub(arg) == arg {
         return None;
     }
     // An address is one secret: it cannot be told which part of it may be shown.
@@ -146,89 +217,6 @@ fn secret_within(arg: &str) -> Option<(usize, String)> {
     (credential.chars().count() >= SECRET_CHARS_MIN).then(|| (begins + scheme.len(), name))
 }
 
-/// The files of secrets beside a configuration.
-pub(super) struct Files {
-    directory: PathBuf,
-}
-
-impl Files {
-    pub(super) fn beside(config: &Path) -> Self {
-        Self { directory: config.parent().unwrap_or(Path::new("")).join(DIRECTORY) }
-    }
-
-    /// Whether a file of this name holds another text.
-    pub(super) fn is_taken(&self, name: &str, text: &str) -> bool {
-        match fs::read_to_string(self.directory.join(name)) {
-            Ok(have) => have.strip_suffix('\n').unwrap_or(&have) != text,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        }
-    }
-
-    /// Writes them, and returns which were not there before.
-    pub(super) fn write(&self, kept: &[Kept]) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
-        let mut written = Vec::new();
-        for secret in kept {
-            let path = self.directory.join(&secret.file);
-            let write = || -> io::Result<bool> {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-                let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-                let mut file = match file {
-                    // It holds this text already.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-                    file => file?,
-                };
-                // One line end is no part of a secret, so one that ends with one keeps it.
-                file.write_all(secret.text.as_bytes())?;
-                file.write_all(b"\n")?;
-                file.sync_all()?;
-                Ok(true)
-            };
-            match write() {
-                Ok(true) => written.push(path),
-                Ok(false) => {}
-                Err(error) => {
-                    undo(&written);
-                    return Err((path, error));
-                }
-            }
-        }
-        Ok(written)
-    }
-}
-
-impl Files {
-    /// A text with what such references stand for in their place; as it is, where they lead nowhere.
-    pub(super) fn expanded(&self, text: &str) -> String {
-        let mark = format!("${{file:{DIRECTORY}/");
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((before, from)) = rest.split_once(&mark) {
-            out.push_str(before);
-            let named = from.split_once('}').filter(|(name, _)| !name.contains('/'));
-            let read = named.and_then(|(name, after)| {
-                let secret = fs::read_to_string(self.directory.join(name)).ok()?;
-                Some((secret.strip_suffix('\n').unwrap_or(&secret).to_owned(), after))
-            });
-            let Some((secret, after)) = read else {
-                out.push_str(&mark);
-                rest = from;
-                continue;
-            };
-            out.push_str(&secret);
-            rest = after;
-        }
-        out.push_str(rest);
-        out
-    }
-}
-
-/// Takes files away again that nothing refers to.
-pub(super) fn undo(written: &[PathBuf]) {
-    for path in written {
-        let _ = fs::remove_file(path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -237,7 +225,9 @@ mod tests {
 
     fn taken(block: &Value) -> (Value, Vec<String>) {
         let mut pairs: Vec<(String, Value)> = block.as_object().expect("an object").clone().into_iter().collect();
-        let kept = take("s", &mut pairs, &mut |_, _| false);
+        let home = Path::new("/home/me");
+        let places = Places { home, base: Path::new("/") };
+        let kept = take("s", &mut pairs, &places, &mut |_, _| false);
         let kept = kept.into_iter().map(|kept| format!("{}={}", kept.file, kept.text)).collect();
         (pairs.into_iter().collect::<serde_json::Map<_, _>>().into(), kept)
     }
@@ -282,22 +272,39 @@ mod tests {
         assert_eq!(kept.len(), 8, "{kept:?}");
         assert!(!block.to_string().contains("0815"), "{block}");
     }
+    #[test]
+    fn s31_a_secret_that_begins_like_a_path_is_one_unless_something_is_there_or_its_name_says_so() {
+        let (block, kept) = taken(&json!({
+            "env": { "API_TOKEN": "/0815+abc/def==", "PASSWORD": "~0815-tilde", "SECRET": "./0815/x", "SIGNING_KEY": "/0815key",
+                     "TOKEN_PATH": "/no/such/0816", "SECRET_FILE": "~/no/such", "TLS_SECRET": "/usr/bin", "GITHUB_TOKEN_DIR": "./x/y/z" },
+            "args": ["--password", "/0815-as-argument", "--key-file", "/no/such/key"],
+        }));
+        assert!(!block.to_string().contains("0815"), "{block}");
+        assert_eq!(kept.len(), 5, "{kept:?}");
+        for (name, text) in [("TOKEN_PATH", "/no/such/0816"), ("SECRET_FILE", "~/no/such"), ("TLS_SECRET", "/usr/bin")]
+        {
+            assert_eq!(block["env"][name], text);
+        }
+        assert_eq!(block["args"][3], "/no/such/key");
+    }
 
     #[test]
-    fn s31_a_secret_is_written_for_its_owner_alone_and_as_it_was() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let dir = tempfile::tempdir().expect("a directory");
-        let files = Files::beside(&dir.path().join("config.toml"));
-        let kept = Kept { file: "s.T".into(), place: "T".into(), text: "line\n".into() };
-        assert!(!format!("{kept:?}").contains("line"));
-        let written = files.write(std::slice::from_ref(&kept)).expect("written");
-        assert_eq!(fs::read_to_string(&written[0]).expect("there"), "line\n\n");
-        assert_eq!(fs::metadata(&written[0]).expect("there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(dir.path().join(DIRECTORY)).expect("there").permissions().mode() & 0o777, 0o700);
-        assert!(!files.is_taken("s.T", "line\n") && files.is_taken("s.T", "other") && !files.is_taken("s.U", "other"));
-        assert!(files.write(&[kept]).expect("written").is_empty(), "it is there");
-        undo(&written);
-        assert!(!written[0].exists());
+    fn s31_what_only_looks_like_a_reference_is_a_secret_and_a_blend_of_both_is_not_shown() {
+        let (block, kept) =
+            taken(&json!({ "env": { "API_TOKEN": "tok${0815", "B_TOKEN": "${vault:x}0815", "C_TOKEN": "${C}" } }));
+        assert!(!block.to_string().contains("0815") && kept.len() == 2, "{block}");
+        assert_eq!(block["env"]["C_TOKEN"], "${C}", "a word for something is none");
+        let block = json!({
+            "env": { "A_TOKEN": "0815-0815${env:REST}", "B_TOKEN": "${file:secrets/s.B_TOKEN}", "PLAIN": "x ${env:Y}" },
+            "http_headers": { "Authorization": "Bearer ${file:secrets/s.Authorization}" },
+            "args": ["--token", "0815-0815", "--token=${env:T}", "--password=0815-0815", "-v"],
+        });
+        let pairs: Vec<_> = block.as_object().expect("an object").clone().into_iter().collect();
+        let shown: Value = masked(&pairs).into_iter().collect::<serde_json::Map<_, _>>().into();
+        assert!(!shown.to_string().contains("0815"), "{shown}");
+        for (key, name) in [("env", "B_TOKEN"), ("env", "PLAIN"), ("http_headers", "Authorization")] {
+            assert_eq!(shown[key][name], block[key][name]);
+        }
+        assert_eq!(shown["args"][2], "--token=${env:T}");
     }
 }

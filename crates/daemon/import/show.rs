@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use trunkline_telemetry::redact::{self, Scrubber};
 
+use super::kept::DIRECTORY;
 use super::plan::{Row, Verdict};
-use super::secrets::DIRECTORY;
 use crate::clients::{Client, Found};
 use crate::edit::shown;
 use crate::render::{self, Table, field};

@@ -105,16 +105,22 @@ const CODEX_ALONE: [&str; 11] = [
 
 /// Brings an entry into our words; an error says why there is no server in it.
 pub(super) fn translate(found: &Found, at: &Surroundings, inputs: &Map<String, Value>) -> Result<Translated, String> {
-    let variables =
-        Variables { client: found.client, at, project: found.project.as_deref(), inputs, needs: Vec::new() };
-    let mut work = Work { entry: found.entry.clone(), block: Vec::new(), left_out: Vec::new(), variables };
-    if found.client == Client::Codex { work.codex() } else { work.json() }?;
+    let mut work = Work::new(found, at, inputs);
+    if found.client == Client::Codex { work.codex(Work::translated) } else { work.json() }?;
     if found.off && !work.block.iter().any(|(key, _)| key == "enabled") {
         work.put("enabled", json!(false));
     }
     work.place(found.project.as_deref());
     let Work { block, left_out, variables, .. } = work;
     Ok(Translated { block, left_out, needs: variables.needs })
+}
+
+/// A block of the configuration itself, whose references are what they are.
+pub(super) fn own(found: &Found, at: &Surroundings) -> Result<Translated, String> {
+    let inputs = Map::new();
+    let mut work = Work::new(found, at, &inputs);
+    work.codex(|_, _, value| value)?;
+    Ok(Translated { block: work.block, left_out: Vec::new(), needs: Vec::new() })
 }
 
 struct Work<'a> {
@@ -124,18 +130,24 @@ struct Work<'a> {
     variables: Variables<'a>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(found: &'a Found, at: &'a Surroundings, inputs: &'a Map<String, Value>) -> Self {
+        let variables = Variables::new(found.client, at, found.project.as_deref(), inputs);
+        Self { entry: found.entry.clone(), block: Vec::new(), left_out: Vec::new(), variables }
+    }
+
     fn put(&mut self, key: &str, value: Value) {
         if !value.is_null() {
             self.block.push((key.to_owned(), value));
         }
     }
 
-    /// Codex's blocks are ours already.
-    fn codex(&mut self) -> Result<(), String> {
+    /// Codex's blocks are ours already, once `each` has seen their values.
+    fn codex(&mut self, each: impl Fn(&mut Self, &str, Value) -> Value) -> Result<(), String> {
         for key in OURS {
             // Codex knows no `transport`, and does not say so (clients.md 4).
             if let Some(value) = self.entry.remove(key) {
+                let value = each(self, key, value);
                 self.put(key, value);
             }
         }
@@ -145,6 +157,24 @@ impl Work<'_> {
             self.left_out.push(format!("{key} ({why})"));
         }
         self.has_reach()
+    }
+
+    /// A value with the texts in it in our words.
+    fn translated(&mut self, place: &str, value: Value) -> Value {
+        match value {
+            Value::String(text) => json!(self.ours(place, &text)),
+            Value::Array(list) => list.into_iter().map(|value| self.translated(place, value)).collect(),
+            Value::Object(pairs) => {
+                let pairs = pairs.into_iter();
+                Value::Object(pairs.map(|(key, value)| (key.clone(), self.translated(&key, value))).collect())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+
+    fn ours(&mut self, place: &str, text: &str) -> String {
+        place.clone_into(&mut self.variables.place);
+        self.variables.translate(text)
     }
 
     fn json(&mut self) -> Result<(), String> {
@@ -188,14 +218,14 @@ impl Work<'_> {
         }
         let Some(command) = command else { return Ok(()) };
         let command = command.as_str().ok_or("`command` is no text")?;
-        let command = self.in_place(command);
+        let command = self.in_place("command", command);
         self.put("command", json!(command));
         if let Some(args) = self.entry.remove("args") {
             let args = args.as_array().ok_or("`args` is no list")?;
             let mut ours = Vec::new();
             for arg in args {
                 let arg = plain(arg).ok_or("`args` has something that is no text")?;
-                ours.push(self.variables.translate(&arg));
+                ours.push(self.ours("argument", &arg));
             }
             if !ours.is_empty() {
                 self.put("args", json!(ours));
@@ -204,7 +234,7 @@ impl Work<'_> {
         let env = self.pairs("env")?;
         self.put("env", env);
         if let Some(cwd) = self.text("cwd") {
-            let cwd = self.in_place(&cwd);
+            let cwd = self.in_place("cwd", &cwd);
             self.put("cwd", json!(cwd));
         }
         Ok(())
@@ -214,7 +244,7 @@ impl Work<'_> {
         let by_http = self.text("httpUrl");
         let is_http = by_http.is_some();
         let Some(url) = by_http.or_else(|| self.text("serverUrl")).or_else(|| self.text("url")) else { return };
-        let url = self.variables.translate(&url);
+        let url = self.ours("url", &url);
         self.put("url", json!(url));
         match kind {
             Some("sse") => self.put("transport", json!("sse")),
@@ -298,7 +328,7 @@ impl Work<'_> {
             ("CLIENT_SECRET", "client_secret"),
         ] {
             if let Some(text) = given.get(theirs).and_then(Value::as_str) {
-                ours.insert(key.to_owned(), json!(self.variables.translate(text)));
+                ours.insert(key.to_owned(), json!(self.ours(theirs, text)));
             }
         }
         if let Some(port) = given.get("callbackPort").filter(|port| port.is_u64()) {
@@ -362,8 +392,8 @@ impl Work<'_> {
     }
 
     /// A value in which the configuration replaces nothing: what its variables stand for now is put in.
-    fn in_place(&mut self, text: &str) -> String {
-        let ours = self.variables.translate(text);
+    fn in_place(&mut self, place: &str, text: &str) -> String {
+        let ours = self.ours(place, text);
         let mut out = String::new();
         let mut rest = ours.as_str();
         while let Some((before, from)) = rest.split_once("${env:") {
@@ -390,7 +420,7 @@ impl Work<'_> {
                 continue;
             }
             let text = plain(value).ok_or_else(|| format!("`{key}` has something that is no text"))?;
-            ours.insert(name.clone(), self.variables.translate(&text));
+            ours.insert(name.clone(), self.ours(name, &text));
         }
         Ok(if ours.is_empty() { Value::Null } else { json!(ours) })
     }
