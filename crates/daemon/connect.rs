@@ -20,7 +20,7 @@ use clap::Args;
 use serde_json::Value;
 use trunkline_config::{Config, Sources};
 
-use self::ledger::{Change, Ledger, Off};
+use self::ledger::{Change, Ledger, Named, Off};
 use crate::clients::{self, Client, Found, Surroundings};
 use crate::edit::shown;
 use crate::exit::Failure;
@@ -136,10 +136,13 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
     let same =
         there.iter().any(|found| found.name == name && entry.iter().all(|(key, own)| says(&found.entry, key, own)));
     let config_at = config.as_path();
-    let twice: Vec<String> = there
+    // Claude Code keeps the servers of projects in the same file.
+    let twice: Vec<Named> = reading
+        .servers
         .iter()
-        .filter(|found| found.name != name && is_on(found) && is_served(found, &at, &known, config_at))
-        .map(|found| found.name.clone())
+        .filter(|found| found.project.as_deref() != project || found.name != name)
+        .filter(|found| is_on(found) && is_served(found, &at, &known, config_at))
+        .map(|found| Named::of(found, project))
         .collect();
     let switch_off = connect.switch_off || (!twice.is_empty() && asked_to_switch_off(connect, &place, &twice)?);
     let (mut text, mut off) = (place.text.clone(), Vec::new());
@@ -239,11 +242,11 @@ fn put(place: &Place, text: &str, name: &str, entry: &[(String, Value)]) -> Resu
     Ok(document.text())
 }
 
-fn switched_off(place: &Place, text: &str, names: &[String]) -> Result<(String, Vec<Off>), String> {
+fn switched_off(place: &Place, text: &str, names: &[Named]) -> Result<(String, Vec<Off>), String> {
     let mut off = Vec::new();
     if place.client == Client::Codex {
         let mut text = text.to_owned();
-        for name in names {
+        for Named { name, .. } in names {
             let (after, one) =
                 toml::switch_off(&text, name).ok_or_else(|| format!("`{name}` cannot be switched off"))?;
             text = after;
@@ -252,8 +255,8 @@ fn switched_off(place: &Place, text: &str, names: &[String]) -> Result<(String, 
         return Ok((text, off));
     }
     let document = json::Document::parse(place.client, text)?;
-    for name in names {
-        off.push(document.switch_off(name).ok_or_else(|| format!("`{name}` cannot be switched off"))?);
+    for named in names {
+        off.push(document.switch_off(named).ok_or_else(|| format!("`{}` cannot be switched off", named.name))?);
     }
     Ok((document.text(), off))
 }
@@ -264,11 +267,11 @@ fn is_on(found: &Found) -> bool {
     !(found.off || is("enabled", false) || is("disabled", true))
 }
 
-fn asked_to_switch_off(connect: &Connect, place: &Place, twice: &[String]) -> Result<bool, Failure> {
+fn asked_to_switch_off(connect: &Connect, place: &Place, twice: &[Named]) -> Result<bool, Failure> {
     if connect.print || connect.yes || !confirm::can_ask() {
         return Ok(false);
     }
-    let names: Vec<String> = twice.iter().map(|name| render::field(name)).collect();
+    let names: Vec<String> = twice.iter().map(Named::shown).collect();
     let question = format!(
         "Trunkline serves {} in {} too: {}. Switch {} off there?",
         render::counted(twice.len(), "server"),

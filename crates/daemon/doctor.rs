@@ -21,11 +21,12 @@ use std::time::Duration;
 use clap::Args;
 use trunkline_config::{Listen, Loaded, Sources};
 
+use self::clients::Served;
 use self::report::{Finding, Mark, Report};
 use self::running::Running;
 use crate::clients::Surroundings;
 use crate::exit::{self, FAILED, Failure};
-use crate::render;
+use crate::{import, render};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -102,8 +103,9 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
         }
         (None, None) => report.note("servers", Mark::Absent, "not tried, for want of a configuration"),
     }
-    let config = loaded.as_ref().map(|loaded| &loaded.config);
-    clients::examine(&Surroundings::here(env), config, port, &mut report);
+    let config = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(env));
+    let servers = import::configured(&config, sources).map(|(servers, _)| servers).unwrap_or_default();
+    clients::examine(&Surroundings::here(env), &Served { servers, config }, port, &mut report);
     report.sort();
     Ok(report)
 }

@@ -7,7 +7,8 @@ use trunkline_config::{Config, Sources};
 use url::Url;
 
 use super::Connect;
-use crate::clients::Client;
+use super::ledger::Named;
+use crate::clients::{Client, Surroundings};
 use crate::exit::Failure;
 use crate::render;
 
@@ -60,14 +61,31 @@ pub(super) fn of(
             let program = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
             entry.push(("command", json!(program.unwrap_or_else(|| "trunkline".to_owned()))));
             let mut args = vec![json!("stdio")];
-            if sources.file.is_some() {
+            let at = Surroundings::here(&sources.env);
+            let named = sources.file.is_some() || at.variable("TRUNKLINE_CONFIG").is_some();
+            if named {
                 let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
                 args.extend([json!("--config"), json!(file)]);
             }
             entry.push(("args", json!(args)));
+            let elsewhere = elsewhere(&at, named);
+            if !elsewhere.is_empty() {
+                entry.push(("env", Value::Object(elsewhere)));
+            }
         }
     }
     Ok(entry.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Where configuration and state are, if not where everybody's are: a client that is started from a desktop has nothing of
+/// what a shell sets, and its bridge would find no daemon, and start another.
+fn elsewhere(at: &Surroundings, config_is_named: bool) -> Map<String, Value> {
+    let places = [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
+    let set = places.into_iter().filter(|(name, _)| !(config_is_named && *name == "XDG_CONFIG_HOME"));
+    let set = set.filter_map(|(name, usual)| Some((name, usual, at.variable(name)?)));
+    // A relative one counts for nothing (XDG base directory specification).
+    let others = set.filter(|(_, usual, set)| Path::new(set).is_absolute() && Path::new(set) != at.home.join(usual));
+    others.map(|(name, _, set)| (name.to_owned(), json!(set))).collect()
 }
 
 fn url(config: &Config) -> String {
@@ -91,11 +109,11 @@ pub(super) fn was_ours(entry: &Map<String, Value>) -> bool {
 }
 
 /// What to know about it, a paragraph each.
-pub(super) fn notes(connect: &Connect, config: &Config, twice: &[String], switched_off: bool) -> String {
+pub(super) fn notes(connect: &Connect, config: &Config, twice: &[Named], switched_off: bool) -> String {
     let mut notes: Vec<String> = Vec::new();
     let word = connect.client.word();
     if !twice.is_empty() && !switched_off {
-        let names: Vec<String> = twice.iter().map(|name| render::field(name)).collect();
+        let names: Vec<String> = twice.iter().map(Named::shown).collect();
         notes.push(format!(
             "It has {} of its own that Trunkline serves too: {}.\n`trunkline connect {word} --switch-off` switches off \
              what it has twice.",

@@ -4,8 +4,11 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 use serde_json::Value;
 
-use super::ledger::Off;
+use super::ledger::{Named, Off};
 use crate::clients::{Client, JSON};
+
+/// Claude Code's list of what is off in a project; for its own servers it has no such word.
+const OFF_IN_PROJECT: &str = "disabledMcpServers";
 
 /// A file's text as a tree that remembers every byte.
 pub(super) struct Document {
@@ -52,21 +55,28 @@ impl Document {
     }
 
     /// Switches a server off, and says what it takes to switch it on again.
-    pub(super) fn switch_off(&self, name: &str) -> Option<Off> {
-        let property = self.server(name)?;
+    pub(super) fn switch_off(&self, named: &Named) -> Option<Off> {
+        let Named { name, project } = named.clone();
         let off = |key: &str, had: Option<Value>| Off {
-            name: name.to_owned(),
+            name: name.clone(),
+            project: project.clone(),
             key: Some(key.to_owned()),
             had,
             raw: None,
             index: 0,
         };
+        if let Some(project) = &project {
+            let list = self.project(project)?.array_value_or_set(OFF_IN_PROJECT);
+            list.append(CstInputValue::from(name.as_str()));
+            return Some(off(OFF_IN_PROJECT, None));
+        }
+        let property = self.server(&name)?;
         match self.client {
             Client::Windsurf => Some(off("disabled", set(&property.object_value()?, "disabled", true))),
             Client::Zed => Some(off("enabled", set(&property.object_value()?, "enabled", false))),
             Client::Gemini => {
                 let list = self.root.object_value()?.object_value_or_set("mcp").array_value_or_set("excluded");
-                list.append(CstInputValue::from(name));
+                list.append(CstInputValue::from(name.as_str()));
                 Some(off("excluded", None))
             }
             // They have no word for it in the file: it is moved out, and put back from what is kept.
@@ -74,7 +84,7 @@ impl Document {
                 let raw = property.value()?.to_string();
                 let index = property.property_index();
                 property.remove();
-                Some(Off { name: name.to_owned(), key: None, had: None, raw: Some(raw), index })
+                Some(Off { name, project, key: None, had: None, raw: Some(raw), index })
             }
         }
     }
@@ -93,8 +103,14 @@ impl Document {
             property.value()?.as_string_lit()?.set_raw_value(raw.clone());
             return Some(());
         }
-        if self.client == Client::Gemini {
-            let list = self.root.object_value()?.object_value("mcp")?.array_value("excluded")?;
+        let list = match &off.project {
+            Some(project) => Some(self.project(project)?.array_value(OFF_IN_PROJECT)?),
+            None if self.client == Client::Gemini => {
+                Some(self.root.object_value()?.object_value("mcp")?.array_value("excluded")?)
+            }
+            None => None,
+        };
+        if let Some(list) = list {
             let is_it = |value: Option<Value>| value.as_ref().and_then(Value::as_str) == Some(&off.name);
             list.elements().into_iter().filter(|element| is_it(element.to_serde_value())).for_each(CstNode::remove);
             return Some(());
@@ -106,6 +122,11 @@ impl Document {
             None => property.remove(),
         }
         Some(())
+    }
+
+    /// What Claude Code keeps for one project.
+    fn project(&self, directory: &str) -> Option<CstObject> {
+        self.root.object_value()?.object_value("projects")?.object_value(directory)
     }
 
     fn server(&self, name: &str) -> Option<CstObjectProp> {

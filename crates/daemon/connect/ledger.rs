@@ -12,13 +12,42 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clients::Found;
+use crate::render;
+
 /// Changes kept of one file. The oldest go: nobody goes back further.
 const CHANGES_MAX: usize = 16;
+
+/// An entry of a file: the name, and the project that it is for, where the file has several.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) project: Option<String>,
+}
+
+impl Named {
+    /// `at`: the project whose file it is.
+    pub(super) fn of(found: &Found, at: Option<&Path>) -> Self {
+        let project = found.project.as_deref().filter(|project| Some(*project) != at);
+        Self { name: found.name.clone(), project: project.map(|project| project.display().to_string()) }
+    }
+
+    /// For people.
+    pub(super) fn shown(&self) -> String {
+        match self.project.as_deref().map(|project| Path::new(project).file_name().unwrap_or(project.as_ref())) {
+            Some(project) => render::field(&format!("{} ({})", self.name, project.to_string_lossy())),
+            None => render::field(&self.name),
+        }
+    }
+}
 
 /// A server that was switched off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Off {
     pub(super) name: String,
+    /// The project that it is for, where the file has several.
+    #[serde(default)]
+    pub(super) project: Option<String>,
     /// The switch, where the client has one.
     pub(super) key: Option<String>,
     /// What the switch was.

@@ -66,6 +66,15 @@ impl House {
     }
 
     fn run(&self, client: Client, change: impl FnOnce(&mut Connect)) -> Result<String, Failure> {
+        self.run_with(client, &self.sources(), change)
+    }
+
+    fn run_with(
+        &self,
+        client: Client,
+        sources: &Sources,
+        change: impl FnOnce(&mut Connect),
+    ) -> Result<String, Failure> {
         let mut connect = Connect {
             client,
             project: false,
@@ -77,7 +86,7 @@ impl House {
             name: NAME.to_owned(),
         };
         change(&mut connect);
-        run(&connect, &self.sources(), &self.dir.path().join("state"))
+        run(&connect, sources, &self.dir.path().join("state"))
     }
 
     /// The servers that a client starts or calls.
@@ -148,6 +157,40 @@ fn what_is_served_twice_is_switched_off_on_request_and_on_again_byte_for_byte() 
         house.run(client, |connect| connect.undo = true).expect("undone");
         assert_eq!(house.text(client), before, "{word}: every byte");
     }
+}
+
+#[test]
+fn what_claude_code_has_for_one_project_is_switched_off_in_that_project_and_on_again() {
+    let house = House::new();
+    let file = house.file(Client::ClaudeCode);
+    let own = r#"{
+  "projects": {
+    "/srv/shop": {
+      "mcpServers": { "memory": { "command": "npx", "args": ["@modelcontextprotocol/server-memory"] } }
+    },
+    "/srv/other": { "mcpServers": { "mine": { "command": "mine" } }, "disabledMcpServers": ["mine"] }
+  }
+}
+"#;
+    fs::write(&file, own).expect("written");
+    let told = house.run(Client::ClaudeCode, |_| {}).expect("connected");
+    assert!(told.contains("memory (shop)") && told.contains("--switch-off"), "{told}");
+    house.run(Client::ClaudeCode, |connect| connect.switch_off = true).expect("switched off");
+    let off = |house: &House| {
+        let reading = clients::read(Client::ClaudeCode, &file, None).expect("sound").expect("there");
+        let off = reading.servers.into_iter().filter(|found| !is_on(found)).map(|found| found.name);
+        (off.collect::<Vec<_>>(), house.text(Client::ClaudeCode))
+    };
+    assert_eq!(off(&house).0, ["memory", "mine"]);
+    let edited = off(&house).1.replace("srv/other", "srv/else");
+    house.run(Client::ClaudeCode, |connect| connect.undo = true).expect("undone");
+    assert_eq!(house.text(Client::ClaudeCode), own, "every byte");
+    house.run(Client::ClaudeCode, |connect| connect.switch_off = true).expect("switched off");
+    fs::write(&file, edited).expect("written");
+    house.run(Client::ClaudeCode, |connect| connect.undo = true).expect("undone");
+    let (left, text) = off(&house);
+    assert_eq!(left, ["mine"]);
+    assert!(text.contains("srv/else") && !text.contains("6270"), "{text}");
 }
 
 #[test]
@@ -291,4 +334,31 @@ fn where_tokens_are_asked_for_each_client_is_told_where_to_take_one_from() {
     house.run(Client::Codex, |_| {}).expect("connected");
     let text = house.text(Client::Codex);
     assert!(text.contains("7002/mcp") && !text.contains("7001") && !text.contains("TRUNKLINE_TOKEN"), "{text}");
+}
+
+#[test]
+fn what_starts_the_bridge_tells_it_where_the_same_daemon_is_and_says_nothing_of_what_is_as_everywhere() {
+    let house = House::new();
+    let home = house.dir.path().display().to_string();
+    let with = |pairs: &[(&str, String)]| {
+        let mut sources = house.sources();
+        sources.env.extend(pairs.iter().map(|(name, text)| ((*name).to_owned(), text.clone())));
+        sources
+    };
+    let entry = |sources: &Sources| {
+        house.run_with(Client::ClaudeDesktop, sources, |_| {}).expect("connected");
+        let file = Client::ClaudeDesktop.user_file(&Surroundings::here(&sources.env));
+        let reading = clients::read(Client::ClaudeDesktop, &file, None).expect("sound").expect("there");
+        let own = reading.servers.into_iter().find(|found| found.name == "tl").expect("ours").entry;
+        house.run_with(Client::ClaudeDesktop, sources, |connect| connect.undo = true).expect("undone");
+        (own["args"].clone(), own.get("env").cloned())
+    };
+    let usual = [("XDG_STATE_HOME", format!("{home}/.local/state")), ("XDG_CONFIG_HOME", format!("{home}/.config"))];
+    assert_eq!(entry(&with(&usual)), (serde_json::json!(["stdio"]), None));
+    let other = [("XDG_STATE_HOME", format!("{home}/s")), ("XDG_CONFIG_HOME", format!("{home}/c"))];
+    let moved = serde_json::json!({ "XDG_STATE_HOME": other[0].1, "XDG_CONFIG_HOME": other[1].1 });
+    assert_eq!(entry(&with(&other)), (serde_json::json!(["stdio"]), Some(moved)));
+    let config = format!("{home}/.config/trunkline/config.toml");
+    let named = [("TRUNKLINE_CONFIG", config.clone()), other[1].clone()];
+    assert_eq!(entry(&with(&named)), (serde_json::json!(["stdio", "--config", config]), None));
 }

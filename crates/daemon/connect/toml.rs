@@ -61,6 +61,7 @@ pub(super) fn switch_off(text: &str, name: &str) -> Option<(String, Off)> {
     let had = with_server(text, name, |server| server.get("enabled").and_then(Item::as_bool))?;
     let off = Off {
         name: name.to_owned(),
+        project: None,
         key: Some("enabled".to_owned()),
         had: had.map(|had| json!(had)),
         raw: None,

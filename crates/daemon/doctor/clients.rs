@@ -2,26 +2,34 @@
 //! servers of their own that are served here as well. Files are read, and never written; `trunkline connect` does that.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use trunkline_config::{Config, Connect};
 use url::{Host, Url};
 
 use super::report::{Finding, Mark, Report};
 use crate::clients::{self, Client, Found, Surroundings};
+use crate::import;
+
+/// What is served, as the configuration has it, and where that lies.
+pub(super) struct Served {
+    pub(super) servers: Vec<Found>,
+    pub(super) config: PathBuf,
+}
 
 /// One server in a client's file.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 struct Entry {
     name: String,
+    /// Whether it is served here too, by the same word that `connect --switch-off` goes by.
+    served: bool,
     url: Option<String>,
     command: Option<String>,
     args: Vec<String>,
 }
 
 /// Reads the files of this user. `port` is where the daemon is, or would be.
-pub(super) fn examine(at: &Surroundings, config: Option<&Config>, port: u16, report: &mut Report) {
+pub(super) fn examine(at: &Surroundings, served: &Served, port: u16, report: &mut Report) {
     let (mut findings, mut here) = (Vec::new(), BTreeSet::new());
     let (mut found, mut unread) = (false, Vec::new());
     for client in Client::ALL {
@@ -30,8 +38,9 @@ pub(super) fn examine(at: &Surroundings, config: Option<&Config>, port: u16, rep
             Ok(None) => {}
             Ok(Some(reading)) => {
                 found = true;
-                let entries: Vec<Entry> = reading.servers.iter().filter(|server| !is_off(server)).map(entry).collect();
-                look(client, &path, &entries, (config, port), &mut here, &mut findings);
+                let on = reading.servers.iter().filter(|server| !is_off(server));
+                let entries: Vec<Entry> = on.map(|found| entry(found, at, served)).collect();
+                look(client, &path, &entries, port, &mut here, &mut findings);
             }
             Err(problem) => unread.push(format!("{} ({problem})", client.title())),
         }
@@ -54,7 +63,7 @@ fn look(
     client: Client,
     path: &Path,
     entries: &[Entry],
-    (config, port): (Option<&Config>, u16),
+    port: u16,
     here: &mut BTreeSet<&'static str>,
     findings: &mut Vec<Finding>,
 ) {
@@ -69,11 +78,7 @@ fn look(
             format!("{name} has an entry `{}` for port {led} ({}); the daemon's is {port}", entry.name, path.display());
         findings.push(Finding::error("TL-CLIENT-PORT", says, "Have its entry lead to the daemon.").by(connect.clone()));
     }
-    let twice: Vec<&str> = entries
-        .iter()
-        .filter(|entry| config.is_some_and(|config| is_served(entry, config)))
-        .map(|entry| entry.name.as_str())
-        .collect();
+    let twice: Vec<&str> = entries.iter().filter(|entry| entry.served).map(|entry| entry.name.as_str()).collect();
     // Before it leads here its own servers are what it has; after that they are started twice.
     if leads_here && !twice.is_empty() {
         let says = format!("{name} starts what is served here as well: {} ({})", twice.join(", "), path.display());
@@ -105,25 +110,17 @@ fn is_ours_by_name(entry: &Entry) -> bool {
     ["tl", "trunkline"].contains(&entry.name.to_ascii_lowercase().as_str())
 }
 
-/// Whether the configuration has the same server.
-fn is_served(entry: &Entry, config: &Config) -> bool {
-    config.servers.iter().filter(|(_, server)| server.enabled).any(|(_, server)| match &server.connect {
-        Connect::Http(http) => {
-            entry.url.as_deref().and_then(|url| Url::parse(url).ok()).is_some_and(|url| url == http.url)
-        }
-        Connect::Stdio(stdio) => {
-            entry.command.as_deref() == Some(&stdio.command)
-                && entry.args.iter().map(String::as_str).eq(stdio.args.iter().map(trunkline_config::Secret::expose))
-        }
-    })
-}
-
-fn entry(found: &Found) -> Entry {
+fn entry(found: &Found, at: &Surroundings, served: &Served) -> Entry {
     let text = |key: &str| found.entry.get(key).and_then(Value::as_str).map(str::to_owned);
     let args = found.entry.get("args").and_then(Value::as_array).into_iter().flatten();
     let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
     let url = text("url").or_else(|| text("serverUrl")).or_else(|| text("httpUrl"));
-    Entry { name: found.name.clone(), url, command: text("command"), args }
+    let name = match found.project.as_deref().and_then(Path::file_name) {
+        Some(project) => format!("{} ({})", found.name, project.to_string_lossy()),
+        None => found.name.clone(),
+    };
+    let is_served = import::is_served(found, at, &served.servers, &served.config);
+    Entry { name, served: is_served, url, command: text("command"), args }
 }
 
 fn is_off(found: &Found) -> bool {
@@ -133,20 +130,10 @@ fn is_off(found: &Found) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_config::{Http, Server, Stdio};
-    use trunkline_wire::ServerName;
-
     use super::*;
 
-    fn served() -> Config {
-        let server = |name: &str, connect| (ServerName::new(name).expect("a name"), Server::new(connect));
-        let http = Http::new("https://mcp.linear.app/mcp".parse().expect("a URL"));
-        let servers = vec![
-            server("linear", Connect::Http(http)),
-            server("git", Connect::Stdio(Stdio::new("npx", ["-y", "git-mcp"]))),
-        ];
-        Config { servers, ..Config::default() }
-    }
+    const CONFIG: &str = "[mcp_servers.linear]\nurl = \"https://mcp.linear.app/mcp\"\n[mcp_servers.git]\ncommand = \"npx\"\n\
+                          args = [\"-y\", \"git-mcp\"]\n";
 
     fn examined(files: &[(&str, &str)]) -> Report {
         let home = tempfile::tempdir().expect("a directory");
@@ -155,9 +142,12 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
             std::fs::write(path, text).expect("written");
         }
+        let config = home.path().join("config.toml");
+        std::fs::write(&config, CONFIG).expect("written");
+        let servers = clients::read(Client::Codex, &config, None).expect("sound").expect("there").servers;
         let mut report = Report::default();
         let at = Surroundings { home: home.path().to_owned(), project: home.path().to_owned(), env: Vec::new() };
-        examine(&at, Some(&served()), 6270, &mut report);
+        examine(&at, &Served { servers, config }, 6270, &mut report);
         report
     }
 
@@ -190,7 +180,12 @@ mod tests {
         let claude = r#"{"numStartups":3,"projects":{"/home/you/x":{"mcpServers":{"git":{"command":"npx","args":["-y","git-mcp"]}}}}}"#;
         assert!(examined(&[(".claude.json", claude)]).findings.is_empty());
         let leading = claude.replacen('{', r#"{"mcpServers":{"tl":{"type":"http","url":"http://[::1]:6270/mcp"}},"#, 1);
-        assert_eq!(examined(&[(".claude.json", &leading)]).findings[0].code, "TL-CLIENT-TWICE");
+        let report = examined(&[(".claude.json", &leading)]);
+        let finding = &report.findings[0];
+        assert_eq!(finding.code, "TL-CLIENT-TWICE");
+        assert!(finding.says.contains("git (x) ("), "{finding:?}");
+        let off = leading.replace(r#""mcpServers":{"git""#, r#""disabledMcpServers":["git"],"mcpServers":{"git""#);
+        assert!(examined(&[(".claude.json", &off)]).findings.is_empty(), "it is off there");
         let broken = examined(&[(".cursor/mcp.json", "{ mine }")]);
         assert!(broken.findings.is_empty() && broken.text("0").contains("not understood: Cursor ("), "{broken:?}");
     }
