@@ -5,6 +5,7 @@
 //! since, only what is ours is taken out, and that is said. Links are followed, rights stay, and the new file takes the
 //! old one's place whole. Servers that the gateway serves too are switched off there on request alone.
 
+mod change;
 mod diff;
 mod entry;
 mod json;
@@ -20,6 +21,7 @@ use clap::Args;
 use serde_json::Value;
 use trunkline_config::{Config, Sources};
 
+use self::change::Difference;
 use self::ledger::{Change, Ledger, Named, Off};
 use crate::clients::{self, Client, Found, Surroundings};
 use crate::edit::shown;
@@ -86,13 +88,6 @@ struct Place {
     text: String,
 }
 
-/// Whether an entry says this already; one that leads to a profile of the same daemon stays there.
-fn says(entry: &serde_json::Map<String, Value>, key: &str, own: &Value) -> bool {
-    let Some(there) = entry.get(key) else { return false };
-    let of_profile = || there.as_str()?.strip_prefix(own.as_str()?)?.strip_prefix('/').map(|name| !name.is_empty());
-    there == own || (matches!(key, "url" | "serverUrl" | "httpUrl") && of_profile().unwrap_or(false))
-}
-
 /// Connects a client, or takes that back.
 pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Result<String, Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -133,8 +128,8 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
             render::field(&name)
         )));
     }
-    let same =
-        there.iter().any(|found| found.name == name && entry.iter().all(|(key, own)| says(&found.entry, key, own)));
+    let written = there.iter().find(|found| found.name == name).map(|found| &found.entry);
+    let change = change::of(&entry, written);
     let config_at = config.as_path();
     // Claude Code keeps the servers of projects in the same file.
     let twice: Vec<Named> = reading
@@ -146,8 +141,8 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
         .collect();
     let switch_off = connect.switch_off || (!twice.is_empty() && asked_to_switch_off(connect, &place, &twice)?);
     let (mut text, mut off) = (place.text.clone(), Vec::new());
-    if !same {
-        text = put(&place, &text, &name, &entry).map_err(|why| place.unchanged(&why))?;
+    if !change.is_empty() {
+        text = put(&place, &text, &name, &change).map_err(|why| place.unchanged(&why))?;
     }
     if switch_off {
         (text, off) = switched_off(&place, &text, &twice).map_err(|why| place.unchanged(&why))?;
@@ -168,10 +163,10 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
     if !connect.yes && !confirm::ask("Write this?", "`--yes` writes without asking, `--print` only shows")? {
         return Ok("nothing was written".to_owned());
     }
-    let change = Change { file: place.file.clone(), name, existed: place.bytes.is_some(), off };
+    let done = Change { file: place.file.clone(), name, existed: place.bytes.is_some(), off };
     let before = place.bytes.clone().unwrap_or_default();
     let after = place.with_mark(&text);
-    let kept = ledger.keep(change, &before, &after);
+    let kept = ledger.keep(done, &before, &after);
     let kept =
         kept.map_err(|error| place.unchanged(&format!("its bytes cannot be kept in the state directory: {error}")))?;
     swap::replace(&place.file, place.bytes.as_deref(), &after)?;
@@ -233,12 +228,12 @@ fn load(config: &Path, sources: &Sources) -> Result<Config, Failure> {
     Ok(loaded.config)
 }
 
-fn put(place: &Place, text: &str, name: &str, entry: &[(String, Value)]) -> Result<String, String> {
+fn put(place: &Place, text: &str, name: &str, change: &Difference) -> Result<String, String> {
     if place.client == Client::Codex {
-        return toml::put(text, name, entry);
+        return toml::put(text, name, change);
     }
     let document = json::Document::parse(place.client, text)?;
-    document.put(name, &entry.iter().cloned().collect::<serde_json::Map<_, _>>().into())?;
+    document.put(name, change)?;
     Ok(document.text())
 }
 

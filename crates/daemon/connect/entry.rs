@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::render;
 
 /// The variable that clients are told to take a token from, where tokens are asked for.
-const TOKEN: &str = "TRUNKLINE_TOKEN";
+pub(super) const TOKEN: &str = "TRUNKLINE_TOKEN";
 
 /// The keys of the entry.
 pub(super) fn of(
@@ -77,11 +77,18 @@ pub(super) fn of(
     Ok(entry.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
+/// Variables that say where configuration and state are, and where those are without them, in the home directory.
+const PLACES: [(&str, &str); 2] = [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
+
+/// Whether the entry's own environment has it from us.
+pub(super) fn is_variable_of_ours(name: &str) -> bool {
+    PLACES.iter().any(|(own, _)| *own == name)
+}
+
 /// Where configuration and state are, if not where everybody's are: a client that is started from a desktop has nothing of
 /// what a shell sets, and its bridge would find no daemon, and start another.
 fn elsewhere(at: &Surroundings, config_is_named: bool) -> Map<String, Value> {
-    let places = [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
-    let set = places.into_iter().filter(|(name, _)| !(config_is_named && *name == "XDG_CONFIG_HOME"));
+    let set = PLACES.into_iter().filter(|(name, _)| !(config_is_named && *name == "XDG_CONFIG_HOME"));
     let set = set.filter_map(|(name, usual)| Some((name, usual, at.variable(name)?)));
     // A relative one counts for nothing (XDG base directory specification).
     let others = set.filter(|(_, usual, set)| Path::new(set).is_absolute() && Path::new(set) != at.home.join(usual));
@@ -102,7 +109,7 @@ fn url(config: &Config) -> String {
 pub(super) fn was_ours(entry: &Map<String, Value>) -> bool {
     let urls = ["url", "serverUrl", "httpUrl"].into_iter().filter_map(|key| entry.get(key)?.as_str());
     urls.filter_map(|url| Url::parse(url).ok()).any(|url| {
-        url.path() == "/mcp"
+        (url.path() == "/mcp" || url.path().starts_with("/mcp/"))
             && url.port().is_some()
             && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
     })

@@ -4,6 +4,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 use serde_json::Value;
 
+use super::change::Difference;
 use super::ledger::{Named, Off};
 use crate::clients::{Client, JSON};
 
@@ -30,18 +31,48 @@ impl Document {
         self.root.to_string()
     }
 
-    /// Writes an entry, in the place of one of this name or as the last.
-    pub(super) fn put(&self, name: &str, entry: &Value) -> Result<(), String> {
+    /// Brings an entry up to date where it stands, or writes it as the last.
+    pub(super) fn put(&self, name: &str, change: &Difference) -> Result<(), String> {
         let key = self.client.key();
         let root = self.root.object_value().ok_or("is no JSON object")?;
         let servers = match root.get(key) {
             Some(property) => property.object_value().ok_or_else(|| format!("`{key}` is no object"))?,
             None => root.object_value_or_set(key),
         };
-        match servers.get(name) {
-            Some(property) => property.set_value(input(entry)),
-            None => {
-                servers.append(name, input(entry));
+        let Some(entry) = servers.get(name).and_then(|property| property.object_value()) else {
+            // In one piece: so it is laid out as its neighbours are.
+            let whole = change.set.iter().map(|((key, _), value)| (key.clone(), input(value)));
+            let whole = CstInputValue::Object(whole.collect());
+            match servers.get(name) {
+                Some(property) => property.set_value(whole),
+                None => {
+                    servers.append(name, whole);
+                }
+            }
+            return Ok(());
+        };
+        for ((key, within), value) in &change.set {
+            let (table, key) = match within {
+                Some(name) => (entry.object_value_or_set(key), name),
+                None => (entry.clone(), key),
+            };
+            match table.get(key) {
+                Some(property) => property.set_value(input(value)),
+                None => {
+                    table.append(key, input(value));
+                }
+            }
+        }
+        for (key, within) in &change.unset {
+            match within {
+                Some(name) => {
+                    let Some(table) = entry.object_value(key) else { continue };
+                    table.get(name).into_iter().for_each(CstObjectProp::remove);
+                    if table.properties().is_empty() {
+                        entry.get(key).into_iter().for_each(CstObjectProp::remove);
+                    }
+                }
+                None => entry.get(key).into_iter().for_each(CstObjectProp::remove),
             }
         }
         Ok(())

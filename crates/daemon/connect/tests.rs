@@ -262,6 +262,41 @@ fn an_entry_that_leads_to_a_profile_stays_there_with_all_that_stands_beside_it()
 }
 
 #[test]
+fn an_entry_of_ours_that_says_less_or_something_else_is_changed_where_it_stands() {
+    let house = House::new();
+    let own = "[mcp_servers.tl] # the trunk\n# all of them\nurl = \"http://127.0.0.1:6270/mcp\" # ours\nstartup_timeout_sec = 60\n\n\
+               [mcp_servers.tl.tools.x]\napproval_mode = \"approve\"\n\n[tui]\nnotifications = true\n";
+    fs::write(house.file(Client::Codex), own).expect("written");
+    house.run(Client::Codex, |connect| connect.parallel = true).expect("connected");
+    let parallel = "startup_timeout_sec = 60\nsupports_parallel_tool_calls = true\n";
+    let wanted = own.replace("startup_timeout_sec = 60\n", parallel);
+    assert_eq!(house.text(Client::Codex), wanted);
+    let told = house.run(Client::Codex, |_| {}).expect("fine");
+    assert!(told.contains("connected already"), "what was asked for once stays: {told}");
+    let cursor = "{\n  \"mcpServers\": {\n    // the trunk\n    \"tl\": {\n      \"url\": \"http://127.0.0.1:6270/mcp/work\", // mine\n      \
+                  \"headers\": { \"X-Mine\": \"1\" }\n    },\n    \"other\": { \"command\": \"x\" }\n  }\n}\n";
+    fs::write(house.file(Client::Cursor), cursor).expect("written");
+    let config = house.dir.path().join(".config/trunkline/config.toml");
+    house.write(&config, "[auth.tokens]\nme = \"0123456789abcdef0123456789abcdef\"\n");
+    house.run(Client::Cursor, |_| {}).expect("connected");
+    let text = house.text(Client::Cursor);
+    let kept = cursor.lines().filter(|line| !line.contains("X-Mine"));
+    assert!(kept.into_iter().all(|line| text.lines().any(|have| have == line)), "{text}");
+    assert!(text.contains("\"X-Mine\": \"1\",") && text.contains("Bearer ${env:TRUNKLINE_TOKEN}"), "{text}");
+    house.run(Client::Codex, |_| {}).expect("connected");
+    let token = format!("{parallel}bearer_token_env_var = \"TRUNKLINE_TOKEN\"\n");
+    assert_eq!(house.text(Client::Codex), own.replace("startup_timeout_sec = 60\n", &token));
+    // No token is asked for any more, and the port is another.
+    house.write(&config, "[listen]\nport = 7002\n");
+    house.run(Client::Codex, |_| {}).expect("connected");
+    assert_eq!(house.text(Client::Codex), wanted.replace("6270", "7002"));
+    house.run(Client::Cursor, |_| {}).expect("connected");
+    let text = house.text(Client::Cursor);
+    assert!(text.contains("7002/mcp/work\", // mine") && text.contains("\"X-Mine\": \"1\""), "{text}");
+    assert!(!text.contains("TRUNKLINE_TOKEN"), "{text}");
+}
+
+#[test]
 fn links_and_rights_stay_and_windows_line_ends_too() {
     let house = House::new();
     let real = house.dir.path().join("dotfiles/cursor.json");

@@ -6,21 +6,31 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, ImDocument, Item, TableLike, value};
 
+use super::change::Difference;
 use super::ledger::Off;
 use crate::edit;
 
 const SERVERS: &str = "mcp_servers";
 
-/// Writes an entry, in the place of one of this name or at the end.
-pub(super) fn put(text: &str, name: &str, entry: &[(String, Value)]) -> Result<String, String> {
-    let text = remove(text, name)?;
-    let newline = newline(&text);
+/// Brings an entry up to date where it stands, or writes it at the end.
+pub(super) fn put(text: &str, name: &str, change: &Difference) -> Result<String, String> {
+    let document: DocumentMut = text.parse().map_err(|_| "is no TOML")?;
+    let servers = document.get(SERVERS).and_then(Item::as_table_like);
+    if servers.is_some_and(|servers| servers.get(name).is_some_and(Item::is_table_like)) {
+        return edited(text, |document| {
+            let servers = document.get_mut(SERVERS).and_then(Item::as_table_like_mut);
+            let entry = servers.and_then(|servers| servers.get_mut(name)?.as_table_like_mut());
+            update(entry.ok_or_else(|| format!("`{SERVERS}.{name}` is no table"))?, change);
+            Ok(())
+        });
+    }
+    let newline = newline(text);
     let mut block = format!("[{SERVERS}.{name}]\n");
-    for (key, value) in entry {
+    for ((key, _), value) in &change.set {
         // These are texts and switches, whose JSON is TOML too.
         let _ = writeln!(block, "{key} = {value}");
     }
-    let mut out = text.clone();
+    let mut out = text.to_owned();
     if !out.is_empty() && !out.ends_with('\n') {
         out.push_str(newline);
     }
@@ -31,12 +41,9 @@ pub(super) fn put(text: &str, name: &str, entry: &[(String, Value)]) -> Result<S
     if out.parse::<DocumentMut>().is_ok() {
         return Ok(out);
     }
-    edited(&text, |document| {
+    edited(text, |document| {
         let mut table = toml_edit::Table::new();
-        for (key, own) in entry {
-            let own = own.as_bool().map_or_else(|| value(own.as_str().unwrap_or_default()), value);
-            table.insert(key, own);
-        }
+        update(&mut table, change);
         let inline = document.get(SERVERS).is_some_and(Item::is_inline_table);
         let servers = document.get_mut(SERVERS).and_then(Item::as_table_like_mut);
         let servers = servers.ok_or_else(|| format!("`{SERVERS}` is no table"))?;
@@ -44,6 +51,26 @@ pub(super) fn put(text: &str, name: &str, entry: &[(String, Value)]) -> Result<S
         servers.insert(name, entry);
         Ok(())
     })
+}
+
+/// Ours are texts and switches, none in a table of its own. What stands around a value, a comment perhaps, stays.
+fn update(entry: &mut dyn TableLike, change: &Difference) {
+    for (key, _) in &change.unset {
+        entry.remove(key);
+    }
+    for ((key, _), own) in &change.set {
+        let own: toml_edit::Value = own.as_bool().map_or_else(|| own.as_str().unwrap_or_default().into(), Into::into);
+        match entry.get_mut(key).and_then(Item::as_value_mut) {
+            Some(written) => {
+                let decor = written.decor().clone();
+                *written = own;
+                *written.decor_mut() = decor;
+            }
+            None => {
+                entry.insert(key, Item::Value(own));
+            }
+        }
+    }
 }
 
 /// Takes an entry out; the text as it is, if there is none.
@@ -139,8 +166,9 @@ mod tests {
 
     const FILE: &str = include_str!("../../../tests/fixtures/clients/codex.toml");
 
-    fn entry() -> Vec<(String, Value)> {
-        vec![("url".to_owned(), json!("http://127.0.0.1:6270/mcp"))]
+    fn entry() -> Difference {
+        let url = (("url".to_owned(), None), json!("http://127.0.0.1:6270/mcp"));
+        Difference { set: vec![url], unset: Vec::new() }
     }
 
     #[test]
