@@ -15,7 +15,7 @@ use url::{Host, Url};
 use super::kept::{Files, Kept};
 use super::secrets::{self, Places};
 use super::translate::{self, Translated, translate};
-use crate::clients::{Found, Surroundings};
+use crate::clients::{Client, Found, Surroundings};
 
 /// What becomes of a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,10 @@ pub(super) struct Row {
     pub(super) verdict: Verdict,
     pub(super) translated: Option<Translated>,
     pub(super) kept: Vec<Kept>,
+    /// Whether it is switched off in that file.
+    pub(super) off_there: bool,
+    /// Whose file has it on, if it is off in this one: then it arrives on.
+    pub(super) on_in: Option<Client>,
 }
 
 /// What decides.
@@ -57,6 +61,16 @@ struct Known {
     name: String,
     configured: bool,
     translated: Translated,
+}
+
+impl Row {
+    /// It is in use somewhere: who switched it off in one client did not mean the others.
+    fn switch_on(&mut self, client: Client) {
+        if let Some(translated) = self.translated.as_mut().filter(|translated| translated.is_off()) {
+            translated.block.retain(|(key, _)| key != "enabled");
+            self.on_in = Some(client);
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -78,6 +92,10 @@ impl Planner<'_> {
                     });
                     planned.extend(row.kept.iter().map(|kept| (kept.file.clone(), kept.clone())));
                 }
+            }
+            if let (Verdict::Duplicate(of), false) = (&row.verdict, row.off_there) {
+                let first = rows.iter_mut().find(|first: &&mut Row| first.verdict == Verdict::New && first.name == *of);
+                first.into_iter().for_each(|first| first.switch_on(row.found.client));
             }
             rows.push(row);
         }
@@ -103,12 +121,14 @@ impl Planner<'_> {
     }
 
     fn row(&self, found: Found, inputs: &Map<String, Value>, known: &[Known]) -> Row {
-        let row = |found: Found, verdict, name: &str, translated| Row {
+        let row = |found: Found, verdict, name: &str, translated: Option<Translated>| Row {
             name: name.to_owned(),
             found,
             verdict,
+            off_there: translated.as_ref().is_some_and(Translated::is_off),
             translated,
             kept: Vec::new(),
+            on_in: None,
         };
         let name = found.name.clone();
         if is_own(&found.entry, self.port) {
@@ -218,7 +238,7 @@ pub(crate) fn is_served(found: &Found, at: &Surroundings, configured: &[Found], 
     let planner = Planner { at, port, files: &files, keep_literal: true };
     let Ok(translated) = translate(found, at, &Map::new()) else { return false };
     configured.iter().filter_map(|known| planner.known(known)).any(|known| {
-        known.translated.get("enabled") != Some(&Value::Bool(false))
+        !known.translated.is_off()
             && known.translated.reach() == translated.reach()
             && !conflict(&translated, &known.translated)
     })

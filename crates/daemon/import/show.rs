@@ -138,6 +138,8 @@ fn server_json(row: &Row) -> Value {
         "name_there": row.found.name,
         "verdict": verdict,
         "detail": detail,
+        "off_there": row.off_there,
+        "on_in": row.on_in.map(Client::word),
         "secrets": row.kept.iter().map(|kept| format!("{DIRECTORY}/{}", kept.file)).collect::<Vec<_>>(),
         "needs": translated.map(|translated| translated.needs.clone()).unwrap_or_default(),
         "left_out": translated.map(|translated| translated.left_out.clone()).unwrap_or_default(),
@@ -155,18 +157,26 @@ fn from(found: &Found) -> String {
 fn what(row: &Row) -> String {
     match &row.verdict {
         Verdict::New => {
-            let off = row.translated.as_ref().and_then(|translated| translated.get("enabled")) == Some(&json!(false));
+            let off = match (row.off_there, row.on_in) {
+                (true, Some(client)) => format!(", off there, on in {}", client.word()),
+                (true, None) => ", switched off".to_owned(),
+                (false, _) => String::new(),
+            };
             let renamed = if row.name == row.found.name {
                 String::new()
             } else {
                 format!(", is `{}` there", field(&row.found.name))
             };
-            format!("new{}{renamed}", if off { ", switched off" } else { "" })
+            format!("new{off}{renamed}")
         }
         Verdict::Same => "known already".to_owned(),
         Verdict::Differs(keys) => format!("kept as configured; differs there: {}", field(&keys.join(", "))),
-        Verdict::Duplicate(of) if *of == row.found.name => "the same".to_owned(),
-        Verdict::Duplicate(_) => format!("the same, is `{}` there", field(&row.found.name)),
+        Verdict::Duplicate(of) => {
+            let off = if row.off_there { ", off there" } else { "" };
+            let named =
+                if *of == row.found.name { String::new() } else { format!(", is `{}` there", field(&row.found.name)) };
+            format!("the same{off}{named}")
+        }
         Verdict::Own => "Trunkline itself".to_owned(),
         Verdict::LeftOut(why) => format!("left out: {}", field(why)),
     }

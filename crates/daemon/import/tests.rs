@@ -192,6 +192,28 @@ fn two_accounts_at_one_address_are_two_servers_and_names_that_read_alike_are_tol
 }
 
 #[test]
+fn a_server_that_is_off_in_one_client_and_on_in_another_arrives_on_and_the_table_says_where_it_was_off() {
+    let house = House { dir: tempfile::tempdir().expect("a directory") };
+    let codex = |name: &str, off: bool| format!("[mcp_servers.{name}]\ncommand = \"{name}\"\nenabled = {}\n", !off);
+    house.write(".codex/config.toml", &[codex("mail", true), codex("chat", false), codex("idle", true)].concat());
+    let entry = |name: &str, off: bool| format!(r#""{name}": {{ "command": "{name}", "disabled": {off} }}"#);
+    let entries = [entry("mail", false), entry("chat", true), entry("idle", true)].join(", ");
+    house.write(".cursor/mcp.json", &format!(r#"{{ "mcpServers": {{ {entries} }} }}"#));
+    let told = house.import(&[], |import| import.json = false).expect("fine");
+    let line = |parts: [&str; 2]| {
+        let line = told.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+        line.unwrap_or_else(|| panic!("{parts:?} in:\n{told}")).to_owned()
+    };
+    assert!(line(["mail", "codex"]).contains("new, off there, on in cursor"), "{told}");
+    assert!(line(["chat", "cursor"]).contains("the same, off there"), "{told}");
+    assert!(line(["idle", "codex"]).contains("new, switched off"), "{told}");
+    let loaded = trunkline_config::load(&house.sources()).expect("sound");
+    let on: Vec<(&str, bool)> =
+        loaded.config.servers.iter().map(|(name, server)| (name.as_str(), server.enabled)).collect();
+    assert_eq!(on, [("mail", true), ("chat", true), ("idle", false)]);
+}
+
+#[test]
 fn a_file_that_is_not_there_or_a_word_that_is_no_client_is_told_with_those_there_are() {
     let house = House::new();
     let told = house.import(&["emacs"], |_| {}).expect_err("refused").to_string();

@@ -28,6 +28,10 @@ impl Translated {
         self.block.iter().find(|(own, _)| own == key).map(|(_, value)| value)
     }
 
+    pub(super) fn is_off(&self) -> bool {
+        self.get("enabled") == Some(&Value::Bool(false))
+    }
+
     /// What it is reached by: equal for the same server, wherever it was found.
     pub(super) fn reach(&self) -> Option<String> {
         if let Some(url) = self.get("url").and_then(Value::as_str) {
