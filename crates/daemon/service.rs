@@ -22,7 +22,7 @@ use self::files::{Facts, File};
 use crate::exit::{self, FAILED, Failure};
 use crate::render;
 
-pub(crate) use self::files::installed_unit;
+pub(crate) use self::files::{installed_addresses, installed_unit, is_absent};
 pub(crate) use self::path::gone;
 pub(crate) use self::systemd::is_active;
 

@@ -31,18 +31,15 @@ pub(super) fn of(wanted: &[(String, Value)], there: Option<&Map<String, Value>>)
     let none = Map::new();
     let (there, mut out) = (there.unwrap_or(&none), Difference::default());
     for (key, value) in wanted {
-        match (value.as_object(), there.get(key).and_then(Value::as_object)) {
-            (Some(wanted), Some(have)) => {
-                let missing = wanted.iter().filter(|(name, value)| have.get(*name) != Some(value));
-                let path = |name: &String| (key.clone(), Some(name.clone()));
-                out.set.extend(missing.map(|(name, value)| (path(name), value.clone())));
-            }
-            _ => {
-                let value = kept(key, there.get(key), value);
-                if there.get(key) != Some(&value) {
-                    out.set.push(((key.clone(), None), value));
-                }
-            }
+        if let (Some(wanted), Some(have)) = (value.as_object(), there.get(key).and_then(Value::as_object)) {
+            let missing = wanted.iter().filter(|(name, value)| have.get(*name) != Some(value));
+            let path = |name: &String| (key.clone(), Some(name.clone()));
+            out.set.extend(missing.map(|(name, value)| (path(name), value.clone())));
+            continue;
+        }
+        let value = kept(key, there.get(key), value);
+        if there.get(key) != Some(&value) {
+            out.set.push(((key.clone(), None), value));
         }
     }
     let is_wanted = |key: &str| wanted.iter().find(|(own, _)| own == key).map(|(_, value)| value);

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use trunkline_config::Listen;
 
 use super::report::{Finding, Mark, Report};
-use crate::live;
+use crate::{live, service};
 
 /// Looks at each address while no daemon of this state directory runs.
 pub(super) async fn examine(listen: &Listen, report: &mut Report) {
@@ -27,6 +27,8 @@ pub(super) async fn examine(listen: &Listen, report: &mut Report) {
                 Some(holder) if holder.name == "systemd" => held = true,
                 holder => findings.push(taken(address, holder).await),
             },
+            // The daemon goes on without it, as long as there is another.
+            Err(_) if host.is_ipv6() && listen.hosts.len() > 1 && service::is_absent(*host) => {}
             Err(error) => {
                 let says = format!("{address} cannot be listened at: {error}");
                 let advice = "Name the addresses that this machine has in `[listen] hosts`.";

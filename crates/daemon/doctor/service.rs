@@ -22,6 +22,13 @@ pub(super) fn examine(env: &[(String, String)], report: &mut Report) -> Option<S
         let finding = Finding::error("TL-SERVICE-DOWN", "the service is installed and does not run", advice);
         findings.push(finding.by("trunkline service start"));
     }
+    for address in service::installed_addresses(env).into_iter().filter(|address| service::is_absent(address.ip())) {
+        let says =
+            format!("the unit of sockets names {address}, which this machine has not: systemd makes none of them then");
+        let advice =
+            "Write the unit anew, without an address of IPv6 that is not there; others stand in `[listen] hosts`.";
+        findings.push(Finding::error("TL-SERVICE-ADDRESS", says, advice).by("trunkline service install"));
+    }
     let gone = service::gone(&installed.path);
     if let Some(first) = gone.first() {
         let others = if gone.len() > 1 { format!(" (and {} more)", gone.len() - 1) } else { String::new() };
@@ -48,9 +55,13 @@ mod tests {
         std::fs::create_dir_all(&units).expect("made");
         let unit = "ExecStart=\"/no/such/trunkline\" serve\nEnvironment=\"PATH=/usr/bin:/no/such/node/bin\"\n";
         std::fs::write(units.join("trunkline.service"), unit).expect("written");
+        // One that is for documentation, and nobody's.
+        let socket = "[Socket]\nListenStream=127.0.0.1:6270\nListenStream=[2001:db8::1]:6270\nListenStream=%h/x.sock\n";
+        std::fs::write(units.join("trunkline.socket"), socket).expect("written");
         assert_eq!(examine(&env, &mut report).as_deref(), Some("/usr/bin:/no/such/node/bin"));
         let codes: Vec<&str> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
-        assert_eq!(codes, ["TL-SERVICE-PROGRAM", "TL-SERVICE-PATH"]);
+        assert_eq!(codes, ["TL-SERVICE-PROGRAM", "TL-SERVICE-ADDRESS", "TL-SERVICE-PATH"]);
+        assert!(report.findings[1].says.contains("[2001:db8::1]:6270"), "{report:?}");
         assert!(report.findings.iter().all(|it| it.command.as_deref() == Some("trunkline service install")));
     }
 }

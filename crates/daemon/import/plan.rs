@@ -95,7 +95,9 @@ impl Planner<'_> {
             }
             if let (Verdict::Duplicate(of), false) = (&row.verdict, row.off_there) {
                 let first = rows.iter_mut().find(|first: &&mut Row| first.verdict == Verdict::New && first.name == *of);
-                first.into_iter().for_each(|first| first.switch_on(row.found.client));
+                if let Some(first) = first {
+                    first.switch_on(row.found.client);
+                }
             }
             rows.push(row);
         }

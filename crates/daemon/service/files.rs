@@ -1,7 +1,8 @@
 //! The files of the service, made of those in `deploy/`: one source for who installs by hand and who does not.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use trunkline_config::{Listen, Sources};
@@ -37,6 +38,8 @@ pub(super) struct Facts {
     pub(super) path: Captured,
     port: u16,
     hosts: Vec<IpAddr>,
+    /// Addresses that are configured and that this machine has not.
+    absent: Vec<IpAddr>,
     socket: PathBuf,
     home: PathBuf,
     /// Where the configuration of programs lies.
@@ -58,11 +61,13 @@ impl Facts {
             let file = std::path::absolute(&file).unwrap_or(file);
             variables.push(("TRUNKLINE_CONFIG".to_owned(), file.display().to_string()));
         }
+        let (hosts, absent) = there(&listen.hosts, &is_absent);
         Ok(Self {
             program,
             path: path::captured(env),
             port: listen.port,
-            hosts: listen.hosts.clone(),
+            hosts,
+            absent,
             socket: state_dir.join(crate::ask::SOCKET),
             home: home(env),
             config_home: config_home(env),
@@ -81,6 +86,14 @@ impl Facts {
         let shown = self.program.display().to_string();
         let build = shown.contains("/target/debug/") || shown.contains("/target/release/");
         build.then(|| format!("It runs {shown}, which the next build replaces; `make install` puts it where it stays."))
+    }
+
+    /// A hint if an address had to be left out.
+    pub(super) fn of_absent(&self) -> Option<String> {
+        let absent: Vec<String> =
+            self.absent.iter().map(|host| SocketAddr::new(*host, self.port).to_string()).collect();
+        let one = "after it has, `trunkline service install` takes it in";
+        (!absent.is_empty()).then(|| format!("Without {}: this machine has no IPv6; {one}.", absent.join(", ")))
     }
 
     /// The units of systemd, in the order of [`UNITS`].
@@ -148,6 +161,29 @@ impl Facts {
     fn log(&self) -> PathBuf {
         log_path(&self.home)
     }
+}
+
+/// The addresses that a socket can be made for, and those of IPv6 that this machine has not: with one of them the service
+/// manager makes none at all, where the daemon by itself goes on without (`edge/listen.rs`).
+fn there(hosts: &[IpAddr], is_absent: &dyn Fn(IpAddr) -> bool) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    let (absent, there): (Vec<IpAddr>, Vec<IpAddr>) =
+        hosts.iter().partition(|host| host.is_ipv6() && is_absent(**host));
+    // With none left the manager says what is wrong.
+    if there.is_empty() { (absent, there) } else { (there, absent) }
+}
+
+/// Whether this machine has no such address, or no such kind of them.
+pub(crate) fn is_absent(host: IpAddr) -> bool {
+    let no_family = Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let tried = TcpListener::bind((host, 0));
+    tried.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == no_family)
+}
+
+/// The addresses of an installed unit of sockets.
+pub(crate) fn installed_addresses(env: &[(String, String)]) -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string(units_directory(env).join(UNITS[0])).unwrap_or_default();
+    let streams = text.lines().filter_map(|line| line.trim().strip_prefix("ListenStream="));
+    streams.filter_map(|address| address.trim().parse().ok()).collect()
 }
 
 /// Where launchd has the daemon's standard error written.
@@ -234,6 +270,7 @@ mod tests {
             path: Captured { path: "/home/you/100%/bin:/usr/bin".to_owned(), from: String::new() },
             port: 7000,
             hosts: vec![IpAddr::from([127, 0, 0, 1]), "::1".parse().expect("an address")],
+            absent: Vec::new(),
             socket: PathBuf::from("/home/you/.local/state/trunkline/trunkline.sock"),
             home: PathBuf::from("/home/you"),
             config_home: PathBuf::from("/home/you/.config"),
@@ -266,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn r4_a_socket_that_this_machine_cannot_have_is_left_out_and_that_is_said() {
+        let hosts: Vec<IpAddr> = ["127.0.0.1", "::1"].map(|host| host.parse().expect("an address")).to_vec();
+        let (there_are, absent) = there(&hosts, &|host| host.is_ipv6());
+        let facts = Facts { hosts: there_are, absent, ..facts() };
+        let [socket, _] = facts.units();
+        assert!(
+            socket.text.contains("ListenStream=127.0.0.1:7000") && !socket.text.contains("[::1]"),
+            "{}",
+            socket.text
+        );
+        assert!(facts.of_absent().is_some_and(|hint| hint.contains("[::1]:7000")));
+        assert_eq!(there(&hosts, &|_| false), (hosts.clone(), Vec::new()));
+        let only = &hosts[1..];
+        assert_eq!(there(only, &|_| true), (only.to_vec(), Vec::new()), "a unit without any is none");
+        assert!(is_absent("192.0.2.1".parse().expect("an address")) && !is_absent(hosts[0]));
+    }
+
+    #[test]
     fn the_job_of_launchd_has_this_users_paths_and_nobody_elses() {
         let plist = facts().plist();
         assert_eq!(plist.path, Path::new("/home/you/Library/LaunchAgents/org.trunkline.daemon.plist"));
@@ -289,6 +344,10 @@ mod tests {
         assert_eq!(installed_unit(&env), None);
         let [_, service] = Facts { config_home: dir.path().to_owned(), ..facts() }.units();
         assert!(super::super::write(&service).expect("written").is_some());
+        let [socket, _] = Facts { config_home: dir.path().to_owned(), ..facts() }.units();
+        super::super::write(&socket).expect("written");
+        let shown: Vec<String> = installed_addresses(&env).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:7000", "[::1]:7000"]);
         let installed = installed_unit(&env).expect("installed");
         assert_eq!((installed.file, installed.path.as_str()), (service.path, "/home/you/100%/bin:/usr/bin"));
         assert_eq!(installed.program, Path::new("/home/you/my bin/trunkline"));

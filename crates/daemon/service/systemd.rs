@@ -115,7 +115,7 @@ fn install(place: &Place<'_>) -> Result<Told, Failure> {
         out.push_str("nothing had to be changed\n");
     }
     let _ = write!(out, "\n{}", next_steps(&facts));
-    let hints = [lingering(), facts.of_a_build()];
+    let hints = [facts.of_absent(), lingering(), facts.of_a_build()];
     for hint in hints.into_iter().flatten() {
         let _ = write!(out, "\n{hint}\n");
     }
