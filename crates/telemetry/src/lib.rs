@@ -2,7 +2,8 @@
 //!
 //! Everyone above calls methods here; nothing here calls back. [`Metrics`] has one method per fact and is
 //! passed in, never global. [`Journal`] keeps the recent past of each server for people, [`Trends`] the last hour of what is
-//! counted, [`RecentCalls`] the last calls without what was said, which [`Audit`] writes into a file. [`redact`] is the
+//! counted, [`RecentCalls`] the last calls without what was said, which [`Audit`] writes into a file. [`Tracer`] makes spans for a
+//! collector of OpenTelemetry. [`redact`] is the
 //! layer that every text from outside passes before a person sees it. [`spawn`] starts every task of the
 //! program, so that each has a name and its panic does not go unseen; [`Saver`] is the one that writes state to disk.
 //!
@@ -23,6 +24,7 @@ mod rounds;
 mod saver;
 pub mod table;
 mod tasks;
+mod traces;
 mod trends;
 
 pub use audit::Audit;
@@ -35,4 +37,5 @@ pub use recent::{Ended, RecentCall, RecentCalls};
 pub use rounds::Rounds;
 pub use saver::Saver;
 pub use tasks::{running, spawn};
+pub use traces::{Carrier, NotTaken, PARENT, STATE, Span, Trace, Traced, Tracer};
 pub use trends::{History, Lately, STEP, Step, Trends};

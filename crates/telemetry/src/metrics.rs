@@ -297,6 +297,11 @@ impl Metrics {
         }
     }
 
+    /// So many spans were exported, dropped for want of room, or lost with a batch that was not taken; `outcome` is a literal.
+    pub fn spans(&self, outcome: &'static str, spans: u64) {
+        self.0.series.spans.with_label_values(&[outcome]).inc_by(spans);
+    }
+
     /// Whether the configuration that was read last is in force.
     pub fn config_reload_success(&self, success: bool) {
         self.0.series.config_reload_success.set(i64::from(success));

@@ -52,6 +52,7 @@ pub(super) struct Series {
     pub(super) sessions_revived: IntCounter,
     pub(super) state_writes: IntCounterVec,
     pub(super) audit_calls: IntCounterVec,
+    pub(super) spans: IntCounterVec,
     pub(super) memory_pressure: IntGauge,
     pub(super) config_reload_success: IntGauge,
     pub(super) build_info: IntGaugeVec,
@@ -146,6 +147,7 @@ impl Series {
                 "outcome",
                 "Calls for the audit file, by what became of them.",
             ),
+            spans: counters(r, "spans_total", "outcome", "Spans for the collector of traces, by what became of them."),
             memory_pressure: gauge(r, "memory_pressure", "1: what is kept shrinks, 2: new requests are refused."),
             config_reload_success: gauge(
                 r,
