@@ -2,7 +2,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help run test parts check fmt lint doc deny audit schema reference bench soak fuzz release install clean-parts
+.PHONY: help run test parts check fmt lint doc deny audit schema reference bench bench-page soak fuzz release install clean-parts
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ reference: ## Write docs/configuration.md anew
 bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/bench.md (AGAINST=an older binary compares)
 	$(CARGO) build --release --bin trunkline
 	$(CARGO) run --release --quiet -p trunkline-bench -- --trunkline target/release/trunkline --write docs/bench.md $(if $(AGAINST),--against $(AGAINST))
+
+bench-page: parts ## Measure the dashboard: weight, first paint, processor time while it is watched
+	$(CARGO) build --release --bin trunkline --example fake-upstream
+	node tests/bench/page/measure.mjs target/release/trunkline target/release/examples/fake-upstream
 
 soak: ## Servers that fail at random before a busy daemon, for MIN minutes (5); fails if anything breaks or grows
 	$(CARGO) build --release --bin trunkline --example fake-upstream
