@@ -133,6 +133,18 @@ async fn states_change_live_when_a_server_is_killed_and_what_is_open_stays_open(
         )
         .await;
     assert_eq!(after, "true", "what was open is open");
+    page.run(
+        "const detail = page.getByRole('region', { name: 'Details of one' });
+         await detail.getByRole('button', { name: 'Pause' }).press('Enter');
+         const row = page.locator('tr.server', { hasText: 'one' }).first();
+         await row.getByText('Paused').waitFor();
+         await page.getByText('1 of 2 ready').waitFor();
+         const resume = detail.getByRole('button', { name: 'Resume' });
+         await resume.and(page.locator(':focus')).press('Enter');
+         await page.getByText('2 of 2 ready').waitFor();
+         await detail.getByRole('button', { name: 'Pause' }).and(page.locator(':focus')).waitFor();",
+    )
+    .await;
     page.close().await;
 }
 
@@ -222,7 +234,7 @@ async fn anybody_can_use_the_page_in_both_themes_at_a_desk_and_on_a_phone() {
     let (good, _) = fake::stdio(&home, "good", &[]);
     let (exiting, _) = fake::stdio(&home, "exiting", &["--fault", "exit"]);
     home.configure(
-        &[good, exiting, hostile(), "[mcp_servers.off]\nurl = \"http://127.0.0.1:9/\"\nenabled = false\n".into()]
+        &[good, exiting, hostile(), "[mcp_servers.off]\nurl = \"http://127.0.0.1:9/\"\nenabled = false\n[profiles.some]\nservers = [\"good\"]\n".into()]
             .concat(),
     );
     let daemon = home.serve().await;
@@ -230,6 +242,12 @@ async fn anybody_can_use_the_page_in_both_themes_at_a_desk_and_on_a_phone() {
     let client = daemon.client().await;
     client.call("good__echo", r#"{"message":"hi"}"#).await;
     let mut page = Page::open(&daemon).await;
+    if cfg!(target_os = "linux") {
+        let own = std::process::id();
+        let script = format!("await page.locator('#clients').getByText(/ {own}$/).waitFor();");
+        page.run(&script).await;
+    }
+    page.run("await page.locator('#profiles').getByText('/mcp/some').waitFor();").await;
     page.run(
         "await page.locator('#wrong-list li').first().waitFor();
          await page.getByRole('button', { name: 'good', exact: true }).click();

@@ -1,7 +1,7 @@
 // The page: puts its parts together, and says how the link to the daemon stands.
 
 import { attr, clock, counted, el, put } from './dom.js';
-import { Calls, Clients, Facts, Wrong } from './lists.js';
+import { Calls, Clients, Facts, Profiles, Wrong } from './lists.js';
 import { Servers } from './servers.js';
 import { connect, link, post, serverPath, show, state, watch } from './store.js';
 import { Tools } from './tools.js';
@@ -58,7 +58,7 @@ function isPage(url) {
 }
 
 async function act(name, action, answer) {
-  put(answer, { restart: 'Restarting', login: 'Asking where to sign in', logout: 'Signing out' }[action]);
+  put(answer, { restart: 'Restarting', pause: 'Pausing', resume: 'Resuming', login: 'Asking where to sign in', logout: 'Signing out' }[action]);
   try {
     const done = await post(serverPath(name, action));
     if (action === 'login') {
@@ -67,7 +67,9 @@ async function act(name, action, answer) {
       target.focus?.();
     } else if (action === 'logout') {
       put(answer, done.was_signed_in ? `Signed out${done.revoked ? ', and the tokens are revoked' : ''}.` : 'Nobody was signed in.');
-    } else put(answer, 'It is being restarted.');
+    } else {
+      put(answer, { restart: 'It is being restarted.', pause: 'It is paused: calls that run may end, and it stays off until it is resumed or the daemon begins anew.', resume: 'It is being started.' }[action]);
+    }
   } catch (error) {
     put(answer, error.message);
   }
@@ -105,6 +107,7 @@ const parts = [
   servers,
   tools,
   new Clients(by('clients-card'), by('clients-count')),
+  new Profiles(by('profiles'), by('profiles-card'), by('profiles-count')),
   new Calls(by('calls-card'), by('calls-count')),
 ];
 

@@ -8,6 +8,8 @@ export class Detail {
     this.name = name;
     this.reason = el('p', { class: 'reason' });
     this.restart = button('Restart', () => act(name, 'restart', this.answer));
+    this.pause = button('Pause', () => act(name, 'pause', this.answer));
+    this.resume = button('Resume', () => act(name, 'resume', this.answer));
     this.login = button('Sign in', () => act(name, 'login', this.answer));
     this.logout = button('Sign out', () => act(name, 'logout', this.answer));
     this.tools = button('Its tools', () => showTools(name));
@@ -24,7 +26,7 @@ export class Detail {
     this.stderrPart = el('section', {}, el('h4', { text: 'Standard error' }), this.stderrNote, this.stderr);
     this.node = el('div', { class: 'detail', role: 'region', 'aria-label': `Details of ${name}` },
       this.reason,
-      el('div', { class: 'actions' }, this.restart, this.login, this.logout, this.tools, this.answer),
+      el('div', { class: 'actions' }, this.restart, this.pause, this.resume, this.login, this.logout, this.tools, this.answer),
       this.facts, this.idle, this.charts.node,
       el('div', { class: 'columns' },
         el('section', {}, el('h4', { text: 'What happened' }), this.history), this.stderrPart,
@@ -32,9 +34,17 @@ export class Detail {
   }
 
   draw(server, steps) {
-    if (this.told !== server.reason) this.reason.replaceChildren(...prose(this.told = server.reason ?? ''));
-    attr(this.reason, 'hidden', !server.reason);
-    attr(this.restart, 'disabled', !server.enabled);
+    const off = server.state === 'disabled' && !server.paused;
+    const reason = off ? `${server.reason}; \`trunkline enable ${this.name}\` switches it on` : server.reason ?? '';
+    if (this.told !== reason) this.reason.replaceChildren(...prose(this.told = reason));
+    attr(this.reason, 'hidden', !reason);
+    const on = document.activeElement;
+    attr(this.restart, 'hidden', !server.enabled);
+    attr(this.pause, 'hidden', !server.enabled);
+    attr(this.resume, 'hidden', !server.paused);
+    // Whoever pressed the one is on the other.
+    if (on === this.pause && server.paused) this.resume.focus();
+    if (on === this.resume && server.enabled) this.pause.focus();
     attr(this.login, 'hidden', !server.signs_in || server.signed_in);
     attr(this.logout, 'hidden', !server.signs_in || !server.signed_in);
     attr(this.tools, 'hidden', !server.tools);

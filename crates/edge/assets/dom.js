@@ -41,8 +41,9 @@ export function attr(node, name, value) {
 
 /** Makes the children of `parent` those of `keys`, in this order, keeping every node that is there already. */
 export function keyed(parent, nodes, keys, make) {
+  const wanted = new Set(keys);
   for (const [key, node] of nodes) {
-    if (!keys.includes(key)) {
+    if (!wanted.has(key)) {
       node.remove();
       nodes.delete(key);
     }
@@ -102,6 +103,9 @@ export function counted(count, noun) {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** Made once: to make one takes longer than to draw a row. */
+const CLOCK = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+
 export function clock(unixMs) {
-  return new Date(unixMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+  return CLOCK.format(unixMs);
 }

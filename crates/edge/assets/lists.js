@@ -9,7 +9,7 @@ export class Clients {
   constructor(card, count) {
     this.count = count;
     const { node, body } = table('Clients', [
-      ['Client', 'name'], ['Version', ''], ['Revision', ''], ['By', ''], ['In flight', 'num'], ['Streams', 'num'], ['Here for', 'num'], ['Last heard', 'num'],
+      ['Client', 'name'], ['Version', ''], ['Revision', ''], ['By', ''], ['Process', ''], ['Sees', ''], ['In flight', 'num'], ['Streams', 'num'], ['Here for', 'num'], ['Last heard', 'num'],
     ]);
     Object.assign(this, { node, body, nodes: new Map(), rows: new Map() });
     this.none = el('p', { class: 'none', text: 'Nobody is connected. Point a client at the address above.' });
@@ -19,12 +19,12 @@ export class Clients {
   draw() {
     const clients = state.top.clients ?? [];
     keyed(this.body, this.nodes, clients.map((it) => it.label), (label) => {
-      const cells = [cell('Client', 'name'), cell('Version'), cell('Revision'), cell('By'), cell('In flight', 'num'), cell('Streams', 'num'), cell('Here for', 'num'), cell('Last heard', 'num')];
+      const cells = [cell('Client', 'name'), cell('Version'), cell('Revision'), cell('By'), cell('Process'), cell('Sees'), cell('In flight', 'num'), cell('Streams', 'num'), cell('Here for', 'num'), cell('Last heard', 'num')];
       this.rows.set(label, cells);
       return el('tr', { role: 'row' }, cells);
     });
     for (const it of clients) {
-      const texts = [it.name || '(unnamed)', it.version || NONE, it.revision, WAYS[it.by], it.in_flight === null ? NONE : String(it.in_flight), String(it.streams)];
+      const texts = [it.name || '(unnamed)', it.version || NONE, it.revision, WAYS[it.by], it.pid === null ? NONE : `${it.program} ${it.pid}`, it.profile === null ? 'everything' : it.profile, it.in_flight === null ? NONE : String(it.in_flight), String(it.streams)];
       texts.forEach((text, at) => put(this.rows.get(it.label)[at], text));
     }
     attr(this.node, 'hidden', !clients.length);
@@ -38,14 +38,42 @@ export class Clients {
     for (const it of state.top.clients ?? []) {
       const cells = this.rows.get(it.label);
       if (!cells) continue;
-      put(cells[6], span((now() - it.since_unix_ms) / 1000));
+      put(cells[8], span((now() - it.since_unix_ms) / 1000));
       const idle = (now() - it.heard_unix_ms) / 1000;
-      put(cells[7], idle < 10 ? 'just now' : `${span(idle)} ago`);
+      put(cells[9], idle < 10 ? 'just now' : `${span(idle)} ago`);
     }
   }
 }
 
+/** Parts of what is there, each at an address of its own. Without any the section is not there. */
+export class Profiles {
+  constructor(section, card, count) {
+    const { node, body } = table('Profiles', [['Profile', 'name'], ['Address', ''], ['Servers', ''], ['Tools', 'num'], ['Prompts', 'num']]);
+    Object.assign(this, { section, count, body, nodes: new Map(), rows: new Map() });
+    card.append(node);
+  }
+
+  draw() {
+    const profiles = state.top.profiles ?? [];
+    attr(this.section, 'hidden', !profiles.length);
+    keyed(this.body, this.nodes, profiles.map((it) => it.name), (name) => {
+      const cells = [cell('Profile', 'name'), cell('Address', 'address'), cell('Servers', 'servers'), cell('Tools', 'num'), cell('Prompts', 'num')];
+      this.rows.set(name, cells);
+      return el('tr', { role: 'row' }, cells);
+    });
+    for (const it of profiles) {
+      const base = (state.top.listen ?? []).find((url) => url.includes('127.0.0.1')) ?? state.top.listen?.[0] ?? '/mcp';
+      const texts = [it.name, `${base}/${it.name}`, it.servers.join(', ') || NONE, String(it.tools), String(it.prompts)];
+      texts.forEach((text, at) => put(this.rows.get(it.name)[at], text));
+    }
+    put(this.count, String(profiles.length));
+  }
+}
+
 const OUTCOMES = { ok: ['Answered', 'good'], error: ['Refused', 'warn'], fault: ['No answer', 'bad'], input: ['Asks back', 'busy'] };
+
+/** How often the calls are drawn anew. */
+const CALLS_EVERY_MS = 1000;
 
 export class Calls {
   constructor(card, count) {
@@ -53,11 +81,12 @@ export class Calls {
     const { node, body } = table('Last calls', [
       ['Time', ''], ['Client', ''], ['Tool', 'name'], ['Outcome', ''], ['Took', 'num'], ['Sent', 'num'], ['Received', 'num'],
     ]);
-    Object.assign(this, { node, body, nodes: new Map(), newest: -1 });
+    Object.assign(this, { node, body, nodes: new Map(), newest: -1, drawn: -CALLS_EVERY_MS });
     this.frame = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': 'Last calls' }, node);
     this.none = el('p', { class: 'none', text: 'No calls yet. Try a tool above. What is said in a call is never kept.' });
     card.append(this.frame, this.none);
     this.inView = false;
+    this.tick = this.draw;
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.inView = isIntersecting;
       if (isIntersecting) this.draw();
@@ -65,13 +94,14 @@ export class Calls {
   }
 
   draw() {
-    // A busy daemon has something new twice a second; who does not look at it need not pay for it.
-    if (!this.inView) return;
+    // A busy daemon has something new twice a second; who does not look at it need not pay for it, and nobody reads faster.
+    if (!this.inView || performance.now() - this.drawn < CALLS_EVERY_MS) return;
     const { calls } = state;
     attr(this.frame, 'hidden', !calls.length);
     attr(this.none, 'hidden', calls.length > 0);
     if (calls.length && calls[0].number === this.newest) return;
     this.newest = calls.length ? calls[0].number : -1;
+    this.drawn = performance.now();
     put(this.count, calls.length ? String(calls.length) : '');
     const by = new Map(calls.map((it) => [it.number, it]));
     keyed(this.body, this.nodes, [...by.keys()], (number) => {

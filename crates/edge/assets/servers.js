@@ -24,6 +24,7 @@ const STATES = {
 };
 
 export function stateWord(server) {
+  if (server.paused) return [server.state === 'draining' ? 'Pausing' : 'Paused', 'off'];
   if (server.state === 'needs_auth' && !server.signs_in) return ['Key refused', 'auth'];
   return STATES[server.state] ?? [server.state, 'off'];
 }

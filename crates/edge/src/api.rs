@@ -6,7 +6,8 @@
 //! `GET /api/v1/explain?server=NAME[&client=NAME]` says what of a server the clients seen so far cannot have.
 //! `GET /api/v1/tools[?server=NAME]` lists the catalogue, `POST /api/v1/call` with `{"name", "arguments"}` calls
 //! a tool on the same path as a client's call, `GET /api/v1/logs[?server=NAME]` gives stderr tails and recent
-//! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `POST /api/v1/reload` reads the configuration anew
+//! transitions, `POST /api/v1/servers/NAME/restart` restarts a server, `…/pause` switches it off until `…/resume` or a
+//! restart of it or of the daemon, `POST /api/v1/reload` reads the configuration anew
 //! and says what changed ([`Reloaded`](crate::Reloaded)). `POST /api/v1/servers/NAME/login`, `…/login/device`, `…/login/wait` and `…/logout`
 //! are `signin.rs`'s. `GET /api/v1/pins[?server=NAME]` says which tools are not as they were pinned,
 //! `POST /api/v1/servers/NAME/pins/accept[?tool=TOOL]` pins what the server lists now (S-15). Refusals are `{"error": "…"}`.
@@ -59,7 +60,7 @@ where
         (&Method::POST, "/api/v1/reload") => edge.configuration.reload().await,
         (&Method::POST, action) => {
             match action.strip_prefix("/api/v1/servers/").and_then(|rest| rest.split_once('/')) {
-                Some((name, "restart")) => restart(edge, &unescaped(name)),
+                Some((name, action @ ("restart" | "pause" | "resume"))) => switch(edge, &unescaped(name), action),
                 Some((name, "pins/accept")) => accept_pins(edge, &unescaped(name), request.uri()),
                 Some((name, action @ ("login" | "login/device" | "login/wait" | "logout"))) => {
                     match known(edge, &unescaped(name)) {
@@ -147,13 +148,31 @@ where
     reply::message(StatusCode::OK, answer.to_json().into_bytes())
 }
 
-fn restart(edge: &Edge, name: &str) -> Response<Body> {
-    match known(edge, name) {
-        Ok(upstream) => {
-            upstream.restart();
+/// Restarts, pauses or resumes a server. None of it says what is run: that stands in the configuration, and a server that is
+/// off there stays off (S-34).
+fn switch(edge: &Edge, name: &str, action: &str) -> Response<Body> {
+    let fleet = edge.hub.fleet();
+    let upstream = match known(edge, name) {
+        Ok(upstream) => upstream,
+        Err(unknown) => return no(StatusCode::NOT_FOUND, &unknown.0),
+    };
+    let off = || {
+        let text = format!("server `{name}` is off in the configuration; `trunkline enable {name}` changes that");
+        no(StatusCode::CONFLICT, &text)
+    };
+    match action {
+        "pause" if fleet.pause(name) => reply::json(StatusCode::OK, &json!({ "paused": name })),
+        "pause" => off(),
+        "resume" if fleet.resume(name) => reply::json(StatusCode::OK, &json!({ "resumed": name })),
+        "resume" if !upstream.config().enabled => off(),
+        "resume" => reply::json(StatusCode::OK, &json!({ "resumed": name })),
+        _ => {
+            // Whoever wants it connected anew wants it to run.
+            if !fleet.resume(name) {
+                upstream.restart();
+            }
             reply::json(StatusCode::OK, &json!({ "restarting": name }))
         }
-        Err(unknown) => no(StatusCode::NOT_FOUND, &unknown.0),
     }
 }
 

@@ -2,18 +2,19 @@
 //!
 //! The page and its parts are in the binary (`assets.rs`). What it shows is one document (`scene.rs`), whole at
 //! `/api/v1/state`, and at `/api/v1/events` whole once and then what changed (`events.rs`). What is wrong and what helps is
-//! said by `../advice.rs`. What it does is what the owner's socket offers too (`api.rs`): try a tool, restart a server, sign in
-//! or out, read the configuration anew.
+//! said by `../advice.rs`. What it does is what the owner's socket offers too (`api.rs`): try a tool, restart, pause or resume a
+//! server, sign in or out, read the configuration anew.
 //!
 //! The same callers pass as at `/mcp`; where `auth.tokens` are set, the page asks for one and shows it with each request. It
 //! keeps it for its tab: a cookie would go to whatever else listens on this host, since cookies know no ports. Beyond that, pages of other origins have no business here, not even those that
 //! `listen.origins` lists, and whoever changes something proves that he is our own page (`proof.rs`). No request says what
-//! is run, where it leads or with which key: that stands in the file. So there is no switch for a server here either: it
-//! would have to write a definition.
+//! is run, where it leads or with which key: that stands in the file. So the switch of a server writes nothing: it pauses what
+//! runs, until it is resumed or the daemon begins anew, and what is off in the file cannot be switched on here.
 
 mod assets;
 mod clients;
 mod events;
+mod holders;
 mod proof;
 mod scene;
 
@@ -79,7 +80,8 @@ impl Spot {
             "call" | "reload" => Some(Self::Act),
             other => {
                 let (name, action) = other.strip_prefix("servers/")?.split_once('/')?;
-                (!name.is_empty() && matches!(action, "restart" | "login" | "logout")).then_some(Self::Act)
+                (!name.is_empty() && matches!(action, "restart" | "pause" | "resume" | "login" | "logout"))
+                    .then_some(Self::Act)
             }
         }
     }

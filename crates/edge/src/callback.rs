@@ -70,7 +70,7 @@ async fn accept(edge: &Arc<Edge>, listener: &TcpListener) {
 
 async fn answer(stream: TcpStream, remote: SocketAddr, edge: Arc<Edge>) {
     let Ok(local) = stream.local_addr() else { return };
-    let arrival = Arrival { peer: edge.peers.judge(remote, local), port: local.port(), address: remote.ip() };
+    let arrival = Arrival::of(edge.peers.judge(remote, local), remote, local);
     connection(stream, &edge.clone(), move |request| {
         let edge = edge.clone();
         async move {

@@ -221,7 +221,7 @@ async fn ladder<B>(edge: &Arc<Edge>, arrival: Arrival, request: Request<B>) -> R
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    let Arrival { peer, port, address } = arrival;
+    let Arrival { peer, port, address, from } = arrival;
     // Before the route, against the ladder's letter: S-2 wants it so, and a rebound page learns nothing.
     let guard = edge.guard.borrow().clone();
     if let Err(refusal) = guard.check(port, request.uri(), request.headers()) {
@@ -263,12 +263,12 @@ where
     };
     let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
-        Route::Mcp => mcp::answer(edge, Visitor { principal, view: View::WHOLE }, request).await,
+        Route::Mcp => mcp::answer(edge, Visitor { principal, view: View::WHOLE, from }, request).await,
         Route::Profile => match profile(edge, request.uri().path()) {
-            Ok(view) => mcp::answer(edge, Visitor { principal, view }, request).await,
+            Ok(view) => mcp::answer(edge, Visitor { principal, view, from }, request).await,
             Err(unknown) => plain(StatusCode::NOT_FOUND, &unknown),
         },
-        Route::Sse => sse_pair::open(edge, principal, request.headers()),
+        Route::Sse => sse_pair::open(edge, principal, from, request.headers()),
         Route::Messages => Box::pin(sse_pair::post(edge, principal, request)).await,
         Route::Callback => signin::callback(edge, request.uri()).await,
         Route::Health => health::report(edge, may_connect).await,

@@ -80,6 +80,12 @@ pub(crate) const BOARD_DEAR_EVERY: Duration = Duration::from_secs(5);
 /// Clients that the dashboard lists; how many there are is said beside it.
 pub(crate) const BOARD_CLIENTS_MAX: usize = 64;
 
+/// Processes that are looked through for those behind the clients, while somebody watches: more than a person's machine runs.
+pub(crate) const HOLDERS_PROCESSES_MAX: usize = 8192;
+
+/// Open files of each that are looked at.
+pub(crate) const HOLDERS_FILES_MAX: usize = 4096;
+
 /// Calls that the dashboard lists.
 pub(crate) const BOARD_CALLS_MAX: u64 = 100;
 

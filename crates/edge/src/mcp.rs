@@ -49,6 +49,8 @@ struct Head {
 pub(crate) struct Visitor {
     pub(crate) principal: Principal,
     pub(crate) view: View,
+    /// The port of this machine that it came from; 0: of another machine.
+    pub(crate) from: u16,
 }
 
 impl Visitor {
@@ -203,7 +205,10 @@ fn initialize(edge: &Arc<Edge>, head: &Head, call: &Call) -> Response<Body> {
         return none.response(edge, call.id.clone());
     }
     match edge.hub.open(call, head.visitor.guest()) {
-        Ok((session, response)) => in_session(one(head.wants, response.text()), &session),
+        Ok((session, response)) => {
+            session.came_from(head.visitor.from);
+            in_session(one(head.wants, response.text()), &session)
+        }
         Err(refusal) => refused(&refusal, &call.id),
     }
 }
@@ -440,6 +445,7 @@ fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
         let text = format!("Bad Request: Unsupported protocol version (supported versions: {supported})");
         return Err(Refused { status: StatusCode::BAD_REQUEST, error: RpcError::new(code::BAD_SESSION_REQUEST, text) });
     }
+    session.came_from(head.visitor.from);
     Ok(session)
 }
 

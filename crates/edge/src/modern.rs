@@ -43,7 +43,7 @@ async fn request(
     let envelope = match ingress::admit(&edge.hub, &visitor.view, &headers, &call, params) {
         Ok(envelope) => {
             let owner = visitor.principal.as_ref().map(|holder| Arc::clone(holder.name()));
-            envelope.of(owner, visitor.view.clone())
+            envelope.of(owner, visitor.view.clone()).from_port(visitor.from)
         }
         Err(Refused { status, error }) => return reply::error(status, Some(id), &error),
     };

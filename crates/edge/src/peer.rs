@@ -7,7 +7,7 @@
 //! loopback and the checks of `guard`, as it does on macOS. Where the facility is there, a single lookup
 //! that fails is a refusal: it must not be possible to get in by making it fail.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What is known about the user at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,31 @@ pub(crate) struct Arrival {
     pub(crate) port: u16,
     /// Where from.
     pub(crate) address: IpAddr,
+    /// The port of this machine that it came from; 0: of another machine.
+    pub(crate) from: u16,
+}
+
+impl Arrival {
+    /// A connection from `remote` that was accepted at `local`.
+    pub(crate) fn of(peer: Peer, remote: SocketAddr, local: SocketAddr) -> Self {
+        let address = remote.ip();
+        let from = if address.to_canonical().is_loopback() { remote.port() } else { 0 };
+        Self { peer, port: local.port(), address, from }
+    }
+}
+
+/// The inode of the socket at port `from` of this machine that is connected to the gateway's `port`, if the kernel tells.
+pub(crate) fn socket_of(from: u16, port: u16) -> Option<u32> {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        .into_iter()
+        .find_map(|host| os::look_up(SocketAddr::new(host, from), SocketAddr::new(host, port)).ok())
+        .map(|socket| socket.inode)
+}
+
+/// What the kernel says of a socket.
+struct Socket {
+    uid: u32,
+    inode: u32,
 }
 
 /// The kernel's word, or the knowledge that there is none to be had.
@@ -65,7 +90,7 @@ impl Peers {
     pub(crate) fn judge(&self, remote: SocketAddr, local: SocketAddr) -> Peer {
         let far = !remote.ip().to_canonical().is_loopback();
         let Self::Asked { own } = self else { return if far { Peer::Remote } else { Peer::Permitted } };
-        match os::owner(remote, local) {
+        match os::look_up(remote, local).map(|socket| socket.uid) {
             Ok(uid) if uid == *own || uid == 0 => Peer::Permitted,
             Ok(uid) => {
                 tracing::warn!(uid, "a connection by another user of this machine was refused");
@@ -100,6 +125,8 @@ mod os {
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, sendto, socket_with,
     };
 
+    use super::Socket;
+
     // Numbers of the kernel's interface: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const NLM_F_REQUEST: u16 = 1;
@@ -127,7 +154,7 @@ mod os {
         let looked_up = (|| {
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
             let client = TcpStream::connect(listener.local_addr()?)?;
-            owner(client.local_addr()?, client.peer_addr()?)
+            Ok::<_, io::Error>(look_up(client.local_addr()?, client.peer_addr()?)?.uid)
         })();
         match looked_up {
             Ok(uid) if uid == own => Ok(own),
@@ -136,8 +163,8 @@ mod os {
         }
     }
 
-    /// Returns the uid of the process that holds the socket bound to `remote` and connected to `local`.
-    pub(super) fn owner(remote: SocketAddr, local: SocketAddr) -> io::Result<u32> {
+    /// Returns the uid of the process that holds the socket bound to `remote` and connected to `local`, and its inode.
+    pub(super) fn look_up(remote: SocketAddr, local: SocketAddr) -> io::Result<Socket> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
@@ -167,12 +194,12 @@ mod os {
         out
     }
 
-    /// Reads the uid out of the kernel's answer.
+    /// Reads uid and inode out of the kernel's answer.
     ///
     /// A closed socket has no owner any more, and the kernel fills in uid 0 then, as it does for one that
     /// lingers in time-wait: without the check of the inode anyone would pass for root by closing early.
     /// The ports are compared because a lookup may fall back to a listener.
-    fn read(answer: &[u8], remote: SocketAddr, local: SocketAddr) -> io::Result<u32> {
+    fn read(answer: &[u8], remote: SocketAddr, local: SocketAddr) -> io::Result<Socket> {
         let kind = u16_at(answer, 4).ok_or_else(|| short(answer))?;
         if kind != SOCK_DIAG_BY_FAMILY {
             let errno = u32_at(answer, HEADER_BYTES).map_or(0, u32::cast_signed);
@@ -190,7 +217,7 @@ mod os {
         if inode == 0 {
             return Err(io::Error::other("the peer has closed its socket"));
         }
-        Ok(uid)
+        Ok(Socket { uid, inode })
     }
 
     /// An IPv6 socket that reached us over IPv4 shows a mapped address; the kernel files it under IPv4.
@@ -228,7 +255,7 @@ mod os {
         }
 
         fn look(server: &TcpStream) -> io::Result<u32> {
-            owner(server.peer_addr().expect("connected"), server.local_addr().expect("connected"))
+            look_up(server.peer_addr().expect("connected"), server.local_addr().expect("connected")).map(|it| it.uid)
         }
 
         #[test]
@@ -259,7 +286,7 @@ mod os {
         #[test]
         fn a_connection_that_never_was_has_no_owner() {
             let remote: SocketAddr = "127.0.0.1:1".parse().expect("an address");
-            assert!(owner(remote, "127.0.0.1:2".parse().expect("an address")).is_err());
+            assert!(look_up(remote, "127.0.0.1:2".parse().expect("an address")).is_err());
         }
 
         #[test]
@@ -271,7 +298,7 @@ mod os {
             answer[INODE_AT] = 1;
             assert!(read(&answer, remote, local).is_err(), "its ports are not those asked for");
             answer[ID_AT..ID_AT + 4].copy_from_slice(&[0, 10, 0, 20]);
-            assert_eq!(read(&answer, remote, local).ok(), Some(0));
+            assert_eq!(read(&answer, remote, local).ok().map(|it| (it.uid, it.inode)), Some((0, 1)));
             for length in 0..answer.len() {
                 assert!(read(&answer[..length], remote, local).is_err(), "{length} bytes");
             }
@@ -284,11 +311,13 @@ mod os {
     use std::io;
     use std::net::SocketAddr;
 
+    use super::Socket;
+
     pub(super) fn probe() -> Result<u32, String> {
         Err("this system does not tell whose a loopback connection is".to_owned())
     }
 
-    pub(super) fn owner(_remote: SocketAddr, _local: SocketAddr) -> io::Result<u32> {
+    pub(super) fn look_up(_remote: SocketAddr, _local: SocketAddr) -> io::Result<Socket> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -95,8 +95,7 @@ async fn accept_tcp(listener: &TcpListener, edge: &Arc<Edge>, slots: &Arc<Semaph
             let _ = stream.set_nodelay(true);
             match stream.local_addr() {
                 Ok(local) => {
-                    let (peer, address) = (edge.peers.judge(remote, local), remote.ip());
-                    let arrival = Arrival { peer, port: local.port(), address };
+                    let arrival = Arrival::of(edge.peers.judge(remote, local), remote, local);
                     tcp_connection(stream, arrival, edge).await;
                 }
                 Err(error) => tracing::debug!(%error, "a connection ended before it was looked at"),

@@ -60,6 +60,8 @@ struct Pair {
     queue: Sender<Out>,
     /// Who opened it, and may post to it (S-8).
     principal: Principal,
+    /// The port of this machine that the stream was opened from; 0: of another machine.
+    from: u16,
     /// Set by `initialize`.
     session: OnceLock<Arc<Session>>,
     /// The requests being worked on: a stop waits for them.
@@ -84,7 +86,7 @@ struct Open {
 struct Gone;
 
 /// Opens a stream: row 1 of mcp-protocol 3.13.
-pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) -> Response<Body> {
+pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, from: u16, headers: &HeaderMap) -> Response<Body> {
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /sse opens an event stream: `Accept: text/event-stream`");
     }
@@ -93,7 +95,7 @@ pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, headers: &HeaderMap) 
     }
     let (sender, queue) = mpsc::channel(PAIR_QUEUE_MAX);
     let (session, working) = (OnceLock::new(), TaskTracker::new());
-    let pair = Arc::new(Pair { id: random_id(), queue: sender, principal, session, working });
+    let pair = Arc::new(Pair { id: random_id(), queue: sender, principal, from, session, working });
     edge.pairs.lock().insert(pair.id.clone(), Arc::clone(&pair));
     reply::events(reply::until_ended(said(Open { edge: Arc::clone(edge), pair, queue })))
 }
@@ -193,6 +195,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
         edge.hub.end(&session);
         return refused(&Refusal::SecondInitialize);
     }
+    session.came_from(pair.from);
     let begun = edge.hub.attach(&session, None).map(|events| pair.queue.try_send(Out::Begun(response.text(), events)));
     match begun {
         Ok(Ok(())) => {

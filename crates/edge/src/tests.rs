@@ -45,7 +45,8 @@ pub(crate) fn edge(config: Config) -> Arc<Edge> {
 }
 
 /// A connection of the daemon's own user.
-pub(crate) const OWN: Arrival = Arrival { peer: Peer::Permitted, port: 6270, address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+pub(crate) const OWN: Arrival =
+    Arrival { peer: Peer::Permitted, port: 6270, address: IpAddr::V4(Ipv4Addr::LOCALHOST), from: 0 };
 /// A connection of another user of the machine.
 pub(crate) const STRANGE: Arrival = Arrival { peer: Peer::Stranger, ..OWN };
 

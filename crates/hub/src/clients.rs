@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use trunkline_telemetry::RecentCalls;
-use trunkline_wire::Era;
+use trunkline_wire::{Era, ServerName};
 
 use crate::Hub;
 use crate::session::{Connected, ConnectedBy};
@@ -15,6 +15,19 @@ use crate::session::{Connected, ConnectedBy};
 /// A client without a session counts as gone after so much silence. Its calls are not heard of here, its lists are,
 /// and those it renews within minutes (mcp-protocol 6.8).
 const STATELESS_SILENCE_MAX: Duration = Duration::from_mins(15);
+
+/// What a profile shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its name, which ends its address.
+    pub name: String,
+    /// Its servers, but for those that are switched off.
+    pub servers: Vec<ServerName>,
+    /// How many tools clients see there.
+    pub tools: usize,
+    /// How many prompts.
+    pub prompts: usize,
+}
 
 impl Hub {
     /// The clients that were heard of last, at most `max`, in the order in which they came. Those of 2026-07-28 come first.
@@ -29,6 +42,8 @@ impl Hub {
             name: it.name,
             version: Box::default(),
             revision: it.revision,
+            view: it.view,
+            port: it.port,
             by: ConnectedBy::Stateless,
             age: now.saturating_duration_since(it.first),
             idle: now.saturating_duration_since(it.last),
@@ -43,6 +58,18 @@ impl Hub {
         clients.sort_by(|one, other| (other.age, &one.label).cmp(&(one.age, &other.label)));
         shown.append(&mut clients);
         shown
+    }
+
+    /// What each profile shows, by name.
+    pub fn profiles(&self) -> Vec<Shown> {
+        let views = self.views();
+        let of_profiles = views.each().filter_map(|(view, catalog)| Some((view.profile()?.to_owned(), catalog)));
+        let shown = of_profiles.map(|(name, catalog)| {
+            let enabled = catalog.servers.iter().filter(|upstream| upstream.config().enabled);
+            let servers = enabled.map(|upstream| upstream.name().clone()).collect();
+            Shown { name, servers, tools: catalog.tools().len(), prompts: catalog.prompts().len() }
+        });
+        shown.collect()
     }
 
     /// The last tool calls, without what was said.

@@ -23,6 +23,8 @@ pub struct Envelope {
     pub(crate) owner: Option<Arc<str>>,
     /// What its client sees.
     pub(crate) view: View,
+    /// The port of this machine from which it came; 0: from elsewhere.
+    pub(crate) port: u16,
     pub(crate) abilities: Abilities,
     level: Option<Json>,
     params: Params,
@@ -70,6 +72,7 @@ impl Envelope {
             name: name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_CHARS).collect(),
             owner: None,
             view: View::WHOLE,
+            port: 0,
             abilities: Abilities::read(&capabilities, Revision::V2026_07_28),
             level: meta.get(key::LOG_LEVEL).cloned(),
             params,
@@ -81,6 +84,12 @@ impl Envelope {
     #[must_use]
     pub fn of(self, owner: Option<Arc<str>>, view: View) -> Self {
         Self { owner, view, ..self }
+    }
+
+    /// The same, of a request that came from this port of this machine; 0: from elsewhere.
+    #[must_use]
+    pub fn from_port(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// Whose it is, and what he sees.

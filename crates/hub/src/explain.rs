@@ -18,6 +18,7 @@ use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
 use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision, extensions};
 
+use crate::View;
 use crate::catalog::build::is_shown;
 use crate::catalog::output::Output;
 use crate::limits::ACQUAINTANCES_MAX;
@@ -34,6 +35,9 @@ pub(crate) struct Acquaintance {
     pub abilities: Arc<Abilities>,
     pub first: Instant,
     pub last: Instant,
+    /// What it saw at that address, and from which port of this machine it came, as far as was noted.
+    pub view: View,
+    pub port: u16,
 }
 
 /// What one client cannot have of one server.
@@ -78,14 +82,23 @@ impl Acquaintances {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |it: &Acquaintance| *it.name == *name && it.revision == revision && it.abilities == *abilities;
         let last = Instant::now();
-        let acquaintance = match seen.iter().position(known).and_then(|at| seen.remove(at)) {
-            Some(old) => Acquaintance { last, ..old },
-            None => Acquaintance { name: name.into(), revision, abilities: Arc::clone(abilities), first: last, last },
-        };
+        let old = seen.iter().position(known).and_then(|at| seen.remove(at)).unwrap_or_else(|| {
+            let (view, abilities) = (View::WHOLE, Arc::clone(abilities));
+            Acquaintance { name: name.into(), revision, abilities, first: last, last, view, port: 0 }
+        });
+        let acquaintance = Acquaintance { last, ..old };
         if seen.len() >= ACQUAINTANCES_MAX {
             seen.pop_front();
         }
         seen.push_back(acquaintance);
+    }
+
+    /// Notes where the one was that was met last, if it is still this one.
+    pub(crate) fn met_at(&self, name: &str, view: &View, port: u16) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(it) = seen.back_mut().filter(|it| *it.name == *name) {
+            (it.view, it.port) = (view.clone(), port);
+        }
     }
 
     /// The clients called `name`, or all of them; those seen last come first.
@@ -304,7 +317,7 @@ mod tests {
     fn client(revision: Revision, abilities: &'static str) -> Acquaintance {
         let declared = Object::parse(&Json::literal(abilities)).expect("an object");
         let (abilities, now) = (Arc::new(Abilities::read(&declared, revision)), Instant::now());
-        Acquaintance { name: "x".into(), revision, abilities, first: now, last: now }
+        Acquaintance { name: "x".into(), revision, abilities, first: now, last: now, view: View::WHOLE, port: 0 }
     }
 
     fn features(config: &Server, offer: &Offer, client: &Acquaintance) -> Vec<(&'static str, Cause)> {

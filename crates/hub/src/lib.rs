@@ -75,6 +75,7 @@ use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, 
 pub use catalog::views::{Guest, View};
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
+pub use clients::Shown;
 pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
 pub use keep::Keep;
@@ -417,6 +418,7 @@ impl Hub {
     /// Notes that a modern client was seen. Calls are too many to note, and whoever calls has listed before.
     pub(crate) fn met(&self, envelope: &Envelope) {
         self.acquaintances.met(&envelope.name, Revision::V2026_07_28, &Arc::new(envelope.abilities.clone()));
+        self.acquaintances.met_at(&envelope.name, &envelope.view, envelope.port);
     }
 
     /// A number for a caller that no other has in this process.

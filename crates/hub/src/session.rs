@@ -9,7 +9,7 @@ mod connected;
 mod standing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub struct Session {
     purse: Purse,
     /// Milliseconds after `born`.
     used: AtomicU64,
+    /// The port of this machine from which its last request came; 0: nobody knows.
+    port: AtomicU16,
     initialized: AtomicBool,
     questions: Questions,
     state: Mutex<State>,
@@ -91,6 +93,7 @@ impl Session {
             born: Instant::now(),
             purse: Purse { session: Budget::new(REPLAY_SESSION_BYTES_MAX), replay, whole },
             used: AtomicU64::new(0),
+            port: AtomicU16::new(0),
             initialized: AtomicBool::new(false),
             questions: Questions::after(first),
             state: Mutex::new(State { last_stream: first, ..State::default() }),

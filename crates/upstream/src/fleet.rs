@@ -3,7 +3,12 @@
 //! The servers are published in one `watch`: readers take the list of the moment and never wait, and a reload puts the
 //! next one in its place ([`Fleet::apply`]). A server that leaves the configuration is out of the list at once, while its
 //! calls end; one that comes back meanwhile is the same one again, so that two processes never run by one name.
+//!
+//! A server can be paused ([`Fleet::pause`]): it counts as switched off until it is resumed, whatever else is reloaded. That
+//! stands in no file, so nothing is run that the configuration does not say, and the next process begins as it says.
 
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, join_all};
@@ -37,6 +42,8 @@ struct Roster {
     stop: CancellationToken,
     /// Every server with a task, those that are leaving included. Held while the list changes.
     posts: Mutex<Vec<Post>>,
+    /// Servers that are paused, as they are configured. Locked after `posts`.
+    paused: Mutex<HashMap<ServerName, Server>>,
 }
 
 /// A server and the task that keeps its supervisor running.
@@ -81,6 +88,7 @@ impl Fleet {
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             posts: Mutex::default(),
+            paused: Mutex::default(),
         }));
         fleet.put(servers);
         Arc::new(fleet)
@@ -91,7 +99,7 @@ impl Fleet {
     /// end in its own time, and nothing new begins.
     pub fn apply(&self, servers: &[(ServerName, Server)]) {
         self.put(servers);
-        self.0.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.changed();
     }
 
     fn put(&self, servers: &[(ServerName, Server)]) {
@@ -101,8 +109,19 @@ impl Fleet {
             return;
         }
         let before = self.all();
-        let now: Arc<[Upstream]> =
-            servers.iter().map(|(name, server)| roster.place(&mut posts, name, server)).collect();
+        // What left the configuration, or is off there, is nothing that could be resumed.
+        let goes = |name: &ServerName| servers.iter().any(|(other, server)| other == name && server.enabled);
+        roster.paused().retain(|name, _| goes(name));
+        let now: Arc<[Upstream]> = servers
+            .iter()
+            .map(|(name, server)| {
+                let held = roster.paused().get_mut(name).map(|kept| kept.clone_from(server));
+                let server = if held.is_some() { &off(server) } else { server };
+                let upstream = roster.place(&mut posts, name, server);
+                upstream.0.paused.store(held.is_some(), Ordering::Release);
+                upstream
+            })
+            .collect();
         for gone in before.iter().filter(|upstream| !listed(&now, upstream)) {
             gone.remove();
         }
@@ -117,6 +136,40 @@ impl Fleet {
     /// The server of this name.
     pub fn get(&self, name: &str) -> Option<Upstream> {
         self.0.servers.borrow().iter().find(|upstream| upstream.name().as_str() == name).cloned()
+    }
+
+    /// Has a server end and stay off until it is resumed. Returns whether it runs by the configuration: one that does not,
+    /// or is not there, has nothing to pause.
+    pub fn pause(&self, name: &str) -> bool {
+        let _posts = self.0.posts();
+        let Some(upstream) = self.get(name) else { return false };
+        if upstream.is_paused() {
+            return true;
+        }
+        let server = upstream.config();
+        if !server.enabled {
+            return false;
+        }
+        self.0.paused().insert(upstream.name().clone(), Server::clone(&server));
+        upstream.0.paused.store(true, Ordering::Release);
+        upstream.reconfigure(off(&server));
+        self.changed();
+        true
+    }
+
+    /// Has a paused server go on, as it is configured by now. Returns whether it was paused.
+    pub fn resume(&self, name: &str) -> bool {
+        let _posts = self.0.posts();
+        let Some(upstream) = self.get(name) else { return false };
+        let Some(server) = self.0.paused().remove(upstream.name()) else { return false };
+        upstream.0.paused.store(false, Ordering::Release);
+        upstream.reconfigure(server);
+        self.changed();
+        true
+    }
+
+    fn changed(&self) {
+        self.0.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Who holds the tokens of servers that want a sign-in.
@@ -164,6 +217,10 @@ impl Roster {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn paused(&self) -> MutexGuard<'_, HashMap<ServerName, Server>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The server of this name with this configuration: the one that is there, or is just leaving, or a new one.
     fn place(self: &Arc<Self>, posts: &mut Vec<Post>, name: &ServerName, server: &Server) -> Upstream {
         let known = posts.iter().map(|post| &post.upstream).find(|upstream| upstream.name() == name);
@@ -195,6 +252,11 @@ impl Roster {
         self.environment.journal.forget(upstream.name());
         false
     }
+}
+
+/// The same, switched off.
+fn off(server: &Server) -> Server {
+    Server { enabled: false, ..server.clone() }
 }
 
 fn listed(servers: &[Upstream], upstream: &Upstream) -> bool {

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// Whether it is in the configuration. Marks have no order among them, so this says which of two reloads was the
     /// later one.
     wanted: AtomicBool,
+    /// Whether somebody switched it off until further notice, whatever the configuration says.
+    pub(crate) paused: AtomicBool,
     /// Places at the server.
     pub(crate) places: Arc<Places>,
     /// What the last requests say of the server.
@@ -144,6 +146,7 @@ impl Upstream {
             offers_changed,
             marks: Signals::default(),
             wanted: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
             places: Places::new(server.tuning.in_flight_max),
             health: Mutex::new(Health::new(now)),
             used_ms: AtomicU64::new(0),
@@ -174,6 +177,11 @@ impl Upstream {
     /// Its configuration as of now.
     pub fn config(&self) -> Arc<Server> {
         self.0.server()
+    }
+
+    /// Whether it is off until it is resumed; its configuration says that it is off, too.
+    pub fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Acquire)
     }
 
     /// Gives it another configuration, with effect from the next call; the supervisor sees to the connection. If it had

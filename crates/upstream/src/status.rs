@@ -31,6 +31,8 @@ pub struct StateView {
     pub(crate) demand_from: Option<Instant>,
     /// The last connection has to end before the next one begins, and its calls may take their time.
     pub(crate) changing: bool,
+    /// It is off because somebody paused it.
+    pub(crate) paused: bool,
     /// The connection, while calls may use it.
     pub(crate) link: Option<Arc<Link>>,
 }
@@ -86,6 +88,7 @@ impl StateView {
             phase,
             demand_from: state.demand_from(),
             changing: false,
+            paused: false,
             link,
         }
     }
@@ -136,6 +139,10 @@ impl StateView {
         let cause = self.cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
         let what = match self.phase {
             Phase::Ready { .. } => return None,
+            Phase::Disabled if self.paused => {
+                let until = "until it is resumed, restarted, or the daemon is";
+                return Some(format!("server `{server}` is paused {until}"));
+            }
             Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
             Phase::Idle => return Some(format!("server `{server}` is asleep; the next call starts it")),
             Phase::Draining { .. } => return Some(format!("server `{server}` is being stopped")),

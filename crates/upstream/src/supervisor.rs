@@ -347,7 +347,8 @@ impl Supervisor {
         let link = self.link.clone();
         let cause = if matches!(self.state.phase, Phase::Ready { .. }) { None } else { self.cause.clone() };
         let changing = self.changing && self.state.phase == Phase::Starting;
-        let view = StateView { changing, ..StateView::new(&self.state, self.since, cause, link) };
+        let paused = shared.paused.load(Ordering::Acquire);
+        let view = StateView { changing, paused, ..StateView::new(&self.state, self.since, cause, link) };
         if from != to {
             let sentence = view.sentence(&shared.name, self.since);
             let why = sentence.as_deref().unwrap_or(reason);

@@ -1,14 +1,17 @@
 //! Clients and calls as the dashboard lists them.
 
 use serde_json::{Value, json};
-use trunkline_hub::{Connected, ConnectedBy};
+use trunkline_hub::{Connected, ConnectedBy, Shown};
 use trunkline_telemetry::{RecentCall, redact};
+use trunkline_wire::ServerName;
+
+use super::holders::Holder;
 
 /// Longest name of a client that is shown.
 const NAME_BYTES_MAX: usize = 128;
 
 /// A client. Since when it is there and when it was last heard of come from outside, where they are kept from trembling.
-pub(super) fn client(client: &Connected, since_unix_ms: u64, heard_unix_ms: u64) -> Value {
+pub(super) fn client(client: &Connected, holder: Option<&Holder>, since_unix_ms: u64, heard_unix_ms: u64) -> Value {
     let by = match client.by {
         ConnectedBy::Session => "session",
         ConnectedBy::Pair => "sse",
@@ -20,11 +23,20 @@ pub(super) fn client(client: &Connected, since_unix_ms: u64, heard_unix_ms: u64)
         "version": shown(&client.version),
         "revision": client.revision.as_str(),
         "by": by,
+        "profile": client.view.profile(),
+        "pid": holder.map(|it| it.pid),
+        "program": holder.map(|it| it.program.as_str()),
         "since_unix_ms": since_unix_ms,
         "heard_unix_ms": heard_unix_ms,
         "in_flight": client.requests,
         "streams": client.streams,
     })
+}
+
+/// A profile: which servers it shows, and how many tools.
+pub(super) fn profile(profile: &Shown) -> Value {
+    let servers: Vec<&str> = profile.servers.iter().map(ServerName::as_str).collect();
+    json!({ "name": profile.name, "servers": servers, "tools": profile.tools, "prompts": profile.prompts })
 }
 
 /// A call. What was said in it is not known here.

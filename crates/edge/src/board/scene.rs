@@ -7,6 +7,7 @@
 //! Nothing in here was said in a call, and nothing is a secret: texts of servers were scrubbed where they were kept.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ use trunkline_upstream::Upstream;
 use trunkline_wire::{Json, Text};
 
 use super::clients;
+use super::holders::Holders;
 use crate::advice::{self, Case, Trouble};
 use crate::body::Body;
 use crate::limits::{BOARD_CALLS_MAX, BOARD_CLIENTS_MAX, BOARD_DEAR_EVERY, BOARD_TICK};
@@ -58,6 +60,7 @@ struct Last {
     servers: HashMap<String, Kept>,
     /// Since when clients are there, and when they were heard of.
     clients: HashMap<Arc<str>, (u64, u64)>,
+    holders: Holders,
     started_unix_ms: u64,
 }
 
@@ -86,12 +89,24 @@ async fn look_within(edge: &Edge, patience: Duration) -> Arc<Scene> {
         let dear = last.dear_at.is_none_or(|at| now.saturating_duration_since(at) >= BOARD_DEAR_EVERY);
         if dear {
             edge.metrics.measured().await;
+            last.holders = looked_for(edge, std::mem::take(&mut last.holders)).await;
             last.dear_at = Some(now);
         }
         last.scene = Arc::new(last.draw(edge, dear));
         last.at = Some(now);
     }
     Arc::clone(&last.scene)
+}
+
+/// Has the processes behind the clients looked for.
+async fn looked_for(edge: &Edge, mut holders: Holders) -> Holders {
+    let ports: Vec<u16> = edge.hub.clients(BOARD_CLIENTS_MAX).iter().map(|it| it.port).filter(|it| *it != 0).collect();
+    let Some(gateway) = edge.addresses.borrow().first().map(SocketAddr::port) else { return holders };
+    let looking = tokio::task::spawn_blocking(move || {
+        holders.look(&ports, gateway);
+        holders
+    });
+    looking.await.unwrap_or_default()
 }
 
 /// `/api/v1/state` of the page, and `/api/v1/board` of the owner's socket: the scene of now as one document, with the spans of time that `/health` has.
@@ -194,6 +209,7 @@ impl Last {
             ("resident_bytes", json!(resident)),
             ("started_unix_ms", json!(self.started_unix_ms)),
             ("clients", self.clients(edge, now)),
+            ("profiles", edge.hub.profiles().iter().map(clients::profile).collect()),
             ("catalog_version", json!(edge.hub.catalog().version())),
             ("step", json!(edge.board.trends.number())),
         ] {
@@ -214,7 +230,7 @@ impl Last {
                 let since = steady(before.0, now.saturating_sub(millis(client.age)), TREMBLE_MS);
                 let heard = steady(before.1, now.saturating_sub(millis(client.idle)), HEARD_COARSE_MS);
                 kept.insert(Arc::clone(&client.label), (since, heard));
-                clients::client(client, since, heard)
+                clients::client(client, self.holders.of(client.port), since, heard)
             })
             .collect();
         self.clients = kept;
@@ -270,6 +286,7 @@ impl Kept {
             ("since_unix_ms", json!(self.since_unix_ms)),
             ("retry_at_unix_ms", json!(self.retry_at_unix_ms)),
             ("enabled", json!(server.enabled)),
+            ("paused", json!(upstream.is_paused())),
             ("kind", json!(if matches!(server.connect, Connect::Stdio(_)) { "stdio" } else { "url" })),
             ("signs_in", json!(signs_in)),
             ("signed_in", json!(key.is_some_and(|key| key.is_signed_in()))),

@@ -17,10 +17,12 @@ const OTHER_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
 const SAME_SITE: (&str, &str) = ("sec-fetch-site", "same-site");
 const OWN_ORIGIN: (&str, &str) = ("origin", "http://127.0.0.1:6270");
 
-const ACTIONS: [&str; 5] = [
+const ACTIONS: [&str; 7] = [
     "/api/v1/call",
     "/api/v1/reload",
     "/api/v1/servers/git/restart",
+    "/api/v1/servers/git/pause",
+    "/api/v1/servers/git/resume",
     "/api/v1/servers/git/login",
     "/api/v1/servers/git/logout",
 ];
@@ -191,6 +193,27 @@ async fn s34_there_is_no_way_to_say_what_is_run_or_where_it_leads() {
     }
 }
 
+#[tokio::test]
+async fn s34_what_is_off_in_the_configuration_is_not_switched_on_here_and_a_pause_is_written_nowhere() {
+    let client = Client::with(with_a_server());
+    for action in ["pause", "resume"] {
+        let answer = client.send("POST", &format!("/api/v1/servers/git/{action}"), &[OWN_PAGE], "").await;
+        assert_eq!(answer.status, 409, "{action}");
+        assert!(answer.body.contains("`trunkline enable git`"), "{}", answer.body);
+    }
+    let mut config = with_a_server();
+    config.servers[0].1.enabled = true;
+    let client = Client::with(config.clone());
+    let server = client.edge.hub.fleet().get("git").expect("it is there");
+    let state = async || client.send("GET", "/api/v1/state", &[OWN_PAGE], "").await.json()["servers"][0].clone();
+    for (action, off) in [("pause", true), ("resume", false), ("pause", true), ("restart", false)] {
+        let answer = client.send("POST", &format!("/api/v1/servers/git/{action}"), &[OWN_PAGE], "").await;
+        assert_eq!((answer.status, server.is_paused()), (200, off), "{action}");
+        assert_eq!((&state().await["paused"], &state().await["enabled"]), (&json!(off), &json!(!off)), "{action}");
+    }
+    assert_eq!(client.edge.config().servers, config.servers, "what is configured stays");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_state_says_all_that_health_says_and_what_the_page_needs_beside() {
     let client = Client::with(with_a_server());
@@ -219,7 +242,7 @@ async fn the_state_says_all_that_health_says_and_what_the_page_needs_beside() {
         (&server["name"], &server["state"], &server["enabled"]),
         (&json!("git"), &json!("disabled"), &json!(false))
     );
-    for key in ["lately", "kind", "signs_in", "signed_in", "since_unix_ms", "retry_at_unix_ms"] {
+    for key in ["paused", "lately", "kind", "signs_in", "signed_in", "since_unix_ms", "retry_at_unix_ms"] {
         assert!(server.get(key).is_some(), "{key} is missing: {server}");
     }
     assert_eq!(server["lately"]["calls_per_minute"], 0);
@@ -229,6 +252,7 @@ async fn the_state_says_all_that_health_says_and_what_the_page_needs_beside() {
         (&caller["name"], &caller["revision"], &caller["by"]),
         (&json!("test"), &json!("2025-06-18"), &json!("session"))
     );
+    assert_eq!((&caller["profile"], &caller["pid"]), (&json!(null), &json!(null)), "it came from nowhere");
     let call = &state["calls"][0];
     assert_eq!((&call["client"], &call["tool"], &call["micros"]), (&json!("codex"), &json!("git__log"), &json!(3000)));
     assert_eq!((&call["sent_bytes"], &call["received_bytes"]), (&json!(11), &json!(2000)));
