@@ -262,3 +262,43 @@ async fn s12_f55_a_cursor_is_good_for_the_token_it_was_given_to_and_survives_a_r
     let daemon = home.serve().await;
     assert_eq!(list(&daemon, &tokens[0].1, &cursor).await["result"]["tools"], own["result"]["tools"]);
 }
+
+#[tokio::test]
+async fn s5_a_limited_token_gets_its_part_and_a_reload_changes_what_that_is() {
+    const TOKENS: [&str; 2] = ["laptop-0123456789abcdef0123456789abcdef", "ci-0123456789abcdef0123456789abcdef"];
+    let home = Home::new();
+    let [one, two] = ["one", "two"].map(|name| crate::harness::fake::stdio(&home, name, &[]).0);
+    let config = |limit: &str| {
+        let [laptop, ci] = TOKENS;
+        let auth = format!("[auth.tokens]\nlaptop = \"{laptop}\"\n[auth.tokens.ci]\ntoken = \"{ci}\"\n{limit}\n");
+        format!("{auth}[profiles.few]\nenabled_tools = [\"one__echo\"]\n\n{one}\n{two}")
+    };
+    home.configure(&config("profile = \"few\""));
+    let file = home.path("config/trunkline/config.toml");
+    let daemon = home.serve().await;
+    let bearers = TOKENS.map(|token| format!("Bearer {token}"));
+    let send = async |token: usize, session: &str, body: &str| {
+        let headers = [("authorization", bearers[token].as_str()), ("mcp-session-id", session)];
+        post(&daemon, &headers[..if session.is_empty() { 1 } else { 2 }], body).await
+    };
+    let opened = send(1, "", &initialize("2025-06-18")).await;
+    let session = opened.header("mcp-session-id").expect("a session").to_owned();
+    let sees = async || {
+        let listed = json(&send(1, &session, &request("1", "tools/list", "{}")).await.text().await);
+        let tools = listed["result"]["tools"].as_array().expect("a list").iter();
+        tools.map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(sees().await, ["one__echo"]);
+    let call = request("2", "tools/call", r#"{"name":"two__echo","arguments":{"text":"x"}}"#);
+    assert_eq!(json(&send(1, &session, &call).await.text().await)["error"]["code"], -32602);
+    std::fs::write(&file, config("servers = [\"two\"]")).expect("written");
+    let reloaded = daemon.cli(["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", String::from_utf8_lossy(&reloaded.stderr));
+    let sees = sees().await;
+    assert!(sees.contains(&"two__echo".to_owned()) && sees.iter().all(|name| name.starts_with("two__")), "{sees:?}");
+    assert!(json(&send(1, &session, &call).await.text().await)["result"]["content"].is_array(), "in the same session");
+    std::fs::write(&file, config("servers = [\"tow\"]")).expect("written");
+    let refused = daemon.cli(["reload"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() != Some(0) && told.contains("the servers are: one, two"), "{told}");
+}

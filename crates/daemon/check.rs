@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use trunkline_config::{Connect, HttpTransport, Loaded, Server, Sources};
+use trunkline_config::{Auth, Connect, HttpTransport, Loaded, Reach, Server, Sources};
 use trunkline_telemetry::redact;
 
 use crate::exit::{self, Failure};
@@ -40,6 +40,14 @@ fn summary(loaded: &Loaded) -> String {
         }
         let _ = write!(out, "\n{table}");
     }
+    let holders = holders(&loaded.config.auth);
+    if !holders.is_empty() {
+        let mut table = Table::new(&["TOKEN", "REACHES"]);
+        for (name, reaches) in &holders {
+            table.row([*name, reaches].map(render::field));
+        }
+        let _ = write!(out, "\n{table}");
+    }
     let problems = servers.iter().filter_map(|(name, server)| Some((name, server.problem.as_ref()?)));
     let mut notes: Vec<String> =
         problems.map(|(name, problem)| format!("server {name} will not start from here: {problem}")).collect();
@@ -48,6 +56,25 @@ fn summary(loaded: &Loaded) -> String {
         let _ = writeln!(out, "\n{}", render::safe(&notes.join("\n")));
     }
     out
+}
+
+/// Who holds a token, and how far it reaches, in words.
+pub(crate) fn holders(auth: &Auth) -> Vec<(&str, String)> {
+    let mut names: Vec<&str> = auth.tokens.iter().map(|(name, _)| name.as_str()).collect();
+    names.dedup();
+    names.into_iter().map(|name| (name, auth.reach(name).map_or_else(|| "everything".to_owned(), reaches))).collect()
+}
+
+fn reaches(reach: &Reach) -> String {
+    let own = reach.profile.as_ref().map(|profile| format!("profile {profile} at /mcp"));
+    let others = reach.profiles.iter().flatten().filter(|name| reach.profile.as_ref() != Some(name));
+    let others: Vec<String> = others.map(|name| format!("/mcp/{name}")).collect();
+    let others = (!others.is_empty()).then(|| others.join(", "));
+    let servers = reach.servers.as_ref().map(|servers| {
+        let names: Vec<&str> = servers.iter().map(trunkline_wire::ServerName::as_str).collect();
+        format!("of the servers only {}", names.join(", "))
+    });
+    [own, others, servers].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn reached_by(server: &Server) -> (&'static str, String) {
@@ -67,8 +94,32 @@ fn reached_by(server: &Server) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
+    use trunkline_config::Secret;
 
     use super::*;
+
+    #[test]
+    fn s5_how_far_each_token_reaches_is_told_in_words() {
+        let name = |name: &str| trunkline_wire::ServerName::new(name).expect("a name");
+        let one = Reach {
+            profile: Some("ci".into()),
+            profiles: Some(vec!["work".into(), "ci".into()]),
+            servers: Some(vec![name("git"), name("web")]),
+        };
+        let only = Reach { profiles: Some(vec!["work".into()]), ..Reach::default() };
+        let tokens = ["ci", "ci", "guest", "laptop"].map(|name| (name.to_owned(), Secret::new(name))).to_vec();
+        let auth = Auth { tokens, limited: vec![("ci".into(), one), ("guest".into(), only)] };
+        let told = holders(&auth);
+        let told: Vec<(&str, &str)> = told.iter().map(|(name, reaches)| (*name, reaches.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("ci", "profile ci at /mcp; /mcp/work; of the servers only git, web"),
+                ("guest", "/mcp/work"),
+                ("laptop", "everything")
+            ]
+        );
+    }
 
     #[test]
     fn the_summary_names_servers_problems_and_warnings() {

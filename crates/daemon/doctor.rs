@@ -24,6 +24,7 @@ use trunkline_config::{Listen, Loaded, Sources};
 use self::clients::Served;
 use self::report::{Finding, Mark, Report};
 use self::running::Running;
+use crate::check;
 use crate::clients::Surroundings;
 use crate::exit::{self, FAILED, Failure};
 use crate::{import, render};
@@ -120,6 +121,11 @@ fn configuration(sources: &Sources, report: &mut Report) -> Option<Loaded> {
                 let path = trunkline_config::default_config_path(&sources.env);
                 let says = format!("{} is not there; `trunkline add` writes it", path.display());
                 report.note("config", Mark::Absent, says);
+            }
+            let holders = check::holders(&loaded.config.auth);
+            if !holders.is_empty() {
+                let each: Vec<String> = holders.iter().map(|(name, reaches)| format!("{name} ({reaches})")).collect();
+                report.note("door", Mark::Well, format!("wants a token: {}", each.join(", ")));
             }
             Some(loaded)
         }

@@ -2,14 +2,18 @@
 //!
 //! Nobody needs one on a machine of his own. Once a token is set every client needs one, wherever it is. A token that
 //! cannot be had is an error of the whole file, unlike a server's secret: a door that somebody wanted closed never opens
-//! because a variable is missing.
+//! because a variable is missing. How far a token reaches stands in `reach.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::findings::Findings;
+use crate::reach::{Reach, ReachFile};
 use crate::secret::{Resolver, Secret};
 
 /// Shortest token: what 256 random bits take in the densest usual form, less a little.
@@ -30,13 +34,25 @@ const NAMES_MAX: usize = 64;
 #[schemars(rename = "Auth")]
 pub(crate) struct AuthFile {
     /// By the name of who holds it, a token, or two while one takes the place of the other: `${env:NAME}` or `${file:PATH}`,
-    /// at least 32 characters. Once there is one, each request needs one, as `Authorization: Bearer …`.
-    pub(crate) tokens: BTreeMap<String, TokenFile>,
+    /// at least 32 characters. Once there is one, each request needs one, as `Authorization: Bearer …`. A table limits how far
+    /// it reaches.
+    pub(crate) tokens: BTreeMap<String, HolderFile>,
+}
+
+/// Who holds a token, as written: the token or tokens alone, or a table with limits.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename = "Holder", untagged)]
+pub(crate) enum HolderFile {
+    /// The tokens alone, which reach everything.
+    Whole(TokenFile),
+    /// With limits.
+    Limited(LimitedFile),
 }
 
 /// The tokens of one name.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "Token")]
 pub(crate) enum TokenFile {
     /// The one in use.
     One(String),
@@ -44,22 +60,72 @@ pub(crate) enum TokenFile {
     Several(Vec<String>),
 }
 
+/// A token, and how far it reaches. Its holder sees and calls nothing beyond that, and has no use of the dashboard,
+/// `/metrics` and the full `/health`, which tell of everything.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "LimitedToken")]
+pub(crate) struct LimitedFile {
+    /// The token, or two while one takes the place of the other.
+    pub(crate) token: TokenFile,
+    /// The profile that its holder gets at `/mcp`. Other addresses, `/mcp/NAME`, are open to him only if `profiles` names
+    /// them.
+    #[serde(default)]
+    pub(crate) profile: Option<String>,
+    /// Profiles that its holder may use, at `/mcp/NAME`. Without `profile`, `/mcp` itself is closed to him.
+    #[serde(default)]
+    pub(crate) profiles: Option<Vec<String>>,
+    /// Only these servers, at whatever address.
+    #[serde(default)]
+    pub(crate) servers: Option<Vec<String>>,
+}
+
 /// Who may connect with what.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Auth {
     /// A name, and a token that is good for it. A name may stand here twice. Empty: no token is asked for.
     pub tokens: Vec<(String, Secret)>,
+    /// The names whose tokens are limited, and to what.
+    pub limited: Vec<(Box<str>, Reach)>,
+}
+
+impl Auth {
+    /// How far the tokens of this name reach; `None`: everywhere.
+    pub fn reach(&self, name: &str) -> Option<&Reach> {
+        self.limited.iter().find(|(known, _)| **known == *name).map(|(_, reach)| reach)
+    }
+
+    /// The first token that reaches everywhere, else the first.
+    pub fn widest(&self) -> Option<&Secret> {
+        let mut tokens = self.tokens.iter();
+        let whole = tokens.clone().find(|(name, _)| self.reach(name).is_none());
+        whole.or_else(|| tokens.next()).map(|(_, token)| token)
+    }
 }
 
 impl AuthFile {
-    /// Looks up the tokens and reports what is wrong with them.
-    pub(crate) fn check(self, resolver: &Resolver<'_>, findings: &mut Findings<'_>) -> Auth {
+    /// Looks up the tokens and reports what is wrong with them. What limits them is left as it is written: it names what is
+    /// read later.
+    pub(crate) fn check(
+        self,
+        resolver: &Resolver<'_>,
+        findings: &mut Findings<'_>,
+    ) -> (Auth, Vec<(String, ReachFile)>) {
         let mut tokens: Vec<(String, Secret)> = Vec::new();
+        let mut limited = Vec::new();
         if self.tokens.len() > NAMES_MAX {
             findings.error(&["auth", "tokens"], format!("holds more than {NAMES_MAX} names"));
         }
         for (name, written) in self.tokens {
             let key = ["auth", "tokens", name.as_str()];
+            let written = match written {
+                HolderFile::Whole(token) => token,
+                HolderFile::Limited(LimitedFile { token, profile, profiles, servers }) => {
+                    let reach = ReachFile { profile, profiles, servers };
+                    limited.extend(reach.limits().then(|| (name.clone(), reach)));
+                    token
+                }
+            };
             let written = match written {
                 TokenFile::One(text) => vec![text],
                 TokenFile::Several(texts) => texts,
@@ -79,7 +145,37 @@ impl AuthFile {
                 }
             }
         }
-        Auth { tokens }
+        (Auth { tokens, limited: Vec::new() }, limited)
+    }
+}
+
+/// By hand, so that what is wrong within a table is told with its key, which an untagged form would not.
+impl<'de> Deserialize<'de> for HolderFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+
+        impl<'de> Visitor<'de> for Form {
+            type Value = HolderFile;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a token, two of them, or a table with `token`")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<HolderFile, E> {
+                Ok(HolderFile::Whole(TokenFile::One(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<HolderFile, A::Error> {
+                let texts = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(HolderFile::Whole(TokenFile::Several(texts)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<HolderFile, A::Error> {
+                LimitedFile::deserialize(MapAccessDeserializer::new(table)).map(HolderFile::Limited)
+            }
+        }
+
+        deserializer.deserialize_any(Form)
     }
 }
 

@@ -164,7 +164,10 @@ mod tests {
         (servers, 0..2_u16, 1..3_usize, any::<bool>(), any::<bool>()).prop_map(
             |(servers, port, in_flight, protocol, debug)| Config {
                 listen: Listen { port, ..Listen::default() },
-                auth: Auth { tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))] },
+                auth: Auth {
+                    tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))],
+                    limited: if debug { vec![("x".into(), crate::Reach::default())] } else { Vec::new() },
+                },
                 audit: crate::Audit { file: debug.then(|| "calls".into()) },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },

@@ -25,6 +25,7 @@ mod listen;
 mod oauth;
 mod patterns;
 mod profile;
+mod reach;
 mod reference;
 mod schema;
 mod secret;
@@ -50,6 +51,7 @@ pub use listen::Listen;
 pub use oauth::OAuth;
 pub use patterns::{Filter, Patterns};
 pub use profile::Profile;
+pub use reach::{Leads, Reach};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;
@@ -116,13 +118,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let file = findings.read_file();
     let resolver = Resolver::new(&sources.env, layers.path.as_deref());
 
-    let auth = file.auth.check(&resolver, &mut findings);
+    let (mut auth, limited) = file.auth.check(&resolver, &mut findings);
     let audit = file.audit.check(&resolver);
     file.listen.check(!auth.tokens.is_empty(), &mut findings);
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
     let profiles = profile::check(file.profiles, &servers, &mut findings);
+    auth.limited = reach::check(limited, &servers, &profiles, &mut findings);
     findings.warnings.extend(clients::ignored_warning(&findings.ignored));
 
     let Findings { mut errors, warnings, .. } = findings;

@@ -34,6 +34,9 @@ pub fn reference() -> String {
     for (key, value) in tables {
         pages.section(&mut out, 2, key, value);
     }
+    for (key, value) in members(&schema).filter(|(key, _)| *key != "mcp_servers") {
+        pages.section_of_each(&mut out, 2, key, value);
+    }
     let servers = &schema["properties"]["mcp_servers"];
     pages.section(&mut out, 2, "mcp_servers.NAME", &with_description(&servers["additionalProperties"], servers));
     out
@@ -58,6 +61,20 @@ impl<'a> Pages<'a> {
         }
         for (key, value) in below {
             self.section(out, depth + 1, &format!("{name}.{key}"), value);
+        }
+        for (key, value) in members(table) {
+            self.section_of_each(out, depth + 1, &format!("{name}.{key}"), value);
+        }
+    }
+
+    /// The tables that a key has by name.
+    fn section_of_each(&self, out: &mut String, depth: usize, name: &str, value: &Value) {
+        let each = &value["additionalProperties"];
+        let forms = self.resolved(each).and_then(|known| known["anyOf"].as_array());
+        let table = std::iter::once(each).chain(forms.into_iter().flatten()).find(|form| self.table_of(form).is_some());
+        if let Some(table) = table {
+            let of_its_own = self.table_of(table).unwrap_or(table);
+            self.section(out, depth, &format!("{name}.NAME"), &with_description(table, of_its_own));
         }
     }
 
@@ -86,6 +103,9 @@ impl<'a> Pages<'a> {
         if let Some(known) = self.resolved(value) {
             if let Some(words) = words(known) {
                 return words.iter().map(|(word, _)| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+            }
+            if known["properties"].is_object() {
+                return "table".to_owned();
             }
             let forms = known["anyOf"].as_array().into_iter().flatten();
             return forms.map(|form| self.takes(form)).collect::<Vec<_>>().join(" or ");
@@ -186,7 +206,7 @@ mod tests {
     fn every_key_of_the_schema_stands_in_it() {
         let text = reference();
         let schema: Value = serde_json::from_str(&crate::schema()).expect("JSON");
-        let tables = ["Auth", "Limits", "Listen", "Log", "OAuth", "Server", "ServerLimits"];
+        let tables = ["Auth", "LimitedToken", "Limits", "Listen", "Log", "OAuth", "Profile", "Server", "ServerLimits"];
         for key in tables.iter().flat_map(|table| members(&schema["$defs"][table]).map(|(key, _)| key)) {
             let is_there = text.contains(&format!("`{key}`")) || text.contains(&format!(".{key}]`"));
             assert!(is_there, "{key}");

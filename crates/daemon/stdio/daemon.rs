@@ -36,7 +36,7 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new(sources: Sources, state_dir: PathBuf, may_start: bool) -> Self {
         let loaded = trunkline_config::load(&sources).ok();
-        let token = loaded.and_then(|loaded| loaded.config.auth.tokens.into_iter().next()).map(|(_, token)| token);
+        let token = loaded.and_then(|loaded| loaded.config.auth.widest().cloned());
         Self {
             sources,
             state_dir,

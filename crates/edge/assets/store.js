@@ -81,6 +81,7 @@ export async function connect() {
       if (answer.ok) retry = await follow(answer.body, stop);
       if (answer.ok) set('away');
       else if (answer.status === 401) set('locked', token ? 'that token is none of `auth.tokens`' : '');
+      else if (answer.status === 403 && token) set('locked', sentence(await answer.text()));
       else set('away', sentence(await answer.text()) || `it answers ${answer.status}`);
     } catch {
       set('away');

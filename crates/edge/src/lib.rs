@@ -40,6 +40,8 @@ mod ingress;
 
 mod mcp;
 
+mod batch;
+
 mod modern;
 
 mod sse_pair;
@@ -93,7 +95,7 @@ use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
 use crate::sse_pair::Pairs;
-use crate::tokens::{Failures, Principal, Tokens};
+use crate::tokens::{Failures, Needs, Principal, Tokens};
 
 /// What the door opens onto.
 pub struct Door {
@@ -184,11 +186,11 @@ impl Edge {
     }
 
     /// Resolves when what was shown for a request that goes on would not be let in any more.
-    fn taken_back(&self, principal: Principal) -> impl Future<Output = ()> + Send + use<> {
+    fn taken_back(&self, principal: Principal, needs: Needs) -> impl Future<Output = ()> + Send + use<> {
         let mut tokens = self.tokens.subscribe();
         async move {
             // The sender is gone with the daemon.
-            if tokens.wait_for(|tokens| !tokens.admit(&principal)).await.is_err() {
+            if tokens.wait_for(|tokens| !tokens.admit(&principal, needs)).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -251,7 +253,7 @@ where
     }
     let principal = match tokens.judge(request.headers(), address, &edge.failures) {
         Ok(principal) => principal,
-        Err(_) if !route.wants_token() => None,
+        Err(_) if !route.wants_token(tokens.any_limited()) => None,
         Err(denied) => {
             edge.metrics.rejected(denied.reason());
             let response = denied.response();
@@ -261,17 +263,22 @@ where
             };
         }
     };
+    let limited = principal.as_deref().filter(|holder| holder.is_limited());
+    if let Some(holder) = limited.filter(|_| route.tells_of_all()) {
+        return reject(edge, StatusCode::FORBIDDEN, "token_limits", &tokens::limits_text(holder));
+    }
     let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
-        Route::Mcp => mcp::answer(edge, Visitor { principal, view: View::WHOLE, from }, request).await,
-        Route::Profile => match profile(edge, request.uri().path()) {
+        Route::Mcp | Route::Profile | Route::Sse => match view(edge, &principal, request.uri().path()) {
+            Ok(view) if route == Route::Sse => {
+                sse_pair::open(edge, Visitor { principal, view, from }, request.headers())
+            }
             Ok(view) => mcp::answer(edge, Visitor { principal, view, from }, request).await,
-            Err(unknown) => plain(StatusCode::NOT_FOUND, &unknown),
+            Err(closed) => plain(StatusCode::NOT_FOUND, &closed),
         },
-        Route::Sse => sse_pair::open(edge, principal, from, request.headers()),
         Route::Messages => Box::pin(sse_pair::post(edge, principal, request)).await,
         Route::Callback => signin::callback(edge, request.uri()).await,
-        Route::Health => health::report(edge, may_connect).await,
+        Route::Health => health::report(edge, may_connect && limited.is_none()).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(edge),
         Route::Metrics => health::metrics(edge).await,
@@ -284,13 +291,17 @@ where
     }
 }
 
-/// Finds the profile that a path names; fails with what to tell a client that asks for one that is not there.
-fn profile(edge: &Edge, path: &str) -> Result<View, String> {
-    let name = path.strip_prefix(PROFILES).unwrap_or_default();
-    edge.hub.profile(name.strip_suffix('/').unwrap_or(name)).map_err(|known| {
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        format!("there is no such profile; configured are: {known}; everything is at /mcp")
-    })
+/// Finds what whoever comes sees at a path; fails with what to tell a client for which nothing is there.
+fn view(edge: &Edge, principal: &Principal, path: &str) -> Result<View, String> {
+    let name = path.strip_prefix(PROFILES).map(|name| name.strip_suffix('/').unwrap_or(name));
+    let holder = principal.as_deref().map(|holder| Arc::clone(holder.name()));
+    // That a profile is there that is closed to him does not tell it from one that is not.
+    let closed = |open: Vec<String>| {
+        let what =
+            if name.is_some_and(|name| !name.is_empty()) { "there is no such profile" } else { "nothing is here" };
+        format!("{what}; open to you: {}", open.join(", "))
+    };
+    edge.hub.view_at(holder, name.filter(|name| !name.is_empty())).map_err(closed)
 }
 
 /// Refuses with one line of text, and counts it.
@@ -348,8 +359,29 @@ impl Route {
 
     /// Whether it is for holders of a token, where there are any. Probes have none, nor has the browser that comes back from
     /// a sign-in, which shows that it began there, nor one that fetches the page which asks for the token.
-    fn wants_token(self) -> bool {
-        !matches!(self, Self::Callback | Self::Live | Self::Ready | Self::Metrics | Self::Board(Spot::Asset(_)))
+    /// Metrics tell of all servers: once somebody is kept from some of them, they are no probe's any more.
+    fn wants_token(self, any_limited: bool) -> bool {
+        match self {
+            Self::Callback | Self::Live | Self::Ready | Self::Board(Spot::Asset(_)) => false,
+            Self::Metrics => any_limited,
+            Self::Mcp | Self::Profile | Self::Sse | Self::Messages | Self::Health | Self::Board(_) => true,
+        }
+    }
+
+    /// Whether it tells of all servers, or acts on them: then it is closed to limited tokens. `/health` has a short form.
+    fn tells_of_all(self) -> bool {
+        match self {
+            Self::Metrics => true,
+            Self::Board(spot) => !matches!(spot, Spot::Asset(_)),
+            Self::Mcp
+            | Self::Profile
+            | Self::Sse
+            | Self::Messages
+            | Self::Callback
+            | Self::Health
+            | Self::Live
+            | Self::Ready => false,
+        }
     }
 
     fn offers(self, method: &Method) -> bool {

@@ -12,21 +12,21 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::sleep;
-use trunkline_hub::{Envelope, EventStream, Guest, Refusal, Reply, Session, View, Wants};
+use trunkline_hub::{Guest, Refusal, Reply, Session, View, Wants};
 use trunkline_wire::{Era, Id, Malformed, Message, Method, Request as Call, Revision, RpcError, Text, code};
 
 use crate::Edge;
+use crate::batch;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::ingress::{self, PROTOCOL_VERSION, Refused, SESSION_ID, Speech, names_modern};
 use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
-use crate::tokens::Principal;
+use crate::tokens::{Needs, Principal};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -37,10 +37,10 @@ const NO_SESSION: &str = "Bad Request: No valid session ID provided";
 const STREAMED: Wants = Wants { json: true, sse: true };
 
 /// The headers that matter once the body is read.
-struct Head {
+pub(crate) struct Head {
     session: Option<HeaderValue>,
     revision: Option<HeaderValue>,
-    wants: Wants,
+    pub(crate) wants: Wants,
     visitor: Visitor,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    fn guest(&self) -> Guest<'_> {
+    pub(crate) fn guest(&self) -> Guest<'_> {
         Guest { owner: owner(&self.principal), view: &self.view }
     }
 }
@@ -97,7 +97,7 @@ where
         Some(Ok(members)) => {
             let head = Head::of(&parts.headers, visitor, wants);
             drop(parts);
-            Box::pin(batch(edge, &head, members)).await
+            Box::pin(batch::answer(edge, &head, members)).await
         }
         Some(Err(malformed)) => bad_body(&malformed, None),
         None => match Message::parse(&bytes) {
@@ -258,7 +258,7 @@ pub(crate) async fn in_flight<F: Future<Output = Reply>>(
         )),
         // It holds no place among the calls: it may stay for days.
         Reply::Listening { events, last, number } => {
-            let end = idle_end(edge, &number.to_string(), principal.clone());
+            let end = idle_end(edge, &number.to_string(), principal.clone(), Needs::Token);
             reply::events(reply::until_answered(events, end, move || last, ()))
         }
         Reply::Refused(refusal) => refused(&refusal, &id),
@@ -272,85 +272,6 @@ pub(crate) async fn in_flight<F: Future<Output = Reply>>(
 pub(crate) async fn stopped(edge: Arc<Edge>) {
     edge.stop.hard.cancelled().await;
     sleep(LAST_WORDS / 2).await;
-}
-
-/// Answers a batch (mcp-protocol 2.3): its requests are worked on at the same time, the answers are an array.
-async fn batch(edge: &Arc<Edge>, head: &Head, members: Vec<Result<Message, Malformed>>) -> Response<Body> {
-    let calls = || {
-        members
-            .iter()
-            .flatten()
-            .filter_map(|member| if let Message::Request(call) = member { Some(call) } else { None })
-    };
-    if calls().any(|call| Envelope::claim_of(call.params.as_ref()).is_some()) {
-        return not_here("a batch may not hold requests of revision 2026-07-28");
-    }
-    if calls().any(|call| call.method == Method::Initialize) {
-        return not_here("`initialize` may not be part of a batch");
-    }
-    let session = match find(edge, head) {
-        Ok(session) => session,
-        // Without one id that the error could carry: a line of text.
-        Err(no) => return plain(no.status, &no.error.message),
-    };
-    if session.revision() != Revision::V2025_03_26 {
-        return in_session(not_here("batches belong to revision 2025-03-26 alone"), &session);
-    }
-    let wants = Wants { json: true, sse: false };
-    let answers = join_all(members.into_iter().map(|member| {
-        let session = &session;
-        async move {
-            match member {
-                Ok(Message::Request(call)) => {
-                    let id = call.id.clone();
-                    let (edge, session) = (edge.clone(), session.clone());
-                    Some(alone(edge, session, call, id, wants).await)
-                }
-                Ok(message) => {
-                    let _ = edge.hub.handle(session, message, wants).await;
-                    None
-                }
-                Err(malformed) => Some(error_text(None, &RpcError::new(malformed.code(), malformed.to_string()))),
-            }
-        }
-    }))
-    .await;
-    let answers: Vec<Bytes> = answers.into_iter().flatten().collect();
-    let response = if answers.is_empty() {
-        bare(StatusCode::ACCEPTED)
-    } else if head.wants.json {
-        let array = [&b"["[..], &answers.join(&b","[..]), b"]"].concat();
-        reply::message(StatusCode::OK, Bytes::from(array))
-    } else {
-        reply::as_events(answers.into_iter().map(Text::from).collect())
-    };
-    in_session(response, &session)
-}
-
-/// Answers a batch's request as one message.
-async fn alone(edge: Arc<Edge>, session: Arc<Session>, call: Call, id: Id, wants: Wants) -> Bytes {
-    let _place = match edge.place() {
-        Ok(place) => place,
-        Err(none) => return error_text(Some(id), &none.fault(&edge).to_error()),
-    };
-    let reply = tokio::select! {
-        biased;
-        reply = edge.hub.handle(&session, Message::Request(call), wants) => reply,
-        () = stopped(edge.clone()) => Reply::Accepted,
-    };
-    match reply {
-        Reply::One(text) | Reply::Error { message: text, .. } => text.into_bytes(),
-        Reply::Events(events) => last_of(events).await.unwrap_or_else(|| reply::cut_short(id)),
-        // No legacy client gets one.
-        Reply::Listening { last, .. } => last.into_bytes(),
-        Reply::Refused(refusal) => refusal.response(Some(id)),
-        Reply::Accepted => reply::cut_short(id),
-    }
-}
-
-/// The answer is what ends a call's stream.
-async fn last_of(events: EventStream) -> Option<Bytes> {
-    events.fold(None, |_, event| async { Some(event.data.into_bytes()) }).await
 }
 
 fn get(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body> {
@@ -377,7 +298,7 @@ fn get(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body
             reply::events(reply::until_stopped(events, async move { hard.cancelled().await }, STREAM_RETRY))
         }
         Ok(events) => {
-            let end = idle_end(edge, session.id(), head.visitor.principal);
+            let end = idle_end(edge, session.id(), head.visitor.principal, Needs::Token);
             reply::events(reply::until_stopped(events, end, STREAM_RETRY))
         }
         Err(refusal) => refused_in_text(&refusal),
@@ -386,9 +307,14 @@ fn get(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body
 }
 
 /// Resolves some time in the second after the soft stop, at a moment that differs from session to session; and when the
-/// token is taken back that it was opened with.
-pub(crate) fn idle_end(edge: &Edge, session: &str, principal: Principal) -> impl Future<Output = ()> + Send + use<> {
-    let (soft, taken_back) = (edge.stop.soft.clone(), edge.taken_back(principal));
+/// token is taken back that it was opened with, or does not reach any more what the stream needs.
+pub(crate) fn idle_end(
+    edge: &Edge,
+    session: &str,
+    principal: Principal,
+    needs: Needs,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (soft, taken_back) = (edge.stop.soft.clone(), edge.taken_back(principal, needs));
     let part = session.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     async move {
         tokio::select! {
@@ -431,7 +357,7 @@ impl Head {
 }
 
 /// Rows 4 to 9 of mcp-protocol 3.9.
-fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
+pub(crate) fn find(edge: &Edge, head: &Head) -> Result<Arc<Session>, Refused> {
     if head.session.is_none() {
         let error = RpcError::new(code::BAD_SESSION_REQUEST, NO_SESSION);
         return Err(Refused { status: StatusCode::BAD_REQUEST, error });
@@ -515,7 +441,7 @@ fn one(wants: Wants, text: impl Into<Text>) -> Response<Body> {
 }
 
 /// Names the session on a response, as SDK servers do on every one.
-fn in_session(mut response: Response<Body>, session: &Session) -> Response<Body> {
+pub(crate) fn in_session(mut response: Response<Body>, session: &Session) -> Response<Body> {
     if let Ok(id) = HeaderValue::from_str(session.id()) {
         response.headers_mut().insert(SESSION_ID, id);
     }

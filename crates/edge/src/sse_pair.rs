@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use trunkline_hub::{Envelope, EventStream, Guest, Refusal, Reply, Session, Wants};
+use trunkline_hub::{Envelope, EventStream, Refusal, Reply, Session, Wants};
 use trunkline_telemetry::spawn;
 use trunkline_wire::{
     Charge, Era, Json, Malformed, Message, Method, Request as Call, Response as Answer, Revision, RpcError, Text, code,
@@ -36,9 +36,9 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{bad_body, error_text, idle_end, not_here, owner, readable_id, refused_in_text, stopped};
+use crate::mcp::{Visitor, bad_body, error_text, idle_end, not_here, owner, readable_id, refused_in_text, stopped};
 use crate::reply::{self, Named, plain};
-use crate::tokens::Principal;
+use crate::tokens::{Needs, Principal};
 
 /// Where messages are posted to.
 pub(crate) const MESSAGES: &str = "/messages";
@@ -58,10 +58,8 @@ struct Pair {
     /// Names the stream in the address for messages; 128 random bits. Not the session's own id, which nobody is told.
     id: Box<str>,
     queue: Sender<Out>,
-    /// Who opened it, and may post to it (S-8).
-    principal: Principal,
-    /// The port of this machine that the stream was opened from; 0: of another machine.
-    from: u16,
+    /// Who opened it, and may post to it (S-8), and what he sees.
+    visitor: Visitor,
     /// Set by `initialize`.
     session: OnceLock<Arc<Session>>,
     /// The requests being worked on: a stop waits for them.
@@ -86,7 +84,7 @@ struct Open {
 struct Gone;
 
 /// Opens a stream: row 1 of mcp-protocol 3.13.
-pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, from: u16, headers: &HeaderMap) -> Response<Body> {
+pub(crate) fn open(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> Response<Body> {
     if !incoming::wants(headers).sse {
         return plain(StatusCode::NOT_ACCEPTABLE, "a GET on /sse opens an event stream: `Accept: text/event-stream`");
     }
@@ -95,7 +93,7 @@ pub(crate) fn open(edge: &Arc<Edge>, principal: Principal, from: u16, headers: &
     }
     let (sender, queue) = mpsc::channel(PAIR_QUEUE_MAX);
     let (session, working) = (OnceLock::new(), TaskTracker::new());
-    let pair = Arc::new(Pair { id: random_id(), queue: sender, principal, from, session, working });
+    let pair = Arc::new(Pair { id: random_id(), queue: sender, visitor, session, working });
     edge.pairs.lock().insert(pair.id.clone(), Arc::clone(&pair));
     reply::events(reply::until_ended(said(Open { edge: Arc::clone(edge), pair, queue })))
 }
@@ -115,8 +113,9 @@ where
         return plain(StatusCode::BAD_REQUEST, text);
     };
     let pair = edge.pairs.lock().get(id).cloned();
-    let is_open =
-        |pair: &Arc<Pair>| owner(&pair.principal).zip(owner(&principal)).is_none_or(|(one, other)| one == other);
+    let is_open = |pair: &Arc<Pair>| {
+        owner(&pair.visitor.principal).zip(owner(&principal)).is_none_or(|(one, other)| one == other)
+    };
     let Some(pair) = pair.filter(is_open) else { return unknown() };
     let Incoming { bytes, charge } =
         match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {
@@ -187,7 +186,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
     if pair.session.get().is_some() {
         return refused(&Refusal::SecondInitialize);
     }
-    let (session, response) = match edge.hub.open_pair(call, Guest::of_whole(owner(&pair.principal))) {
+    let (session, response) = match edge.hub.open_pair(call, pair.visitor.guest()) {
         Ok(opened) => opened,
         Err(refusal) => return refused(&refusal),
     };
@@ -195,7 +194,7 @@ fn initialize(edge: &Arc<Edge>, pair: &Arc<Pair>, call: &Call) -> Response<Body>
         edge.hub.end(&session);
         return refused(&Refusal::SecondInitialize);
     }
-    session.came_from(pair.from);
+    session.came_from(pair.visitor.from);
     let begun = edge.hub.attach(&session, None).map(|events| pair.queue.try_send(Out::Begun(response.text(), events)));
     match begun {
         Ok(Ok(())) => {
@@ -348,7 +347,7 @@ async fn next(own: &mut Option<EventStream>) -> Option<Text> {
 
 /// Resolves when the daemon stops and nothing is worked on any more.
 fn over(edge: &Edge, pair: &Arc<Pair>) -> impl Future<Output = ()> + Send + use<> {
-    let (soon, pair) = (idle_end(edge, &pair.id, pair.principal.clone()), Arc::clone(pair));
+    let (soon, pair) = (idle_end(edge, &pair.id, pair.visitor.principal.clone(), Needs::Token), Arc::clone(pair));
     async move {
         soon.await;
         pair.working.close();

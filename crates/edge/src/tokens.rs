@@ -6,6 +6,9 @@
 //!
 //! Whoever shows wrong ones hears 429 beyond ten a minute from one address. A right token always passes, so nobody can lock
 //! anybody out. One that is taken back ends the streams that were opened with it, too.
+//!
+//! A token may be limited (`auth.tokens.NAME`). What its holder sees of the servers is the hub's to say (`View`); here he is
+//! kept from what tells of all of them: the dashboard, its actions, the metrics, the whole of `/health` (S-5).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -49,10 +52,20 @@ pub(crate) struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 pub(crate) type Principal = Option<Arc<Holder>>;
 
 /// Who showed a token, and which of his it was.
-#[derive(PartialEq, Eq)]
 pub(crate) struct Holder {
     name: Arc<str>,
     token: [u8; 32],
+    /// Whether it reaches a part of the servers only.
+    limited: bool,
+}
+
+/// What a stream goes on for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// A token that is good.
+    Token,
+    /// One that reaches everything.
+    Whole,
 }
 
 /// Why a request may not pass.
@@ -71,7 +84,8 @@ impl Tokens {
     /// The tokens of a configuration.
     pub(crate) fn new(auth: &Auth) -> Self {
         let holder = |(name, token): &(String, trunkline_config::Secret)| {
-            Arc::new(Holder { name: name.as_str().into(), token: hash(token.expose()) })
+            let limited = auth.reach(name).is_some();
+            Arc::new(Holder { name: name.as_str().into(), token: hash(token.expose()), limited })
         };
         Self { known: auth.tokens.iter().map(holder).collect() }
     }
@@ -95,12 +109,17 @@ impl Tokens {
         }
     }
 
-    /// Whether what was shown would still be let in.
-    pub(crate) fn admit(&self, principal: &Principal) -> bool {
-        match principal {
-            Some(holder) => self.is_empty() || self.known.contains(holder),
-            None => self.is_empty(),
-        }
+    /// Whether any of them is limited.
+    pub(crate) fn any_limited(&self) -> bool {
+        self.known.iter().any(|holder| holder.limited)
+    }
+
+    /// Whether what was shown would still be let in to what has these needs.
+    pub(crate) fn admit(&self, principal: &Principal, needs: Needs) -> bool {
+        let Some(holder) = principal else { return self.is_empty() };
+        let same = |known: &&Arc<Holder>| known.name == holder.name && known.token == holder.token;
+        let now = self.known.iter().find(same);
+        self.is_empty() || now.is_some_and(|now| needs == Needs::Token || !now.limited)
     }
 
     fn holder(&self, token: &str) -> Option<Arc<Holder>> {
@@ -121,6 +140,20 @@ impl Holder {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
+
+    /// Whether it reaches a part of the servers only.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited
+    }
+}
+
+/// Why the holder of a limited token is refused where all servers are told of.
+pub(crate) fn limits_text(holder: &Holder) -> String {
+    format!(
+        "the token `{}` is limited by `auth.tokens.{}`, and this address tells of all servers: it wants a token without \
+         limits; MCP is at /mcp",
+        holder.name, holder.name
+    )
 }
 
 impl Failures {
@@ -192,7 +225,8 @@ mod tests {
 
     fn tokens() -> Tokens {
         let known = [("laptop", "one"), ("ci", "old"), ("ci", "new")];
-        Tokens::new(&Auth { tokens: known.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec() })
+        let tokens = known.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
+        Tokens::new(&Auth { tokens, limited: Vec::new() })
     }
 
     fn headers(values: &[&str]) -> HeaderMap {

@@ -66,7 +66,7 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, ErrorForm, Limits, Profile};
+use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach};
 use trunkline_telemetry::{Metrics, RecentCalls, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
@@ -120,6 +120,8 @@ pub(crate) struct Rules {
     pub(crate) errors: ErrorForm,
     /// Parts of the whole, by name.
     pub(crate) profiles: Vec<(Box<str>, Profile)>,
+    /// How far tokens reach that do not reach everywhere.
+    pub(crate) limited: Vec<(Box<str>, Reach)>,
     /// Whether tokens tell several clients' owners apart.
     pub(crate) several_owners: bool,
 }
@@ -188,7 +190,7 @@ impl Hub {
         let rules = Rules::of(config);
         let offers = fleet.offers_changed();
         let pins = Pins::in_directory(keep.dir.as_ref(), metrics.clone());
-        let first = Views::build(1, &fleet.all(), shape(&rules.limits), &rules.profiles, &pins);
+        let first = Views::build(1, &fleet.all(), shape(&rules.limits), &rules, &pins);
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
@@ -357,6 +359,12 @@ impl Hub {
         views.named(name).ok_or_else(|| views.profiles().map(Into::into).collect())
     }
 
+    /// What the holder of a token, or anybody where none is asked for, sees at the address of a profile, or at `/mcp`. Fails
+    /// with the addresses that are open to him.
+    pub fn view_at(&self, holder: Option<Arc<str>>, profile: Option<&str>) -> Result<View, Vec<String>> {
+        self.views.borrow().at(holder, profile)
+    }
+
     /// How many sessions live.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -486,7 +494,7 @@ impl Hub {
         let servers = self.fleet.all();
         let rules = self.rules();
         let version = self.catalog().version + 1;
-        let next = Views::build(version, &servers, shape(&rules.limits), &rules.profiles, &self.pins);
+        let next = Views::build(version, &servers, shape(&rules.limits), &rules, &self.pins);
         self.views.send_replace(Arc::new(next));
         self.count_entries();
     }
@@ -548,7 +556,8 @@ impl Rules {
         let mut names = config.auth.tokens.iter().map(|(name, _)| name);
         let first = names.next();
         let several_owners = names.any(|name| Some(name) != first);
-        Self { limits: config.limits.clone(), errors: config.errors, profiles: config.profiles.clone(), several_owners }
+        let (limits, limited) = (config.limits.clone(), config.auth.limited.clone());
+        Self { limits, errors: config.errors, profiles: config.profiles.clone(), limited, several_owners }
     }
 }
 

@@ -111,11 +111,13 @@ impl Listens {
         Some(all.len())
     }
 
-    /// Announces that these lists of a view changed.
-    pub(crate) fn announce(&self, view: &View, lists: &[List]) {
-        let bits = lists.iter().fold(0, |bits, list| bits | list.bit());
-        for listen in self.lock().values().filter(|listen| listen.view == *view) {
-            listen.tell(|state| state.changed |= bits & listen.lists);
+    /// Announces to each the lists that changed for its view.
+    pub(crate) fn announce(&self, mut changed: impl FnMut(&View) -> Vec<List>) {
+        for listen in self.lock().values() {
+            let bits = changed(&listen.view).iter().fold(0, |bits, list| bits | list.bit());
+            if bits != 0 {
+                listen.tell(|state| state.changed |= bits & listen.lists);
+            }
         }
     }
 

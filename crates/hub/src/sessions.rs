@@ -98,7 +98,7 @@ impl Hub {
     /// this token: who began it, and everybody where one of the two was not asked for a token (S-8).
     pub fn session(self: &Arc<Self>, id: &str, guest: Guest<'_>) -> Option<Arc<Session>> {
         if let Some(entry) = self.sessions.get(id) {
-            if !is_open(entry.owner(), guest.owner) || entry.view() != guest.view {
+            if !is_open(entry.owner(), guest.owner) || !self.views.borrow().are_one(entry.view(), guest.view) {
                 return None;
             }
             // While the map holds it, so that it does not give way to another at this moment.
@@ -181,7 +181,10 @@ impl Hub {
         self.make_room();
         let (session, record) = match self.sessions.entry(id.into()) {
             // Others came with the same id.
-            Entry::Occupied(entry) => return Some(Arc::clone(entry.get())),
+            Entry::Occupied(entry) => {
+                let is_same = self.views.borrow().are_one(entry.get().view(), guest.view);
+                return is_same.then(|| Arc::clone(entry.get()));
+            }
             Entry::Vacant(entry) => {
                 let record = self.records.of(&nonce)?;
                 let last = born.max(record.used);

@@ -16,7 +16,7 @@ use super::scene;
 use crate::body::Body;
 use crate::limits::{BOARD_STREAMS_MAX, BOARD_TICK, OVERLOAD_RETRY, STREAM_RETRY};
 use crate::reply::{self, Named};
-use crate::tokens::Principal;
+use crate::tokens::{Needs, Principal};
 use crate::{Edge, mcp};
 
 /// Opens a stream; refuses if there are as many as may be.
@@ -28,7 +28,7 @@ pub(super) fn open(edge: &Arc<Edge>, principal: Principal) -> Response<Body> {
         return reply::with_retry_after(refused, OVERLOAD_RETRY);
     };
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
-    let end = mcp::idle_end(edge, &format!("board {number}"), principal);
+    let end = mcp::idle_end(edge, &format!("board {number}"), principal, Needs::Whole);
     let edge = Arc::clone(edge);
     let events = async_stream::stream! {
         let _place = place;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use trunkline_config::Config;
+use trunkline_config::{Auth, Config, Reach, Secret};
 
 use super::*;
 use crate::tests::{OWN, STRANGE, config, edge};
@@ -289,4 +289,20 @@ async fn a_reader_that_is_too_slow_is_refused_and_loses_nothing_that_was_accepte
         assert_eq!(client.message().await["id"], 1);
     }
     client.ping(2).await;
+}
+
+#[tokio::test]
+async fn s5_a_limited_token_gets_here_what_it_gets_at_mcp() {
+    let tokens = vec![("ci".to_owned(), Secret::new("two"))];
+    let limited =
+        |reach| Config { auth: Auth { tokens: tokens.clone(), limited: vec![("ci".into(), reach)] }, ..config() };
+    let headers = [("accept", "text/event-stream"), ("authorization", "Bearer two")];
+    let nowhere = edge(limited(Reach { profiles: Some(vec![]), ..Reach::default() }));
+    let (status, body) = text(send(&nowhere, "GET", "/sse", &headers, "").await).await;
+    assert!(status == 404 && body.contains("open to you"), "{status} {body}");
+    let edge = edge(limited(Reach { servers: Some(vec![]), ..Reach::default() }));
+    let stream = send(&edge, "GET", "/sse", &headers, "").await;
+    assert_eq!(stream.status(), 200);
+    let views: Vec<_> = edge.pairs.lock().values().map(|pair| pair.visitor.view.clone()).collect();
+    assert_eq!(views, [edge.hub.view_at(Some("ci".into()), None).expect("open")]);
 }

@@ -87,7 +87,7 @@ async fn s5_s36_another_user_sees_nothing_of_the_dashboard() {
 
 #[tokio::test]
 async fn s5_s36_where_tokens_are_set_the_page_is_there_to_ask_for_one_and_says_nothing_before() {
-    let auth = Auth { tokens: vec![("laptop".to_owned(), Secret::new("one"))] };
+    let auth = Auth { tokens: vec![("laptop".to_owned(), Secret::new("one"))], ..Auth::default() };
     let client = Client::with(Config { auth, ..with_a_server() });
     for path in ["/", "/assets/app.js", "/assets/app.css"] {
         let answer = client.send("GET", path, &[], "").await;

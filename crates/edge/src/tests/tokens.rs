@@ -1,13 +1,13 @@
 //! What is asked of clients where `auth.tokens` are set, and how far a token reaches.
 
-use trunkline_config::{Auth, Secret};
+use trunkline_config::{Auth, Profile, Reach, Secret};
 
 use super::*;
 
 fn guarded() -> Client {
     let tokens = [("laptop", "one"), ("ci", "two")];
     let tokens = tokens.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
-    Client::with(Config { auth: Auth { tokens }, ..config() })
+    Client::with(Config { auth: Auth { tokens, ..Auth::default() }, ..config() })
 }
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -85,7 +85,7 @@ async fn s6_tokens_change_with_the_configuration() {
     let client = guarded();
     let session = open(&client, "Bearer one").await;
     let tokens = vec![("laptop".to_owned(), Secret::new("new"))];
-    client.edge.go_by(&Config { auth: Auth { tokens }, ..config() });
+    client.edge.go_by(&Config { auth: Auth { tokens, ..Auth::default() }, ..config() });
     let ask = async |token: &str| {
         let headers = [("authorization", token), ("mcp-session-id", &*session)];
         client.send("POST", "/mcp", &headers, PING).await.status
@@ -118,7 +118,7 @@ async fn s6_a_token_that_is_taken_back_ends_the_streams_that_it_opened() {
     event(&mut stays).await.expect("the address");
     event(&mut ends[1]).await.expect("the address");
     let tokens = vec![("laptop".to_owned(), Secret::new("new")), ("ci".to_owned(), Secret::new("two"))];
-    client.edge.go_by(&Config { auth: Auth { tokens }, ..config() });
+    client.edge.go_by(&Config { auth: Auth { tokens, ..Auth::default() }, ..config() });
     for stream in &mut ends {
         while event(stream).await.is_some() {}
     }
@@ -141,4 +141,72 @@ async fn open_stream(client: &Client, path: &str, headers: &[(&str, &str)]) -> B
 async fn event(stream: &mut Body) -> Option<String> {
     let frame = stream.frame().await?.expect("no stream fails");
     Some(String::from_utf8_lossy(&frame.into_data().expect("data")).into_owned())
+}
+
+/// One whose token `ci` reaches the profile `logs` alone.
+fn limited() -> Client {
+    Client::with(limited_config(true))
+}
+
+fn limited_config(limits: bool) -> Config {
+    let reach = Reach { profile: Some("logs".into()), profiles: Some(vec!["logs".into()]), servers: None };
+    let tokens = [("laptop", "one"), ("ci", "two")];
+    let tokens = tokens.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
+    let limited = if limits { vec![("ci".into(), reach)] } else { vec![] };
+    let profiles = ["logs", "more"].map(|name| (name.into(), Profile::default())).to_vec();
+    Config { auth: Auth { tokens, limited }, profiles, ..config() }
+}
+
+#[tokio::test]
+async fn s5_a_limited_token_opens_its_addresses_and_nothing_that_tells_of_all_servers() {
+    let client = limited();
+    let begin = async |path: &str, token: &str| {
+        client.send("POST", path, &[("authorization", token)], initialize(0, "2025-06-18").to_string()).await
+    };
+    for path in ["/mcp", "/mcp/logs", "/mcp/logs/"] {
+        assert_eq!(begin(path, "Bearer two").await.status, 200, "{path}");
+    }
+    let (closed, unknown) = (begin("/mcp/more", "Bearer two").await, begin("/mcp/nope", "Bearer two").await);
+    assert_eq!((closed.status, closed.body), (404, unknown.body), "nothing tells the two apart");
+    assert_eq!(begin("/mcp/more", "Bearer one").await.status, 200);
+    for (method, path) in [
+        ("GET", "/api/v1/state"),
+        ("GET", "/api/v1/events"),
+        ("GET", "/api/v1/history"),
+        ("GET", "/api/v1/tools"),
+        ("POST", "/api/v1/call"),
+        ("POST", "/api/v1/reload"),
+        ("POST", "/api/v1/servers/git/restart"),
+        ("GET", "/metrics"),
+    ] {
+        let refused = client.send(method, path, &[("authorization", "Bearer two")], "{}").await;
+        assert_eq!(refused.status, 403, "{method} {path}");
+        assert!(refused.body.contains("`ci` is limited") && refused.body.lines().count() == 1, "{}", refused.body);
+    }
+    let health = client.send("GET", "/health", &[("authorization", "Bearer two")], "").await;
+    assert!(health.status == 200 && health.json()["servers"].is_null());
+    assert!(client.send("GET", "/health", &[("authorization", "Bearer one")], "").await.json()["servers"].is_array());
+    // They name servers: where somebody is kept from some, no unknown reader gets them.
+    assert_eq!(client.send("GET", "/metrics", &[], "").await.status, 401);
+    assert_eq!(client.send("GET", "/metrics", &[("authorization", "Bearer one")], "").await.status, 200);
+    assert!(client.edge.metrics.render().contains(r#"reason="token_limits""#));
+}
+
+#[tokio::test]
+async fn s5_a_token_that_gets_limits_loses_the_dashboard_and_keeps_its_session() {
+    let client = Client::with(limited_config(false));
+    let session = open(&client, "Bearer two").await;
+    let headers = [("authorization", "Bearer two"), ("accept", "text/event-stream")];
+    let mut board = open_stream(&client, "/api/v1/events", &headers).await;
+    event(&mut board).await.expect("the state");
+    let standing = [&headers[..], &[("mcp-session-id", &*session)]].concat();
+    let mut stays = open_stream(&client, "/mcp", &standing).await;
+    client.edge.hub.reload(&limited_config(true));
+    client.edge.go_by(&limited_config(true));
+    while event(&mut board).await.is_some() {}
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(50), event(&mut stays)).await;
+    assert!(waits.is_err(), "it goes on");
+    let ping =
+        client.send("POST", "/mcp", &[("authorization", "Bearer two"), ("mcp-session-id", &*session)], PING).await;
+    assert_eq!(ping.status, 200, "{}", ping.body);
 }

@@ -20,7 +20,7 @@ use crate::catalog::clean::{clean, clean_text};
 use crate::catalog::names::{self, Named, Rules};
 use crate::catalog::output::{self, Output};
 use crate::catalog::pages::Book;
-use crate::catalog::views::Views;
+use crate::catalog::views::{View, Views};
 use crate::catalog::{Catalog, Entry, List, Table, Withheld};
 use crate::instructions;
 use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
@@ -160,20 +160,43 @@ pub(crate) async fn keep_current(hub: Weak<Hub>, mut offers: watch::Receiver<u64
 
 /// Tells every session and listen which lists of its view changed, if any did.
 fn announce(hub: &Hub, before: &Views, now: &Views) {
-    for (view, now) in now.each() {
-        let before = before.of(&view);
-        let changed: Vec<List> = List::ALL.into_iter().filter(|list| !before.lists_alike(now, *list)).collect();
+    let mut between = Changes { before, now, known: Vec::new() };
+    // First, so that a session that comes back at this moment hears of it in one way or the other. The views of a token that
+    // is limited no more are told of as everybody's.
+    let gone = before.each().map(|(view, _)| view).filter(|view| before.limits(view) && !now.limits(view));
+    for view in now.each().map(|(view, _)| view).chain(gone) {
+        let changed = between.of(&view);
         if !changed.is_empty() {
-            tracing::debug!(?changed, version = now.version, profile = view.profile(), "the catalogue changed");
-            // First, so that a session that comes back at this moment hears of it in one way or the other.
-            hub.told().announced(&view, &changed, now);
-            hub.each_session(|session| {
-                if *session.view() == view {
-                    session.announce(&changed);
-                }
-            });
-            hub.listens().announce(&view, &changed);
+            let (profile, holder) = (view.profile(), view.holder());
+            tracing::debug!(?changed, version = now.whole().version, profile, holder, "the catalogue changed");
+            let told = if now.limits(&view) { view } else { view.of_anybody() };
+            hub.told().announced(&told, changed, now.of(&told));
         }
+    }
+    hub.each_session(|session| match between.of(session.view()) {
+        [] => {}
+        changed => session.announce(changed),
+    });
+    hub.listens().announce(|view| between.of(view).to_vec());
+}
+
+/// Which lists differ between two moments, for whoever sees what. Many see the same.
+struct Changes<'a> {
+    before: &'a Views,
+    now: &'a Views,
+    known: Vec<([*const Catalog; 2], Vec<List>)>,
+}
+
+impl Changes<'_> {
+    fn of(&mut self, view: &View) -> &[List] {
+        let (before, now) = (self.before.of(view), self.now.of(view));
+        let pair = [Arc::as_ptr(before), Arc::as_ptr(now)];
+        let found = self.known.iter().position(|(known, _)| *known == pair).unwrap_or_else(|| {
+            let differs = |list: &List| !before.lists_alike(now, *list);
+            self.known.push((pair, List::ALL.into_iter().filter(differs).collect()));
+            self.known.len() - 1
+        });
+        &self.known[found].1
     }
 }
 

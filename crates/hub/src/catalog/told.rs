@@ -23,8 +23,8 @@ use crate::wall;
 
 const FILE: &str = "lists.json";
 
-/// Four digests and their names take a quarter of a kibibyte for each view.
-const FILE_BYTES_MAX: usize = 64 * 1024;
+/// Four digests and their names take a quarter of a kibibyte for each view, of which there are some three hundred at most.
+const FILE_BYTES_MAX: usize = 128 * 1024;
 
 /// Servers that come up one after another change the lists as often.
 const QUIET: Duration = Duration::from_secs(1);
@@ -48,6 +48,17 @@ struct Announced {
     #[serde(flatten)]
     whole: Record,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    profiles: BTreeMap<Box<str>, Record>,
+    /// Of limited tokens, by name; the rest is by address.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    limited: BTreeMap<Box<str>, Open>,
+}
+
+/// What one holder sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Open {
+    whole: Option<Record>,
     profiles: BTreeMap<Box<str>, Record>,
 }
 
@@ -124,7 +135,8 @@ impl Told {
     /// What whoever comes back to this view is to be told who began at `born`, in seconds of the Unix age.
     pub(crate) fn since_birth(&self, view: &View, born: u64) -> Vec<List> {
         let own = lock(&self.announced).of(view).map(|record| record.at).unwrap_or_default();
-        let earlier = self.earlier.get(view).copied().unwrap_or_default();
+        let earlier = self.earlier.get(view).or_else(|| self.earlier.get(&view.of_anybody()));
+        let earlier = earlier.copied().unwrap_or_default();
         let times = own.into_iter().zip(earlier).map(|(own, earlier)| own.max(earlier));
         let newer = |(list, at): (List, Option<u64>)| at.is_some_and(|at| at >= born).then_some(list);
         List::NOTICES.into_iter().zip(times).filter_map(newer).collect()
@@ -132,14 +144,21 @@ impl Told {
 }
 
 impl Announced {
+    /// The record of a view: of a token that is not limited, or was not, it is everybody's.
     fn of(&self, view: &View) -> Option<&Record> {
+        if let Some(open) = view.holder().and_then(|holder| self.limited.get(holder)) {
+            return view.profile().map_or(open.whole.as_ref(), |profile| open.profiles.get(profile));
+        }
         view.profile().map_or(Some(&self.whole), |profile| self.profiles.get(profile))
     }
 
     fn of_mut(&mut self, view: &View) -> &mut Record {
-        match view.profile() {
-            None => &mut self.whole,
-            Some(profile) => self.profiles.entry(profile.into()).or_default(),
+        let open = view.holder().map(|holder| self.limited.entry(holder.into()).or_default());
+        match (open, view.profile()) {
+            (Some(open), None) => open.whole.get_or_insert_default(),
+            (Some(open), Some(profile)) => open.profiles.entry(profile.into()).or_default(),
+            (None, None) => &mut self.whole,
+            (None, Some(profile)) => self.profiles.entry(profile.into()).or_default(),
         }
     }
 }

@@ -1,23 +1,32 @@
-//! [`Views`]: what each group of clients sees: everything at `/mcp`, and at `/mcp/NAME` what a profile shows.
+//! [`Views`]: what each group of clients sees: everything at `/mcp`, and at `/mcp/NAME` what a profile shows; of both, what
+//! the token reaches that was shown.
 //!
 //! A profile's view is a catalogue of its own, made as the whole one is, of what the profile's patterns leave of the offers.
 //! So a list of it is rendered once, a name that it does not show is not known in it, and a call through it costs what any
 //! call costs. Patterns go by the names of the whole catalogue, which people see, whatever a profile calls a tool itself.
+//!
+//! The views of limited tokens are catalogues too, so that no path can forget the limit. A view is named by the address and
+//! the holder and not by what the limits are at the moment: sessions outlive a change of the limits, and hear of it (S-5).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use trunkline_config::{Filter, Profile};
+use trunkline_config::{Filter, Leads, Profile, Reach};
 use trunkline_upstream::{Entry as Offered, Offer, Upstream};
 use trunkline_wire::ServerName;
 
 use super::Catalog;
 use super::build::{self, Shape, Source};
+use crate::Rules;
 use crate::pins::Pins;
 
-/// Everything, or a profile by its name.
+/// What is seen at an address: at `/mcp`, or at that of a profile, by whoever holds a token, or by anybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct View(Option<Arc<str>>);
+pub struct View {
+    profile: Option<Arc<str>>,
+    /// The name of the token, where one was asked for.
+    holder: Option<Arc<str>>,
+}
 
 /// Whose a request is, and what he sees.
 #[derive(Debug, Clone, Copy)]
@@ -33,39 +42,54 @@ pub struct Guest<'a> {
 pub(crate) struct Views {
     whole: Arc<Catalog>,
     profiles: BTreeMap<Arc<str>, Arc<Catalog>>,
+    /// Of each limited token, what it sees at each address that is open to it.
+    limited: BTreeMap<Arc<str>, Open>,
     /// Of a profile that is no more, while its clients are still there.
     nothing: Arc<Catalog>,
 }
 
+/// What a limited token sees, by the profile at whose address it is shown; at `/mcp`: by none.
+type Open = BTreeMap<Option<Arc<str>>, Arc<Catalog>>;
+
 impl View {
     /// Everything.
-    pub const WHOLE: View = View(None);
+    pub const WHOLE: View = View { profile: None, holder: None };
 
-    /// The profile's name; `None` for everything.
+    /// The name of the profile whose address it is; `None` for `/mcp`.
     pub fn profile(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.profile.as_deref()
+    }
+
+    /// Whose it is, where a token was asked for.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
+    }
+
+    /// The same address, whoever comes.
+    pub(crate) fn of_anybody(&self) -> Self {
+        Self { profile: self.profile.clone(), holder: None }
+    }
+
+    fn of_profile(name: &Arc<str>) -> Self {
+        Self { profile: Some(Arc::clone(name)), holder: None }
     }
 }
 
-impl<'a> Guest<'a> {
+impl Guest<'_> {
     /// Whoever was asked for nothing, at `/mcp`.
     pub const ANYBODY: Guest<'static> = Guest { owner: None, view: &View::WHOLE };
 
     /// Whoever sees everything.
-    pub fn of_whole(owner: Option<&'a str>) -> Self {
-        Self { owner, view: &View::WHOLE }
+    #[cfg(test)]
+    pub(crate) fn of_whole(owner: Option<&str>) -> Guest<'_> {
+        Guest { owner, view: &View::WHOLE }
     }
 }
 
 impl Views {
     /// Builds the catalogues of `upstreams`, which are in the order of the configuration.
-    pub(crate) fn build(
-        version: u64,
-        upstreams: &[Upstream],
-        shape: Shape,
-        profiles: &[(Box<str>, Profile)],
-        pins: &Pins,
-    ) -> Self {
+    pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape, rules: &Rules, pins: &Pins) -> Self {
+        let profiles = &rules.profiles;
         let enabled: Vec<&Upstream> = upstreams.iter().filter(|upstream| upstream.config().enabled).collect();
         // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
         // One that sleeps is not coming by itself.
@@ -73,9 +97,10 @@ impl Views {
         let awaited: Vec<Upstream> = enabled.iter().filter(coming).map(|upstream| Upstream::clone(upstream)).collect();
         let judged = |upstream: &&Upstream| Source::judged(Upstream::clone(upstream), upstream.offer(), pins);
         let sources: Vec<_> = enabled.iter().map(judged).collect();
-        let whole = Catalog { awaited, servers: upstreams.to_vec(), ..build::build(version, &sources, shape) };
+        let offers = build::build(version, &sources, shape);
+        let whole = Arc::new(Catalog { awaited, servers: upstreams.to_vec(), ..offers });
         let lens = Lens::of(&whole);
-        let view = |(name, profile): &(Box<str>, Profile)| {
+        let part = |profile: &Profile| {
             let of_it = |upstreams: &[Upstream]| {
                 upstreams.iter().filter(|upstream| profile.has(upstream.name())).cloned().collect::<Vec<_>>()
             };
@@ -93,18 +118,21 @@ impl Views {
                 ..shape
             };
             let offers = build::build(version, &shown, shape);
-            let catalog = Catalog { awaited, servers, uris: profile.resources.clone(), ..offers };
-            (Arc::from(&**name), Arc::new(catalog))
+            Arc::new(Catalog { awaited, servers, uris: profile.resources.clone(), ..offers })
         };
-        let profiles = profiles.iter().map(view).collect();
-        Self { profiles, nothing: Arc::new(build::build(version, &[], shape)), whole: Arc::new(whole) }
+        let known: BTreeMap<Arc<str>, Arc<Catalog>> =
+            profiles.iter().map(|(name, profile)| (Arc::from(&**name), part(profile))).collect();
+        let mut parts = Parts { made: BTreeMap::new(), whole: &whole, profiles: &known, rules, make: &part };
+        let limited = rules.limited.iter().map(|(holder, reach)| (Arc::from(&**holder), parts.open(reach))).collect();
+        Self { limited, nothing: Arc::new(build::build(version, &[], shape)), profiles: known, whole }
     }
 
     /// A whole, and no profiles.
     #[cfg(test)]
     pub(crate) fn holding(whole: Catalog) -> Self {
         let nothing = build::build(0, &[], Shape { name_chars: 48, page_size: None, bare_names: false });
-        Self { whole: Arc::new(whole), profiles: BTreeMap::new(), nothing: Arc::new(nothing) }
+        let (profiles, limited) = (BTreeMap::new(), BTreeMap::new());
+        Self { whole: Arc::new(whole), profiles, limited, nothing: Arc::new(nothing) }
     }
 
     /// Everything.
@@ -114,27 +142,103 @@ impl Views {
 
     /// What a view shows.
     pub(crate) fn of(&self, view: &View) -> &Arc<Catalog> {
-        match &view.0 {
-            None => &self.whole,
-            Some(profile) => self.profiles.get(profile).unwrap_or(&self.nothing),
-        }
+        let limited = view.holder.as_ref().and_then(|holder| self.limited.get(holder));
+        let found = match (limited, &view.profile) {
+            (Some(open), address) => open.get(address),
+            (None, None) => Some(&self.whole),
+            (None, Some(profile)) => self.profiles.get(profile),
+        };
+        found.unwrap_or(&self.nothing)
     }
 
-    /// Each view that there is.
+    /// Each view that there is; those of tokens without limits are everybody's.
     pub(crate) fn each(&self) -> impl Iterator<Item = (View, &Arc<Catalog>)> {
-        let profiles = self.profiles.iter().map(|(name, catalog)| (View(Some(Arc::clone(name))), catalog));
-        std::iter::once((View::WHOLE, &self.whole)).chain(profiles)
+        let profiles = self.profiles.iter().map(|(name, catalog)| (View::of_profile(name), catalog));
+        let limited = self.limited.iter().flat_map(|(holder, open)| {
+            open.iter().map(|(profile, catalog)| {
+                (View { profile: profile.clone(), holder: Some(Arc::clone(holder)) }, catalog)
+            })
+        });
+        std::iter::once((View::WHOLE, &self.whole)).chain(profiles).chain(limited)
+    }
+
+    /// Whether the holder's token is limited.
+    pub(crate) fn limits(&self, view: &View) -> bool {
+        view.holder.as_ref().is_some_and(|holder| self.limited.contains_key(holder))
+    }
+
+    /// Whether a session that was begun at `began` may go on at `comes`: the address is the same, and so is the holder,
+    /// unless both see what everybody does there.
+    pub(crate) fn are_one(&self, began: &View, comes: &View) -> bool {
+        began == comes || (began.profile == comes.profile && !self.limits(began) && !self.limits(comes))
+    }
+
+    /// What is seen at the address of a profile, or at `/mcp`, by `holder` or by anybody. Fails with the addresses that are
+    /// open to him.
+    pub(crate) fn at(&self, holder: Option<Arc<str>>, profile: Option<&str>) -> Result<View, Vec<String>> {
+        if let Some(open) = holder.as_ref().and_then(|holder| self.limited.get(holder)) {
+            let found = open.keys().find(|known| known.as_deref() == profile).cloned();
+            let addresses = || open.keys().map(|known| address(known.as_deref())).collect();
+            return found.map(|profile| View { profile, holder }).ok_or_else(addresses);
+        }
+        let Some(name) = profile else { return Ok(View { profile: None, holder }) };
+        let found = self.profiles.get_key_value(name).map(|(name, _)| Arc::clone(name));
+        let addresses = || std::iter::once(None).chain(self.profiles().map(Some)).map(address).collect();
+        found.map(|name| View { profile: Some(name), holder }).ok_or_else(addresses)
     }
 
     /// The profile of this name.
     pub(crate) fn named(&self, profile: &str) -> Option<View> {
-        self.profiles.get_key_value(profile).map(|(name, _)| View(Some(Arc::clone(name))))
+        self.profiles.get_key_value(profile).map(|(name, _)| View::of_profile(name))
     }
 
     /// The names of all profiles.
     pub(crate) fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.keys().map(|name| &**name)
     }
+}
+
+/// What limited tokens see. Those that see the same share it.
+struct Parts<'a, F> {
+    made: BTreeMap<(Option<&'a str>, &'a [ServerName]), Arc<Catalog>>,
+    whole: &'a Arc<Catalog>,
+    profiles: &'a BTreeMap<Arc<str>, Arc<Catalog>>,
+    rules: &'a Rules,
+    make: &'a F,
+}
+
+impl<'a, F: Fn(&Profile) -> Arc<Catalog>> Parts<'a, F> {
+    /// What a token sees at each address that it opens.
+    fn open(&mut self, reach: &'a Reach) -> Open {
+        let addresses = std::iter::once(None).chain(self.profiles.keys().map(Some));
+        let open = addresses.filter_map(|address| {
+            let profile = match reach.at(address.map(|name| &**name))? {
+                Leads::Whole => None,
+                Leads::Profile(name) => Some(self.rules.profiles.iter().find(|(known, _)| **known == *name)?),
+            };
+            Some((address.map(Arc::clone), self.part(profile, reach.servers.as_deref())))
+        });
+        open.collect()
+    }
+
+    fn part(&mut self, profile: Option<&'a (Box<str>, Profile)>, only: Option<&'a [ServerName]>) -> Arc<Catalog> {
+        let name = profile.map(|(name, _)| &**name);
+        let Some(only) = only else {
+            let shown = name.map_or(Some(self.whole), |name| self.profiles.get(name));
+            return Arc::clone(shown.unwrap_or(self.whole));
+        };
+        let make = || {
+            let profile = profile.map(|(_, profile)| profile.clone()).unwrap_or_default();
+            let kept = only.iter().filter(|server| profile.has(server)).cloned().collect();
+            (self.make)(&Profile { servers: Some(kept), ..profile })
+        };
+        Arc::clone(self.made.entry((name, only)).or_insert_with(make))
+    }
+}
+
+/// The path of a profile, or of everything.
+fn address(profile: Option<&str>) -> String {
+    profile.map_or_else(|| "/mcp".to_owned(), |name| format!("/mcp/{name}"))
 }
 
 /// The names by which patterns go.

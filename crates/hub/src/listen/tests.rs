@@ -57,7 +57,7 @@ async fn g35_the_acknowledgement_comes_first_with_what_will_be_told_and_the_id_a
         let (mut events, told) = listen(&hub, id, filter).await;
         assert_eq!(told["notifications"], json!({ "toolsListChanged": true }), "nobody has that resource");
         assert_eq!(told["_meta"]["io.modelcontextprotocol/subscriptionId"], value);
-        hub.listens().announce(&View::WHOLE, &[List::Tools]);
+        hub.listens().announce(|_| vec![List::Tools]);
         let message = said(&mut events).await.expect("a notice");
         assert_eq!((&message["method"], subscription(&message)), (&json!("notifications/tools/list_changed"), &value));
     }
@@ -71,7 +71,7 @@ async fn g36_a_listen_hears_only_of_what_it_asked_for_and_once_of_many_changes()
     let (mut tools, _) = listen(&hub, "1", r#"{"toolsListChanged":true}"#).await;
     let (mut rest, _) = listen(&hub, "1", r#"{"promptsListChanged":true,"resourcesListChanged":true}"#).await;
     for _ in 0..3 {
-        hub.listens().announce(&View::WHOLE, &[List::Tools, List::Prompts, List::Templates]);
+        hub.listens().announce(|_| vec![List::Tools, List::Prompts, List::Templates]);
     }
     assert_eq!(said(&mut tools).await.expect("a notice")["method"], "notifications/tools/list_changed");
     assert_eq!(said(&mut tools).await, None);

@@ -1,4 +1,4 @@
-use trunkline_config::Config;
+use trunkline_config::{Auth, Config};
 use trunkline_testkit::{Script, tool};
 use trunkline_wire::Method;
 
@@ -135,8 +135,13 @@ async fn profiled(profiles: Vec<(&str, Profile)>) -> World {
 }
 
 fn reload(world: &World, profiles: Vec<(&str, Profile)>) {
+    limit(world, profiles, vec![]);
+}
+
+fn limit(world: &World, profiles: Vec<(&str, Profile)>, limited: Vec<(&str, Reach)>) {
     let profiles = profiles.into_iter().map(|(name, profile)| (name.into(), profile)).collect();
-    world.hub.reload(&Config { profiles, ..Config::default() });
+    let limited = limited.into_iter().map(|(name, reach)| (name.into(), reach)).collect();
+    world.hub.reload(&Config { profiles, auth: Auth { limited, ..Auth::default() }, ..Config::default() });
 }
 
 fn logs() -> Profile {
@@ -149,6 +154,26 @@ fn session(world: &World, profile: Option<&str>) -> Arc<Session> {
     let (session, _) = world.hub.open(&fakes::request(0, Method::Initialize, "{}"), guest).expect("a session");
     session.initialized();
     session
+}
+
+/// A session of a token's holder, begun at `/mcp`.
+fn session_of(world: &World, holder: &str) -> Arc<Session> {
+    let view = world.hub.view_at(Some(holder.into()), None).expect("open");
+    let guest = Guest { owner: Some(holder), view: &view };
+    let (session, _) = world.hub.open(&fakes::request(0, Method::Initialize, "{}"), guest).expect("a session");
+    session.initialized();
+    session
+}
+
+/// What a session was told since it was asked last.
+fn heard(world: &World, session: &Arc<Session>) -> String {
+    use futures_util::{FutureExt as _, StreamExt as _};
+    let mut events = world.hub.attach(session, None).expect("a stream");
+    let mut texts = Vec::new();
+    while let Some(Some(event)) = events.next().now_or_never() {
+        texts.push(String::from_utf8_lossy(&event.data.into_bytes()).into_owned());
+    }
+    texts.concat()
 }
 
 async fn ask(world: &World, session: &Arc<Session>, method: &str, params: &str) -> String {
@@ -197,18 +222,84 @@ async fn a_changed_profile_is_told_to_its_clients_alone() {
     let (whole, some) = (session(&world, None), session(&world, Some("logs")));
     reload(&world, vec![("logs", Profile::default())]);
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-    let heard = async |session: &Arc<Session>| {
-        use futures_util::{FutureExt as _, StreamExt as _};
-        let mut events = world.hub.attach(session, None).expect("a stream");
-        let mut texts = Vec::new();
-        while let Some(Some(event)) = events.next().now_or_never() {
-            texts.push(String::from_utf8_lossy(&event.data.into_bytes()).into_owned());
-        }
-        texts.concat()
-    };
-    assert!(heard(&some).await.contains("notifications/tools/list_changed"));
-    assert!(!heard(&whole).await.contains("list_changed"), "nothing changed for it");
+    assert!(heard(&world, &some).contains("notifications/tools/list_changed"));
+    assert!(!heard(&world, &whole).contains("list_changed"), "nothing changed for it");
     // A profile that is gone shows nothing, and its client still gets answers.
     reload(&world, vec![]);
     assert_eq!(ask(&world, &some, "tools/list", "{}").await, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+}
+
+fn to_profile(name: &str) -> Reach {
+    Reach { profile: Some(name.into()), profiles: Some(vec![name.into()]), servers: None }
+}
+
+fn to_server(name: &str) -> Reach {
+    Reach { servers: Some(vec![ServerName::new(name).expect("a name")]), ..Reach::default() }
+}
+
+#[tokio::test]
+async fn s5_what_a_limited_token_does_not_reach_does_not_exist_for_its_holder() {
+    let world = profiled(vec![]).await;
+    let limited = vec![("ci", to_profile("logs")), ("guest", to_server("other")), ("git", to_server("git"))];
+    limit(&world, vec![("logs", logs()), ("more", Profile::default())], limited);
+    let (ci, guest, git, me) =
+        (session_of(&world, "ci"), session_of(&world, "guest"), session_of(&world, "git"), session_of(&world, "me"));
+    let list = ask(&world, &ci, "tools/list", "{}").await;
+    assert!(list.contains("git__log") && !list.contains("push"), "{list}");
+    let refused = ask(&world, &ci, "tools/call", r#"{"name":"git__push"}"#).await;
+    assert_eq!(refused.replace("push", "nope"), ask(&world, &ci, "tools/call", r#"{"name":"git__nope"}"#).await);
+    assert!(ask(&world, &ci, "tools/call", r#"{"name":"git__log"}"#).await.contains("content"));
+    let nothing = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#;
+    assert_eq!(ask(&world, &guest, "tools/list", "{}").await, nothing);
+    assert!(ask(&world, &guest, "tools/call", r#"{"name":"git__log"}"#).await.contains("unknown tool"));
+    for session in [&git, &me] {
+        assert!(ask(&world, session, "tools/call", r#"{"name":"git__push"}"#).await.contains("content"));
+    }
+    let at = |holder: &str, profile| world.hub.view_at(Some(holder.into()), profile);
+    assert!(at("ci", Some("logs")).is_ok() && at("me", Some("more")).is_ok() && at("guest", Some("more")).is_ok());
+    assert_eq!(at("ci", Some("more")), at("ci", Some("nope")), "nothing tells the two apart");
+    assert_eq!(at("ci", Some("more")), Err(vec!["/mcp".to_owned(), "/mcp/logs".to_owned()]));
+    let narrow = world.hub.view(&at("guest", Some("more")).expect("open"));
+    assert!(narrow.tools().is_empty(), "a server's limit holds at every address");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s5_changed_limits_hold_at_once_and_are_told_to_those_that_they_concern() {
+    let world = profiled(vec![]).await;
+    let profiles = || vec![("logs", logs())];
+    limit(&world, profiles(), vec![("ci", to_profile("logs"))]);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let (ci, me) = (session_of(&world, "ci"), session_of(&world, "me"));
+    let settle = || tokio::time::sleep(std::time::Duration::from_secs(30));
+    let sees = async |session| ask(&world, session, "tools/list", "{}").await.matches("inputSchema").count();
+    for (limited, [ci_sees, me_sees], [ci_hears, me_hears]) in [
+        (vec![], [2, 2], [true, false]),
+        (vec![("me", to_profile("logs"))], [2, 1], [false, true]),
+        (vec![("me", to_profile("logs")), ("ci", to_server("other"))], [0, 1], [true, false]),
+        (vec![("me", to_server("git")), ("ci", to_server("other"))], [0, 2], [false, true]),
+    ] {
+        limit(&world, profiles(), limited);
+        assert_eq!([sees(&ci).await, sees(&me).await], [ci_sees, me_sees]);
+        settle().await;
+        let told = [&ci, &me].map(|session| heard(&world, session).contains("tools/list_changed"));
+        assert_eq!(told, [ci_hears, me_hears]);
+    }
+}
+
+#[tokio::test]
+async fn s5_a_session_from_before_the_tokens_gives_a_limited_one_nothing_more() {
+    let world = profiled(vec![("logs", logs())]).await;
+    let before = session(&world, None).id().to_owned();
+    limit(&world, vec![("logs", logs())], vec![("ci", to_profile("logs"))]);
+    let known = |holder: &str| {
+        let view = world.hub.view_at(Some(holder.into()), None).expect("open");
+        world.hub.session(&before, Guest { owner: Some(holder), view: &view })
+    };
+    assert!(known("ci").is_none(), "it sees everything");
+    assert!(known("me").is_some());
+    // Taken up again by its id alone, it sees what the holder does who brings it; and then nobody else has it.
+    world.hub.sessions.clear();
+    let revived = known("ci").expect("by its id");
+    assert!(ask(&world, &revived, "tools/call", r#"{"name":"git__push"}"#).await.contains("unknown tool"));
+    assert!(known("me").is_none());
 }
