@@ -7,11 +7,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::client::{self, member};
-use crate::harness::daemon::{BINARY, Daemon, Home};
+use crate::harness::daemon::{BINARY, Home};
+use crate::harness::fake::{self, one};
 use crate::harness::modern::{KEY, REVISION};
 use crate::harness::parts::Sdk;
 use crate::harness::pipes::PipeClient;
-use crate::harness::{census, fake, until};
+use crate::harness::{census, until};
 
 /// Ends the daemon that a bridge started, whatever becomes of the test.
 struct End<'a>(&'a str);
@@ -45,15 +46,6 @@ fn open(home: &Home) -> PipeClient {
 async fn connect(home: &Home) -> PipeClient {
     let (command, args) = bridge(home, &[]);
     PipeClient::connect(&command, &args, "2025-11-25").await
-}
-
-async fn one() -> Daemon {
-    let home = Home::new();
-    let (block, _) = fake::stdio(&home, "one", &[]);
-    home.configure(&block);
-    let daemon = home.serve().await;
-    daemon.until_ready(&["one"]).await;
-    daemon
 }
 
 fn echo(message: &str) -> String {
@@ -211,6 +203,31 @@ async fn where_no_daemon_runs_one_is_started_for_everybody_and_stays() {
     let one = until("one of the two", async || Some(serving()).filter(|serving| serving.len() == 1)).await;
     census::signal(one[0], Signal::TERM);
     until("its end", async || census::marked(&home.marker).is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn upon_term_while_a_daemon_is_being_started_the_bridge_ends_and_the_daemon_is_there_for_others() {
+    let home = Home::new();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    home.configure(&format!("[listen]\nport = {port}\nhosts = [\"127.0.0.1\"]\n"));
+    // A daemon waits for whoever holds its state directory.
+    std::fs::create_dir_all(home.path("state/trunkline")).expect("made");
+    let held = std::fs::File::create(home.path("state/trunkline/lock")).expect("made");
+    held.lock().expect("free");
+    let _end = End(&home.marker);
+    let mut client = open(&home);
+    let running = |what: &str| -> Vec<u32> {
+        let all = census::marked(&home.marker).into_iter();
+        all.filter(|(_, line)| line.contains(what)).map(|(pid, _)| pid).collect()
+    };
+    until("a daemon that is started", async || Some(running(" serve")).filter(|serving| serving.len() == 1)).await;
+    let bridges = running("trunkline stdio");
+    assert_eq!(bridges.len(), 1);
+    census::signal(bridges[0], Signal::TERM);
+    assert_eq!(client.line().await, None, "it ends");
+    drop(held);
+    let status = async || home.run(["status"]).status.success().then_some(());
+    until("the daemon", status).await;
 }
 
 /// The official SDKs' own transports for child processes, both generations.

@@ -3,8 +3,9 @@
 use std::process::Output;
 
 use crate::harness::client::json;
-use crate::harness::daemon::{Daemon, Home};
-use crate::harness::{fake, until};
+use crate::harness::daemon::Home;
+use crate::harness::fake::{self, one};
+use crate::harness::until;
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -12,15 +13,6 @@ fn out(output: &Output) -> String {
 
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-async fn one() -> Daemon {
-    let home = Home::new();
-    let (block, _) = fake::stdio(&home, "one", &[]);
-    home.configure(&block);
-    let daemon = home.serve().await;
-    daemon.until_ready(&["one"]).await;
-    daemon
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use clap::Args;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -98,10 +99,27 @@ pub(crate) fn run(stdio: &Stdio, sources: Sources, state_dir: PathBuf) -> ExitCo
 
 async fn serve(door: Door) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
+    let wanted = CancellationToken::new();
+    let want = wanted.clone();
+    let heard = async move {
+        while signals.next().await != Wanted::Stop {}
+        want.cancel();
+    };
+    trunkline_telemetry::spawn("stdio signals", heard);
+    between(door, tokio::io::stdin(), tokio::io::stdout(), wanted).await
+}
+
+/// Serves a client's two pipes until the first ends, the second breaks, or the end is `wanted`.
+async fn between(
+    door: Door,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin + Send + 'static,
+    wanted: CancellationToken,
+) -> Result<(), Failure> {
     // Before the client is heard: it then learns from the exit that there is nothing to speak to.
     tokio::select! {
         biased;
-        () = interrupted(&mut signals) => return Ok(()),
+        () = wanted.cancelled() => return Ok(()),
         opened = door.open() => opened.map_err(Failure::failed)?,
     };
     let (out, queue) = mpsc::channel(BRIDGE_LINES_WAITING_MAX);
@@ -121,7 +139,7 @@ async fn serve(door: Door) -> Result<(), Failure> {
     let (written, gone, left) = (TaskTracker::new(), bridge.gone.clone(), bridge.gone.clone());
     let writing = written.track_future(async move {
         // A client that reads no more has gone.
-        if lines::write(queue, tokio::io::stdout()).await.is_err() {
+        if lines::write(queue, output).await.is_err() {
             gone.cancel();
         }
     });
@@ -132,14 +150,14 @@ async fn serve(door: Door) -> Result<(), Failure> {
     let mut done = false;
     tokio::select! {
         biased;
-        () = interrupted(&mut signals) => {}
+        () = wanted.cancelled() => {}
         () = bridge.gone.cancelled() => {}
-        () = bridge.read(Lines::new(tokio::io::stdin())) => {
+        () = bridge.read(Lines::new(input)) => {
             bridge.end.cancel();
             bridge.tasks.close();
             tokio::select! {
                 biased;
-                () = interrupted(&mut signals) => {}
+                () = wanted.cancelled() => {}
                 () = bridge.gone.cancelled() => {}
                 () = bridge.tasks.wait() => done = true,
             }
@@ -156,7 +174,7 @@ async fn serve(door: Door) -> Result<(), Failure> {
         // For as long as the client takes to read it.
         tokio::select! {
             biased;
-            () = interrupted(&mut signals) => {}
+            () = wanted.cancelled() => {}
             () = left.cancelled() => {}
             () = written.wait() => {}
         }
@@ -166,14 +184,9 @@ async fn serve(door: Door) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for a signal that wants the end.
-async fn interrupted(signals: &mut Signals) {
-    while signals.next().await != Wanted::Stop {}
-}
-
 impl Bridge {
     /// Takes each line, in its order.
-    async fn read(self: &Arc<Self>, mut lines: Lines<impl tokio::io::AsyncRead + Unpin>) {
+    async fn read(self: &Arc<Self>, mut lines: Lines<impl AsyncRead + Unpin>) {
         while let Some(line) = lines.next().await {
             match line {
                 Line::Text(text) if text.trim_ascii().is_empty() => {}
@@ -322,3 +335,6 @@ fn named(request: &Request) -> Option<String> {
     let key = trunkline_wire::headers::name_key(&request.method)?;
     request.params().ok()?.get(key).and_then(Json::decode_str)
 }
+
+#[cfg(test)]
+mod tests;

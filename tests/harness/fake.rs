@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::daemon::{BINARY, Home};
+use super::daemon::{BINARY, Daemon, Home};
 use super::parts::Process;
 use super::{array, quoted};
 
@@ -58,6 +58,16 @@ pub(crate) fn stdio(home: &Home, name: &str, args: &[&str]) -> (String, Desk) {
         home.marker,
     );
     (block, Desk(desk))
+}
+
+/// A daemon with one such fake, `one`, which is ready.
+pub(crate) async fn one() -> Daemon {
+    let home = Home::new();
+    let (block, _) = stdio(&home, "one", &[]);
+    home.configure(&block);
+    let daemon = home.serve().await;
+    daemon.until_ready(&["one"]).await;
+    daemon
 }
 
 /// A fake on a port of its own.

@@ -32,6 +32,8 @@ args = ["calc.py"]
 cwd = "/opt/calc"
 "#;
 
+mod way_back;
+
 struct House {
     dir: tempfile::TempDir,
 }
