@@ -27,6 +27,7 @@ use trunkline_wire::{Json, Malformed, Object};
 
 use crate::cli::Ask;
 use crate::exit::{self, FAILED, Failure};
+use crate::state::Report;
 use crate::{login, pins, render};
 
 /// How long the daemon has for an answer that waits for no server.
@@ -117,7 +118,7 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
     match ask {
         Ask::Status { json, watch: _ } => {
             let body = soon(socket.get("/api/v1/state")).await?;
-            let report: render::Report = read(&body)?;
+            let report: Report = read(&body)?;
             let text = if *json { raw(&body) } else { render::status(&report) };
             Ok(Printed { text, well: report.is_well() })
         }

@@ -87,7 +87,7 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
     let port = running.as_ref().and_then(served_port).unwrap_or(listen.port);
     let mut explained = Vec::new();
     if let Some(Loaded { config, .. }) = &loaded {
-        let of_daemon = running.as_ref().and_then(|running| home::variables(running.pid));
+        let of_daemon = running.as_ref().and_then(|running| home::variables(running.report.pid));
         let (variables, whose) = match (of_daemon, of_service) {
             (Some(variables), _) => (variables, "the daemon's PATH"),
             (None, Some(path)) => (home::with_path(env, path), "the service's PATH"),
@@ -141,5 +141,5 @@ fn configuration(sources: &Sources, report: &mut Report) -> Option<Loaded> {
 
 /// The port that the daemon is at, by its own account.
 fn served_port(running: &Running) -> Option<u16> {
-    running.listen.iter().find_map(|url| url::Url::parse(url).ok()?.port_or_known_default())
+    running.report.listen.iter().find_map(|url| url::Url::parse(url).ok()?.port_or_known_default())
 }

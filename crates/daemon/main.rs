@@ -25,6 +25,7 @@ mod pins;
 mod reload;
 mod render;
 mod service;
+mod state;
 mod stdio;
 mod stop;
 mod swap;

@@ -7,31 +7,15 @@ use trunkline_config::Loaded;
 
 use super::report::{Finding, Report};
 use crate::ask::{self, Socket};
+use crate::state::{self, Server};
 
-/// The daemon's report, as far as the doctor goes by it.
+/// The daemon's report, with what it says is wrong.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Running {
-    version: String,
-    pub(super) pid: u32,
-    pub(super) listen: Vec<String>,
-    config: InForce,
-    servers: Vec<Server>,
+    #[serde(flatten)]
+    pub(super) report: state::Report,
     wrong: Vec<Finding>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct InForce {
-    path: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Server {
-    name: String,
-    state: String,
-    reason: Option<String>,
 }
 
 /// The daemon of this state directory; `None` if none answers.
@@ -49,35 +33,36 @@ pub(super) async fn ask(state_dir: &Path) -> Option<Running> {
 impl Running {
     /// Whether it is of this version, of this file, and reads the configuration that is looked at.
     pub(super) fn examine(&self, version: &str, loaded: Option<&Loaded>, report: &mut Report) {
+        let daemon = &self.report;
         let restart = "trunkline service restart";
         let mut findings = Vec::new();
-        if self.version != version {
-            let says = format!("the running daemon is version {}, this command is {version}", self.version);
+        if daemon.version != version {
+            let says = format!("the running daemon is version {}, this command is {version}", daemon.version);
             let advice = "Restart the daemon, so that both are the same; sessions of clients go on.";
             findings.push(Finding::warning("TL-VERSION", says, advice).by(restart));
-        } else if is_replaced(self.pid) {
+        } else if is_replaced(daemon.pid) {
             let says = "the daemon's file was replaced since it started";
             let advice = "Restart the daemon, so that it is the new one; sessions of clients go on.";
             findings.push(Finding::warning("TL-VERSION", says, advice).by(restart));
         }
         let ours = loaded.and_then(|loaded| loaded.path.as_ref()).map(|path| path.display().to_string());
-        if let (Some(theirs), Some(ours)) = (&self.config.path, ours)
+        if let (Some(theirs), Some(ours)) = (&daemon.config.path, ours)
             && !same(theirs, &ours)
         {
             let says = format!("the running daemon reads {theirs}, this command {ours}");
             let advice = "Look at one and the same file: give both the same `--config` or TRUNKLINE_CONFIG.";
             findings.push(Finding::warning("TL-OTHER-CONFIG", says, advice));
         }
-        let says = format!("runs as pid {}, version {}, at {}", self.pid, self.version, self.listen.join(" "));
+        let says = format!("runs as pid {}, version {}, at {}", daemon.pid, daemon.version, daemon.listen.join(" "));
         report.part("daemon", says, findings);
     }
 
     /// How its servers are. Those in `explained` have a finding that says more than the daemon can.
     pub(super) fn servers(self, explained: &[Finding], report: &mut Report) {
-        let well = |server: &&Server| ["ready", "idle", "disabled"].contains(&server.state.as_str());
+        let servers = &self.report.servers;
         let away: Vec<&str> =
-            self.servers.iter().filter(|server| !well(server)).map(|server| server.name.as_str()).collect();
-        let count = self.servers.len();
+            servers.iter().filter(|server| !server.is_well()).map(|server| server.name.as_str()).collect();
+        let count = servers.len();
         let says = match (count, away.is_empty()) {
             (0, _) => "none are configured".to_owned(),
             (_, true) => format!("all {count} are ready, or asleep until they are needed"),
@@ -85,7 +70,7 @@ impl Running {
         };
         let told = |finding: &Finding| explained.iter().any(|other| other.server == finding.server);
         let mut wrong = self.wrong;
-        for Server { name, state, reason } in &self.servers {
+        for Server { name, state, reason, .. } in servers {
             let is_away = ["needs_auth", "misconfigured", "backoff", "open"].contains(&state.as_str());
             if is_away && !wrong.iter().any(|finding| finding.server.as_ref() == Some(name)) {
                 let says = reason.clone().unwrap_or_else(|| state.clone());
