@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, Uri};
 use serde_json::json;
-use trunkline_hub::Entry;
+use trunkline_hub::{Entry, NotAccepted};
 use trunkline_upstream::Upstream;
 use trunkline_wire::{Json, Object};
 
@@ -193,10 +193,9 @@ fn accept_pins(edge: &Edge, name: &str, target: &Uri) -> Response<Body> {
     };
     let tool = parameter(target, "tool=");
     match edge.hub.accept_pins(&upstream, tool.as_deref()) {
-        Some(taken) => reply::json(StatusCode::OK, &json!({ "server": name, "taken": taken })),
-        None => {
-            no(StatusCode::NOT_FOUND, "the server lists no such tool; tools are named here as it names them itself")
-        }
+        Ok(taken) => reply::json(StatusCode::OK, &json!({ "server": name, "taken": taken })),
+        Err(none @ NotAccepted::NoSuchTool) => no(StatusCode::NOT_FOUND, &none.to_string()),
+        Err(unread @ NotAccepted::Unread(_)) => no(StatusCode::CONFLICT, &unread.to_string()),
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) fn aim_at(
 ) -> Result<Errand, Result<Json, Json>> {
     let invalid = |text: String| Err(refusal::invalid_params(text));
     let members = &mut params.members;
-    let subject = (revision.era() == Era::Modern).then(|| Subject::of(method, members));
+    let subject = (revision.era() == Era::Modern).then(|| Subject::of(method, members, guest.view.profile()));
     let catalog = hub.view(guest.view);
     let mut task = None;
     #[expect(clippy::wildcard_enum_match_arm, reason = "the callers send no other methods here")]

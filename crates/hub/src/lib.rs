@@ -80,7 +80,7 @@ pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
 pub use keep::Keep;
 pub use meta::Params;
-pub use pins::{Changed, Difference, Drift, Standing};
+pub use pins::{Changed, Difference, Drift, NotAccepted, Standing};
 pub use refusal::Refusal;
 pub use replay::Event;
 pub use reply::{EventStream, Reply, Wants};
@@ -331,11 +331,11 @@ impl Hub {
     }
 
     /// Takes the definitions that a server offers now for the pinned ones: of all its tools, or of the one that it calls
-    /// `tool`. Returns the names of those that were not pinned so; `None` if it offers no such tool.
-    pub fn accept_pins(&self, upstream: &Upstream, tool: Option<&str>) -> Option<Vec<String>> {
+    /// `tool`. Returns the names of those that were not pinned so.
+    pub fn accept_pins(&self, upstream: &Upstream, tool: Option<&str>) -> Result<Vec<String>, NotAccepted> {
         let taken = self.pins.accept(upstream, tool)?;
         self.publish();
-        Some(taken)
+        Ok(taken)
     }
 
     /// The servers with tools that are not as they were pinned.

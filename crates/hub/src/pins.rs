@@ -131,6 +131,20 @@ pub struct Drift {
     pub withheld: bool,
 }
 
+/// Why nothing was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// The server offers no such tool.
+    #[error("the server lists no such tool; tools are named here as it names them itself")]
+    NoSuchTool,
+    /// Its pins cannot be read now. What is on disk may be sound, and is not to be written over.
+    #[error(
+        "the pins of server `{0}` cannot be read now, so nothing was accepted: the daemon's log says why; make the directory \
+         `pins` of its state directory readable (`trunkline doctor` shows where that is), then accept once more"
+    )]
+    Unread(ServerName),
+}
+
 impl Why {
     /// The reason, as the rest of a sentence about the tool.
     pub(crate) fn text(self) -> &'static str {
@@ -213,23 +227,29 @@ impl Pins {
     }
 
     /// Takes the definitions that a server offers for the pinned ones: of all its tools, or of the one that it calls
-    /// `tool`. Returns the names of those that were not pinned so; `None` if there is no such tool.
-    pub(crate) fn accept(&self, upstream: &Upstream, tool: Option<&str>) -> Option<Vec<String>> {
+    /// `tool`. Returns the names of those that were not pinned so.
+    pub(crate) fn accept(&self, upstream: &Upstream, tool: Option<&str>) -> Result<Vec<String>, NotAccepted> {
         let (offer, expose) = (upstream.offer(), upstream.config().expose.clone());
         let wanted: Vec<_> =
             shown(&offer, &expose).filter(|(name, _)| tool.is_none_or(|wanted| wanted == *name)).collect();
         if tool.is_some() && wanted.is_empty() {
-            return None;
+            return Err(NotAccepted::NoSuchTool);
         }
         let taken = {
             let mut books = self.shared.books();
             let judged = self.shared.entry(&mut books, upstream.name());
+            if judged.book.trust == Trust::Unread {
+                judged.book = Book::load(&self.shared.place, upstream.name());
+            }
+            if judged.book.trust == Trust::Unread {
+                return Err(NotAccepted::Unread(upstream.name().clone()));
+            }
             judged.last = None;
             judged.book.accept(wanted, tool.is_none())
         };
         tracing::info!(server = %upstream.name(), tools = taken.len(), "definitions of tools were accepted");
         self.save();
-        Some(taken)
+        Ok(taken)
     }
 
     /// How the tools of a server stand.

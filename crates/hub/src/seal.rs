@@ -237,19 +237,22 @@ pub(crate) fn is_open(owner: Option<&str>, principal: Option<&str>) -> bool {
     owner.zip(principal).is_none_or(|(owner, principal)| owner == principal)
 }
 
-/// What makes a request the same one again: its method, whom it is for and with what (mcp-protocol 5.9).
+/// What makes a request the same one again: its method, whom it is for and with what (mcp-protocol 5.9); and the address, since
+/// two profiles may call different tools by one name.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     method: Method,
     target: Option<Json>,
     arguments: Option<Json>,
+    profile: Option<Box<str>>,
 }
 
 impl Subject {
-    /// The subject of a request with these `params`, as the client wrote them.
-    pub(crate) fn of(method: &Method, params: &Object) -> Self {
+    /// The subject of a request with these `params`, as the client wrote them, at the address of `profile`.
+    pub(crate) fn of(method: &Method, params: &Object, profile: Option<&str>) -> Self {
         let target = params.get("name").or_else(|| params.get("uri")).cloned();
-        Self { method: method.clone(), target, arguments: params.get("arguments").cloned() }
+        let (arguments, profile) = (params.get("arguments").cloned(), profile.map(Into::into));
+        Self { method: method.clone(), target, arguments, profile }
     }
 
     /// A digest that is equal for equal requests, however their JSON is written.
@@ -260,6 +263,10 @@ impl Subject {
             hash.update([0]);
             let value = part.as_ref().and_then(|part| part.decode::<Value>().ok());
             canonical(value.as_ref().unwrap_or(&Value::Null), &mut hash);
+        }
+        if let Some(profile) = &self.profile {
+            hash.update([0]);
+            hash.update(profile.as_bytes());
         }
         URL_SAFE_NO_PAD.encode(hash.finalize()).into()
     }
@@ -357,7 +364,7 @@ mod tests {
     #[test]
     fn the_same_request_has_the_same_digest_however_it_is_written() {
         let digest = |text: &'static str| {
-            Subject::of(&Method::ToolsCall, &Object::parse(&Json::literal(text)).expect("an object")).digest()
+            Subject::of(&Method::ToolsCall, &Object::parse(&Json::literal(text)).expect("an object"), None).digest()
         };
         let one = digest(r#"{"name":"a","arguments":{"x":1,"y":[{"b":2,"a":1}]},"_meta":{"k":1}}"#);
         assert_eq!(one, digest(r#"{ "arguments":{"y":[{"a":1,"b":2}],"x":1}, "requestState":"s", "name":"a" }"#));

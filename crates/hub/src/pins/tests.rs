@@ -117,8 +117,8 @@ async fn s15_pins_that_were_spoilt_are_no_new_first_use() {
     let third = state.next();
     assert_eq!(judged(&third, PinRule::Block, &[("a", "reads")]), lost);
     let (upstream, _) = source("git", with(PinRule::Block), Offer::default());
-    assert_eq!(third.accept(&upstream, Some("a")), None, "it offers no such tool");
-    assert_eq!(third.accept(&upstream, None), Some(Vec::new()));
+    assert_eq!(third.accept(&upstream, Some("a")), Err(NotAccepted::NoSuchTool));
+    assert_eq!(third.accept(&upstream, None), Ok(Vec::new()));
     assert!(judged(&third, PinRule::Block, &[("a", "reads")]).is_empty());
 }
 
@@ -138,6 +138,24 @@ async fn s15_pins_that_cannot_be_read_now_withhold_and_are_read_when_they_can_be
     assert_eq!(judged(&next, PinRule::Block, &[("a", "writes")]), changed("a"));
     let closed = Pins::at(Place::Closed, Metrics::new());
     assert_eq!(judged(&closed, PinRule::Block, &[("a", "reads")]), [("a".to_owned(), Why::Lost)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s15_nothing_is_accepted_while_pins_cannot_be_read_and_they_are_not_written_over() {
+    let state = State::new();
+    let first = state.next();
+    assert!(judged(&first, PinRule::Block, &[("a", "reads"), ("b", "reads")]).is_empty());
+    first.settled().await;
+    let (dir, away) = (state.file().parent().expect("a directory").to_owned(), state.made.path().join("away"));
+    let next = state.next();
+    std::fs::rename(&dir, &away).and_then(|()| std::fs::write(&dir, "no directory")).expect("moved");
+    let (upstream, _) = source("git", with(PinRule::Block), Offer::default());
+    let refused = next.accept(&upstream, None).expect_err("they cannot be read");
+    assert!(refused.to_string().contains("`git` cannot be read now, so nothing was accepted"), "{refused}");
+    std::fs::remove_file(&dir).and_then(|()| std::fs::rename(&away, &dir)).expect("back");
+    assert_eq!(next.accept(&upstream, None), Ok(vec![]), "it is tried again each time");
+    next.settled().await;
+    assert_eq!(judged(&state.next(), PinRule::Block, &[("a", "writes"), ("b", "reads")]), changed("a"));
 }
 
 #[tokio::test(start_paused = true)]

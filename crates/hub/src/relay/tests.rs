@@ -68,13 +68,13 @@ async fn modern_as(
     params: &str,
     abilities: &'static str,
 ) -> Result<Value, Value> {
-    modern_of(world, None, id, params, abilities).await
+    modern_of(world, Guest::ANYBODY, id, params, abilities).await
 }
 
-/// The same, with the token of `owner`.
+/// The same, by `guest`.
 async fn modern_of(
     world: &World,
-    owner: Option<&str>,
+    guest: Guest<'_>,
     id: trunkline_upstream::CallerId,
     params: &str,
     abilities: &'static str,
@@ -83,7 +83,7 @@ async fn modern_of(
     let client = ModernClient {
         id,
         label: "modern".into(),
-        owner: owner.map(Into::into),
+        owner: guest.owner.map(Into::into),
         abilities: Arc::new(trunkline_wire::Abilities::read(&declared, Revision::V2026_07_28)),
         level: None,
     };
@@ -91,7 +91,7 @@ async fn modern_of(
     let outbox = Arc::new(Outbox::new(Id::from(7), fakes::session(&world.hub, "2025-11-25").purse().clone()));
     let listener = Listener { caller: Caller::Modern(Arc::new(client)), outbox, streams: true };
     let value = |json: Json| json.decode::<Value>().expect("JSON");
-    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, Guest::of_whole(owner)) {
+    let errand = match call::aim(&world.hub, &request, Revision::V2026_07_28, guest) {
         Ok(errand) => errand,
         Err(outcome) => return outcome.map(value).map_err(value),
     };
@@ -255,30 +255,6 @@ async fn g70_a_wrong_state_never_starts_the_call_again() {
     assert!(modern(&world, &good, ALL).await.is_ok(), "none of them used it up");
     assert_eq!(modern(&world, &good, ALL).await.expect_err("used")["code"], -32602);
     assert_eq!(calls(&world), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn s08_what_one_owner_was_given_to_carry_is_unknown_to_another() {
-    for script in [asking(), modern_server(), urls()] {
-        let world = World::new(script).await;
-        let of = |owner: &'static str, params: String| {
-            let world = &world;
-            async move { modern_of(world, Some(owner), world.hub.next_caller(), &params, ALL).await }
-        };
-        let asked = of("laptop", CALL.to_owned()).await.expect("a result");
-        assert_eq!(asked["resultType"], "input_required", "{asked}");
-        let key = asked["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
-        let answers = json!({ key: { "action": "accept", "content": {} } });
-        let before = calls(&world);
-        let refused = of("ci", retry(&asked["requestState"], &answers)).await;
-        let unknown = of("ci", retry(&json!("made up"), &answers)).await;
-        assert_eq!(refused, unknown, "nothing tells the two apart");
-        assert_eq!(refused.expect_err("an error")["code"], -32602);
-        assert_eq!(calls(&world), before);
-        // And nothing is lost for the one it belongs to.
-        let done = of("laptop", retry(&asked["requestState"], &answers)).await;
-        assert!(done.is_ok(), "{done:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,3 +489,5 @@ async fn a_model_that_a_legacy_client_refuses_ends_the_call_of_a_modern_server()
     assert!(last["result"]["content"][0]["text"].as_str().expect("text").contains("not today"), "{last}");
     assert_eq!(calls(&world), 1);
 }
+
+mod carried;

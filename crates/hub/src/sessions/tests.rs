@@ -363,7 +363,7 @@ async fn g70_what_waited_in_a_dead_process_is_told_as_lost_and_what_needs_no_mem
     let dir = directory();
     let (tokens, server) = {
         let first = world(dir.path()).await;
-        let digest = crate::seal::Subject::of(&Method::ToolsCall, &parsed(r#"{"name":"git__echo"}"#)).digest();
+        let digest = crate::seal::Subject::of(&Method::ToolsCall, &parsed(r#"{"name":"git__echo"}"#), None).digest();
         let park = State::Park { nonce: "n".into(), digest: digest.clone(), process: first.hub.process().into() };
         let pass = State::Pass { server: "git".into(), inner: "x".into() };
         let mut over = first.hub.until(Duration::ZERO);
@@ -375,7 +375,7 @@ async fn g70_what_waited_in_a_dead_process_is_told_as_lost_and_what_needs_no_mem
     let next = world(dir.path()).await;
     let mut retried = tokens.iter().map(|token| {
         let mut params = parsed(&format!(r#"{{"name":"git__echo","inputResponses":{{}},"requestState":"{token}"}}"#));
-        let subject = crate::seal::Subject::of(&Method::ToolsCall, &params);
+        let subject = crate::seal::Subject::of(&Method::ToolsCall, &params, None);
         crate::input::retry(&next.hub, &server, &subject, &mut params, None)
     });
     assert!(matches!(retried.next(), Some(Ok(Some(Retry::Lost)))));

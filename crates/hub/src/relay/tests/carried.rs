@@ -1,0 +1,52 @@
+//! What clients carry from one round to the next, brought back by others or elsewhere.
+
+use trunkline_config::{Config, Profile};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn s08_what_one_owner_was_given_to_carry_is_unknown_to_another() {
+    for script in [asking(), modern_server(), urls()] {
+        let world = World::new(script).await;
+        let of = |owner: &'static str, params: String| {
+            let world = &world;
+            async move { modern_of(world, Guest::of_whole(Some(owner)), world.hub.next_caller(), &params, ALL).await }
+        };
+        let asked = of("laptop", CALL.to_owned()).await.expect("a result");
+        assert_eq!(asked["resultType"], "input_required", "{asked}");
+        let key = asked["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
+        let answers = json!({ key: { "action": "accept", "content": {} } });
+        let before = calls(&world);
+        let refused = of("ci", retry(&asked["requestState"], &answers)).await;
+        let unknown = of("ci", retry(&json!("made up"), &answers)).await;
+        assert_eq!(refused, unknown, "nothing tells the two apart");
+        assert_eq!(refused.expect_err("an error")["code"], -32602);
+        assert_eq!(calls(&world), before);
+        // And nothing is lost for the one it belongs to.
+        let done = of("laptop", retry(&asked["requestState"], &answers)).await;
+        assert!(done.is_ok(), "{done:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g70_what_was_asked_at_one_address_is_another_request_at_the_next() {
+    for script in [asking(), urls()] {
+        let world = World::new(script).await;
+        let profiles = vec![("few".into(), Profile::default())];
+        world.hub.reload(&Config { profiles, ..Config::default() });
+        let few = world.hub.profile("few").expect("there");
+        let at = async |view: &crate::View, params: String| {
+            let guest = Guest { owner: None, view };
+            modern_of(&world, guest, world.hub.next_caller(), &params, ALL).await
+        };
+        let asked = at(&few, CALL.to_owned()).await.expect("a result");
+        assert_eq!(asked["resultType"], "input_required", "{asked}");
+        let key = asked["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
+        let again = retry(&asked["requestState"], &json!({ key: { "action": "accept", "content": {} } }));
+        let before = calls(&world);
+        let refused = at(&crate::View::WHOLE, again.clone()).await.expect_err("the name may mean another tool there");
+        assert!(refused["message"].as_str().is_some_and(|text| text.contains("another request")), "{refused}");
+        assert_eq!(calls(&world), before);
+        assert!(at(&few, again).await.is_ok(), "it was not used up");
+    }
+}
