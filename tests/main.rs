@@ -27,6 +27,7 @@ mod door;
 mod eras;
 mod fakes;
 mod faults;
+mod lanes;
 mod legacy;
 mod matrix;
 mod memory;

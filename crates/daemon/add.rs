@@ -20,6 +20,7 @@ use crate::cli::Add;
 use crate::edit::{change, insert, shown};
 use crate::exit::Failure;
 use crate::render;
+use crate::stateful;
 
 /// How long a server may take before it has said anything: a package may have to be fetched first.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -38,15 +39,17 @@ pub(crate) fn run(add: &Add, sources: &Sources) -> Result<String, Failure> {
     let name = ServerName::new(&add.name)
         .map_err(|error| Failure::usage(format!("`{}` is no name for a server: {error}", render::field(&add.name))))?;
     let block = block(add).map_err(Failure::usage)?;
-    let mut found = None;
+    let (mut found, mut hint) = (None, None);
     let path = change(sources, &|document| insert(document, &add.name, block.clone()), &mut |config| {
+        let own = config.servers.iter().find(|(known, _)| *known == name);
+        hint = own.and_then(|(_, server)| stateful::hint(name.as_str(), server));
         if found.is_none() && !add.untried {
             found = Some(tried(&name, config, &sources.env)?);
         }
         Ok(())
     })?;
     let written = format!("{name} stands in {} now; a running daemon takes it up by itself", shown(&path));
-    Ok(found.into_iter().chain([written]).collect::<Vec<_>>().join("\n"))
+    Ok(found.into_iter().chain([written]).chain(hint).collect::<Vec<_>>().join("\n"))
 }
 
 /// The block as it will stand in the file.

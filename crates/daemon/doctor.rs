@@ -27,7 +27,7 @@ use self::running::Running;
 use crate::check;
 use crate::clients::Surroundings;
 use crate::exit::{self, FAILED, Failure};
-use crate::{import, render};
+use crate::{import, render, stateful};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -96,6 +96,10 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
         let before = report.findings.len();
         commands::examine(config, &variables, whose, &mut report);
         explained = report.findings[before..].to_vec();
+        let enabled = config.servers.iter().filter(|(_, server)| server.enabled);
+        for hint in enabled.filter_map(|(name, server)| stateful::hint(name.as_str(), server)) {
+            report.note("sharing", Mark::Absent, hint);
+        }
     }
     match (running, &loaded) {
         (Some(running), _) => running.servers(&explained, &mut report),

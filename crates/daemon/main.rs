@@ -26,6 +26,7 @@ mod reload;
 mod render;
 mod service;
 mod state;
+mod stateful;
 mod stdio;
 mod stop;
 mod swap;

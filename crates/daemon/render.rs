@@ -113,6 +113,21 @@ pub(crate) fn status(report: &Report) -> String {
                 cpu,
                 time(server.since_seconds),
             ]);
+            // Each beneath the server, of whose process it has one of its own.
+            for lane in &server.lanes {
+                let process = lane.pid.map_or_else(|| "-".to_owned(), |pid| format!("pid {pid}"));
+                table.row([
+                    format!("  {}", field(&lane.owner)),
+                    field(&lane.state),
+                    process,
+                    "-".to_owned(),
+                    "-".to_owned(),
+                    lane.in_flight.to_string(),
+                    "-".to_owned(),
+                    "-".to_owned(),
+                    time(lane.since_seconds),
+                ]);
+            }
         }
         let _ = write!(out, "\n{table}");
         if report.servers.iter().any(|server| server.stale) {
@@ -317,17 +332,24 @@ mod tests {
                  "reason": "server `figma` is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address"},
                 {"name": "evil", "state": "misconfigured", "since_seconds": 90_000, "reason": "said \u{1b}[31mred\nline"},
                 {"name": "old", "state": "disabled", "since_seconds": 1},
+                {"name": "browser", "state": "ready", "since_seconds": 70, "transport": "stdio", "tools": 3, "sharing": "session",
+                 "in_flight": 1, "lanes": [
+                    {"owner": "claude-code#7", "state": "ready", "since_seconds": 70, "pid": 812, "in_flight": 1},
+                    {"owner": "/srv/a b", "state": "idle", "since_seconds": 5}]},
             ],
         }));
         assert!(!report.is_well());
         assert_snapshot!(status(&report), @r"
         trunkline 0.1.0, up 2 h 3 min, http://127.0.0.1:6270/mcp http://[::1]:6270/mcp, 3 sessions, 1 in flight
 
-        SERVER  STATE          TRANSPORT  REVISION    TOOLS  IN FLIGHT  MEMORY  CPU   SINCE
-        linear  ready          http       2025-06-18  22     1          84 MiB  12 s  5 min
-        figma   backoff        -          -           4*     0          -       -     12 s
-        evil    misconfigured  -          -           0      0          -       -     1 d 1 h
-        old     disabled       -          -           0      0          -       -     1 s
+        SERVER           STATE          TRANSPORT  REVISION    TOOLS  IN FLIGHT  MEMORY  CPU   SINCE
+        linear           ready          http       2025-06-18  22     1          84 MiB  12 s  5 min
+        figma            backoff        -          -           4*     0          -       -     12 s
+        evil             misconfigured  -          -           0      0          -       -     1 d 1 h
+        old              disabled       -          -           0      0          -       -     1 s
+        browser          ready          stdio      -           3      1          -       -     1 min
+          claude-code#7  ready          pid 812    -           -      1          -       -     1 min
+          /srv/a b       idle           -          -           -      0          -       -     5 s
         * as an earlier connection listed them
 
         figma: is reconnecting, next attempt in 8 s: 503 Service Unavailable from its address

@@ -42,6 +42,18 @@ pub(crate) struct Server {
     pub(crate) tools: u64,
     pub(crate) usage: Option<Usage>,
     pub(crate) complaints: Vec<Complaint>,
+    pub(crate) lanes: Vec<Lane>,
+}
+
+/// A connection that a session or a project has of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Lane {
+    pub(crate) owner: String,
+    pub(crate) state: String,
+    pub(crate) since_seconds: f64,
+    pub(crate) pid: Option<u32>,
+    pub(crate) in_flight: u64,
 }
 
 /// What the processes of a server cost.

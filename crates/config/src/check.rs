@@ -18,6 +18,7 @@ use crate::listen::Listen;
 use crate::oauth::{OAuth, OAuthFile};
 use crate::secret::{Expanded, Resolver, Secret, is_likely, likely_in_args, likely_in_url, variable_shown};
 use crate::server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
+use crate::sharing::Sharing;
 use crate::tuning::Tuning;
 
 /// Headers that belong to the connection or the protocol; one more value would break either.
@@ -52,7 +53,8 @@ pub(crate) fn servers(
         let path = ["mcp_servers", key.as_str()];
         let name = ServerName::new(&key).map_err(|problem| findings.error(&path, problem.to_string()));
         file.check_vocabulary(&key, findings);
-        let tuning = Tuning::check(&key, &file, findings);
+        let mut tuning = Tuning::check(&key, &file, findings);
+        let sharing = Sharing::check(&file, &mut tuning);
         let expose = Expose::check(&key, &file, findings);
         let mut block = Block {
             name: &key,
@@ -64,8 +66,8 @@ pub(crate) fn servers(
             late: Vec::new(),
         };
         let connect = block.connect(listen);
-        let declared = block.declared();
         let Block { problems, secrets, late, .. } = block;
+        let declared = Declared::check(&key, &file, resolver, findings);
         let late = (!late.is_empty()).then(|| {
             let env = resolver.env_of(&late.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>());
             Arc::new(Late { values: late, env, base: resolver.base.clone() })
@@ -74,7 +76,8 @@ pub(crate) fn servers(
             let enabled = file.enabled.unwrap_or(true);
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
             let era = file.era.and_then(EraFile::fixed);
-            servers.push((name, Server { enabled, connect, era, declared, tuning, expose, problem, secrets, late }));
+            let server = Server { enabled, connect, era, sharing, declared, tuning, expose, problem, secrets, late };
+            servers.push((name, server));
         }
     }
     servers
@@ -108,26 +111,6 @@ impl Block<'_, '_> {
             (Some(command), None) => self.stdio(command, transport).map(Connect::Stdio),
             (None, Some(url)) => self.http(url, transport, listen).map(Connect::Http),
         }
-    }
-
-    /// What the server may ask for.
-    fn declared(&mut self) -> Declared {
-        let file = self.file;
-        let roots = file.roots.iter().flatten().filter_map(|text| self.root(text)).collect();
-        Declared { sampling: file.sampling.unwrap_or(false), roots }
-    }
-
-    /// A root as servers want it: an URI of a directory.
-    fn root(&mut self, text: &str) -> Option<String> {
-        let url = if text.contains("://") {
-            Url::parse(text).ok().filter(|url| url.scheme() == "file")
-        } else {
-            Url::from_file_path(self.resolver.path(text)).ok()
-        };
-        if url.is_none() {
-            self.error("roots", "a root is a directory: a path, or a URI that begins with file://");
-        }
-        url.map(String::from)
     }
 
     /// `transport`, or `type` in its place.

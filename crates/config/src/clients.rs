@@ -17,6 +17,7 @@ use trunkline_wire::Era;
 use crate::expose::PinRule;
 use crate::findings::Findings;
 use crate::oauth::OAuthFile;
+use crate::sharing::Sharing;
 use crate::tuning::{ServerLimits, Start};
 
 /// One `[mcp_servers.NAME]` as written.
@@ -79,11 +80,14 @@ pub(crate) struct ServerFile {
     /// Descriptions of your own for single tools.
     pub(crate) describe: BTreeMap<String, String>,
 
-    /// Who shares a connection. This version has `shared` only.
-    pub(crate) sharing: Option<String>,
-    /// When it is started: with the daemon, or with the first call. Default eager.
+    /// Who shares a connection: everybody (`shared`), nobody (`session`: one for each session of a client, for servers
+    /// that keep a user's state, such as a browser), or those who work on the same directories (`project`: told by
+    /// `roots` of their profile, else by the client). Default shared.
+    pub(crate) sharing: Option<Sharing>,
+    /// When it is started: with the daemon, or with the first call. Default eager; lazy where `sharing` is not `shared`.
     pub(crate) start: Option<Start>,
-    /// After how many seconds without a request it is stopped, to be started again by the next one. Default 0: never.
+    /// After how many seconds without a request it is stopped, to be started again by the next one. Default 0: never;
+    /// 1800 where `sharing` is not `shared`.
     pub(crate) idle_stop_sec: Option<f64>,
     /// For how many seconds its entries stay listed while it fails. Default: for as long as it is configured, so that
     /// lists do not flap. One that starts or waits for a credential keeps them in any case.
@@ -234,16 +238,6 @@ impl ServerFile {
         for key in self.oauth.iter().flat_map(OAuthFile::without_effect) {
             findings.ignored.entry(key).or_default().push(name.to_owned());
         }
-
-        let mut only = |key: &str, value: Option<&str>, has: &[&str]| {
-            if value.is_some_and(|value| !has.contains(&value)) {
-                findings.error(
-                    &["mcp_servers", name, key],
-                    format!("not supported by this version, which has only: {}", has.join(", ")),
-                );
-            }
-        };
-        only("sharing", self.sharing.as_deref(), &["shared"]);
     }
 }
 

@@ -102,11 +102,12 @@ impl Parts {
     /// Compares two configurations of a server; `None` if they are equal.
     pub fn between(old: &Server, new: &Server) -> Option<Self> {
         // By name, so that a new field must be given a place here.
-        let Server { enabled, connect, era, declared, tuning, expose, problem, secrets, late } = old;
+        let Server { enabled, connect, era, sharing, declared, tuning, expose, problem, secrets, late } = old;
         let parts = Self {
             enabled: *enabled != new.enabled,
             reconnect: *connect != new.connect
                 || *era != new.era
+                || *sharing != new.sharing
                 || *declared != new.declared
                 || *problem != new.problem
                 || *secrets != new.secrets

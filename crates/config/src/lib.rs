@@ -30,6 +30,7 @@ mod reference;
 mod schema;
 mod secret;
 mod server;
+mod sharing;
 mod sources;
 mod state;
 mod tuning;
@@ -56,6 +57,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;
 pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
+pub use sharing::Sharing;
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use state::{LoadError, StateDir, StateDirError, Written, wall_clock};
 pub use tuning::{Start, Tuning};
@@ -124,7 +126,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
-    let profiles = profile::check(file.profiles, &servers, &mut findings);
+    let profiles = profile::check(file.profiles, &servers, &resolver, &mut findings);
     auth.limited = reach::check(limited, &servers, &profiles, &mut findings);
     findings.warnings.extend(clients::ignored_warning(&findings.ignored));
 

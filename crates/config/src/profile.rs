@@ -12,7 +12,9 @@ use trunkline_wire::ServerName;
 use crate::findings::Findings;
 use crate::limits::NAME_CHARS;
 use crate::patterns::Filter;
+use crate::secret::Resolver;
 use crate::server::Server;
+use crate::sharing;
 
 /// More than anybody tells apart; each holds lists of its own.
 const PROFILES_MAX: usize = 64;
@@ -38,6 +40,9 @@ pub(crate) struct ProfileFile {
     disabled_resources: Vec<String>,
     /// `""`: tools and prompts are called as their servers call them, without a prefix.
     prefix: Option<String>,
+    /// The directories of the project that this URL stands for: what servers with `sharing = "project"` are told as roots,
+    /// and where they are started. Paths, or `file://` URIs.
+    roots: Option<Vec<String>>,
     /// Longest name of a tool here, 16 to 128; by default `limits.name_chars`.
     name_chars: Option<usize>,
 }
@@ -55,6 +60,8 @@ pub struct Profile {
     pub resources: Filter,
     /// Names are the servers' own, without a prefix.
     pub bare_names: bool,
+    /// `file://` URIs of the directories of its project.
+    pub roots: Vec<String>,
     /// Longest name, in characters; the gateway's limit if none.
     pub name_chars: Option<usize>,
 }
@@ -70,20 +77,27 @@ impl Profile {
 pub(crate) fn check(
     files: BTreeMap<String, ProfileFile>,
     servers: &[(ServerName, Server)],
+    resolver: &Resolver<'_>,
     findings: &mut Findings<'_>,
 ) -> Vec<(Box<str>, Profile)> {
     if files.len() > PROFILES_MAX {
         findings.error(&["profiles"], format!("holds more than {PROFILES_MAX} profiles"));
     }
     let checked = files.into_iter().map(|(name, file)| {
-        let profile = file.check(&name, servers, findings);
+        let profile = file.check(&name, servers, resolver, findings);
         (name.into(), profile)
     });
     checked.collect()
 }
 
 impl ProfileFile {
-    fn check(self, name: &str, known: &[(ServerName, Server)], findings: &mut Findings<'_>) -> Profile {
+    fn check(
+        self,
+        name: &str,
+        known: &[(ServerName, Server)],
+        resolver: &Resolver<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Profile {
         if !is_name(name) {
             findings
                 .error(&["profiles", name], "a name is of 1 to 32 letters, digits, `_` and `-`: it stands in a URL");
@@ -109,12 +123,14 @@ impl ProfileFile {
             });
             found.collect()
         });
+        let roots = sharing::roots(&key("roots"), self.roots.as_deref(), resolver, findings);
         Profile {
             servers,
             tools: Filter::of(self.enabled_tools, self.disabled_tools),
             prompts: Filter::of(self.enabled_prompts, self.disabled_prompts),
             resources: Filter::of(self.enabled_resources, self.disabled_resources),
             bare_names: self.prefix.is_some(),
+            roots,
             name_chars: self.name_chars,
         }
     }

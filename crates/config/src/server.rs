@@ -15,6 +15,7 @@ use crate::expose::Expose;
 use crate::late::Late;
 use crate::oauth::OAuth;
 use crate::secret::Secret;
+use crate::sharing::Sharing;
 use crate::tuning::Tuning;
 
 /// One configured server, checked, with its secrets in place.
@@ -26,6 +27,8 @@ pub struct Server {
     pub connect: Connect,
     /// Which era it speaks. `None`: found out at the first connection (mcp-protocol 4.5, 4.6).
     pub era: Option<Era>,
+    /// Who shares a connection to it. A change needs new ones.
+    pub sharing: Sharing,
     /// What it is told at the handshake that it may ask.
     pub declared: Declared,
     /// Timeouts and limits.
@@ -50,6 +53,7 @@ impl Server {
             enabled: true,
             connect,
             era: None,
+            sharing: Sharing::Shared,
             declared: Declared::default(),
             tuning: Tuning::default(),
             expose: Expose::default(),

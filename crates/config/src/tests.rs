@@ -262,10 +262,10 @@ fn what_this_version_does_not_have_is_refused_and_what_it_has_is_accepted() {
          trust_annotations = false\nidle_stop_sec = 0\nroots = [\"/srv\", \"file:///a\"]\nsampling = true\nserialize = true\n\
          stale_keep_sec = 0",
     );
-    let text = "[mcp_servers.a]\ncommand = \"true\"\nsharing = \"session\"\nstart = \"later\"\n\
+    let text = "[mcp_servers.a]\ncommand = \"true\"\nsharing = \"each\"\nstart = \"later\"\n\
                 era = \"future\"\npin = \"ask\"\ntrust_annotations = true\nidle_stop_sec = -1\nroots = [\"http://x\"]\nstale_keep_sec = -1";
     assert_snapshot!(errors(text), @r"
-    config.toml:3: mcp_servers.a.sharing: not supported by this version, which has only: shared
+    config.toml:3: mcp_servers.a.sharing: must be one of: shared, session, project
     config.toml:4: mcp_servers.a.start: must be one of: eager, lazy
     config.toml:5: mcp_servers.a.era: must be one of: auto, legacy, modern
     config.toml:6: mcp_servers.a.pin: must be one of: off, warn, block

@@ -47,6 +47,8 @@ pub struct Tuning {
     pub queue_max: usize,
     /// How long a request waits for a place.
     pub queue_wait: Duration,
+    /// Connections at the same time where sessions or projects have their own.
+    pub lanes_max: usize,
     /// When it is started.
     pub start: Start,
     /// After how long without a request it is stopped, to be started again by the next one. `None`: never, since a
@@ -79,6 +81,8 @@ impl Default for Tuning {
             in_flight_max: 64,
             queue_max: 512,
             queue_wait: Duration::from_secs(5),
+            // As many as one machine bears of the heaviest kind, a browser each.
+            lanes_max: 8,
             start: Start::Eager,
             idle_stop: None,
             stale_keep: None,
@@ -99,6 +103,9 @@ pub(crate) struct ServerLimits {
     in_flight: Option<usize>,
     /// Requests waiting for one of those places. Default 512.
     queue: Option<usize>,
+    /// Connections at the same time where `sharing` is not `shared`, from 1 to 64; one more takes the place of the one that
+    /// was unused for the longest time. Default 8.
+    lanes: Option<usize>,
     /// How long a request waits for a place, in seconds. Default 5.
     queue_wait_sec: Option<f64>,
     /// How long a tool call may take in all, progress or not, in seconds. Default 3600.
@@ -215,6 +222,7 @@ impl Tuning {
         };
         count("in_flight", limits.in_flight, (1, 65_536), &mut tuning.in_flight_max);
         count("queue", limits.queue, (0, 65_536), &mut tuning.queue_max);
+        count("lanes", limits.lanes, (1, 64), &mut tuning.lanes_max);
         count("exits", limits.exits, (1, 20), &mut tuning.exits_max);
         let mut retries = tuning.retries_max as usize;
         count("retries", limits.retries, (0, 5), &mut retries);

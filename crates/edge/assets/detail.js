@@ -3,6 +3,8 @@
 import { NONE, attr, bytes, clock, counted, el, prose, put } from './dom.js';
 import { Charts } from './chart.js';
 
+const lane = (it) => `${it.owner} ${it.state}${it.pid === null ? '' : ` (process ${it.pid})`}`;
+
 export class Detail {
   constructor(name, { act, showTools }) {
     this.name = name;
@@ -54,6 +56,7 @@ export class Detail {
     this.fact('Process', server.pid === null ? NONE : `${server.pid}${usage ? `, ${counted(usage.processes, 'process').replace('processs', 'processes')} in all` : ''}`);
     this.fact('Costs', usage ? `${bytes(usage.resident_bytes)}, ${usage.cpu_seconds.toFixed(1)} s of CPU, ${counted(usage.open_fds, 'descriptor')}` : NONE);
     this.fact('Reconnected', `${server.restarts} times`.replace(/^1 times/, 'once').replace(/^0 times/, 'never'));
+    if (server.sharing !== 'shared') this.fact('Lanes', server.lanes.map(lane).join(', ') || `none, one for each ${server.sharing}`);
     if (server.get_stream) this.fact('Own stream', server.get_stream);
     this.charts.draw(steps);
     const idle = !steps.some((it) => it.calls || it.p50_ms !== null);

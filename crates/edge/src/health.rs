@@ -13,7 +13,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use trunkline_hub::{Drift, Explained};
 use trunkline_telemetry::{Audit, Transition, Usage};
-use trunkline_upstream::{Complaint, Status, Upstream};
+use trunkline_upstream::{Complaint, LaneStatus, Status, Upstream};
 use trunkline_wire::{Json, Pressure, ServerName};
 
 use crate::Edge;
@@ -67,6 +67,10 @@ pub(crate) struct Server<'a> {
     /// What its processes cost, where the system tells.
     usage: Option<Cost>,
     in_flight: usize,
+    /// Who shares a connection.
+    sharing: &'static str,
+    /// The connections that sessions or projects have of their own.
+    lanes: Vec<Lane>,
     restarts: u64,
     get_stream: Option<&'static str>,
     /// Whether what is listed is what an earlier connection offered.
@@ -81,6 +85,19 @@ pub(crate) struct Server<'a> {
     transitions: Vec<Changed>,
     stderr_tail: String,
     stderr_dropped_bytes: u64,
+}
+
+/// A connection that is not everybody's.
+#[derive(Serialize)]
+struct Lane {
+    /// Whose it is: a client or a project.
+    owner: String,
+    state: &'static str,
+    reason: Option<String>,
+    since_seconds: f64,
+    pid: Option<u32>,
+    in_flight: usize,
+    unused_seconds: f64,
 }
 
 /// What the processes of a server cost.
@@ -215,6 +232,7 @@ pub(crate) fn server<'a>(edge: &Edge, upstream: &'a Upstream, depth: Depth) -> S
         resources,
         templates,
         complaints,
+        lanes,
         stale,
     } = upstream.status();
     Server {
@@ -229,6 +247,8 @@ pub(crate) fn server<'a>(edge: &Edge, upstream: &'a Upstream, depth: Depth) -> S
         pid,
         usage: edge.metrics.usage(name).map(cost),
         in_flight,
+        sharing: upstream.sharing().as_str(),
+        lanes: lanes.into_iter().map(lane).collect(),
         restarts,
         get_stream,
         stale,
@@ -242,6 +262,12 @@ pub(crate) fn server<'a>(edge: &Edge, upstream: &'a Upstream, depth: Depth) -> S
         stderr_tail: if depth == Depth::Whole { stderr_tail(edge, name) } else { String::new() },
         stderr_dropped_bytes: edge.journal.stderr_dropped(name),
     }
+}
+
+fn lane(lane: LaneStatus) -> Lane {
+    let LaneStatus { owner, state, reason, since, pid, in_flight, unused } = lane;
+    let (since_seconds, unused_seconds) = (tenths(since), tenths(unused));
+    Lane { owner, state, reason, since_seconds, pid, in_flight, unused_seconds }
 }
 
 /// The end of what a server wrote to standard error.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
+use trunkline_config::Sharing;
 use trunkline_telemetry::Ended as Noted;
 use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision, ServerName};
@@ -19,6 +20,7 @@ use crate::catalog::{Catalog, Table};
 use crate::client::Caller;
 use crate::errors;
 use crate::input::{self, Retry};
+use crate::lanes;
 use crate::logging::{self, LogLevel};
 use crate::meta::{self, Params};
 use crate::progress::Progress;
@@ -194,7 +196,13 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
         Some(Retry::Url { round, .. }) => *round,
         _ => 0,
     };
-    let facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
+    let mut facts = listener.as_ref().map(|listener| listener.caller.facts(listener.streams)).unwrap_or_default();
+    if upstream.sharing() != Sharing::Shared
+        && let Some(listener) = &listener
+    {
+        let ask_on = listener.streams.then_some(&listener.outbox);
+        Box::pin(lanes::seat(hub, &upstream, &view, &listener.caller, ask_on, &mut facts)).await;
+    }
     let Params { members, meta } = params;
     let sent_bytes = members.get("arguments").map_or(0, |arguments| arguments.as_bytes().len());
     let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts };

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use trunkline_upstream::ServerNotice;
+use trunkline_upstream::{LaneKey, ServerNotice};
 use trunkline_wire::{Object, Pressure};
 
+use crate::lanes::{self, Source};
 use crate::limits::{REPLAY_AGE_MAX, REPLAY_AGE_PRESSED, SWEEP_EVERY};
 use crate::{Hub, logging, subscriptions, wall};
 
@@ -16,9 +17,9 @@ pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNo
     while let Some(notice) = notices.recv().await {
         let Some(hub) = hub.upgrade() else { return };
         match notice {
-            ServerNotice::ResourceUpdated { server, uri, params } => {
+            ServerNotice::ResourceUpdated { server, lane, uri, params } => {
                 hub.note_resource(&uri, &server);
-                subscriptions::updated(&hub, &server, &uri, &params);
+                subscriptions::updated(&hub, &Source { server, lane }, &uri, &params);
             }
             ServerNotice::ElicitationComplete { server: _, params } => {
                 let id = Object::parse(&params).ok().and_then(|params| params.get_str("elicitationId"));
@@ -27,13 +28,14 @@ pub(crate) async fn pass_on(hub: Weak<Hub>, mut notices: mpsc::Receiver<ServerNo
                 }
             }
             // Whose call it is about nobody knows: where several may have called, none hears it (S-11).
-            ServerNotice::LogMessage { .. } if hub.rules().several_owners => {}
-            ServerNotice::LogMessage { server, level, params } => {
+            ServerNotice::LogMessage { lane: LaneKey::Common, .. } if hub.rules().several_owners => {}
+            ServerNotice::LogMessage { server, lane, level, params } => {
                 let (Some(level), Ok(params)) = (level, Object::parse(&params)) else { continue };
+                let Some(upstream) = hub.fleet().get(server.as_str()) else { continue };
                 let message = logging::named(params, &server);
                 let views = hub.views();
                 hub.each_session(|session| {
-                    if views.of(session.view()).has(&server) {
+                    if views.of(session.view()).has(&server) && lanes::is_of(&hub, &upstream, session, &lane) {
                         session.log(level, &message);
                     }
                 });

@@ -6,9 +6,10 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use serde_json::json;
-use trunkline_upstream::{CallerFacts, CallerId, LogLevel};
+use trunkline_upstream::{CallerFacts, CallerId, LaneKey, LogLevel};
 use trunkline_wire::{Abilities, Era, Json, Object, Request, Revision};
 
+use crate::envelope::Envelope;
 use crate::limits::CLIENT_NAME_CHARS;
 use crate::refusal::Refusal;
 use crate::seal::Carried;
@@ -93,7 +94,17 @@ impl Caller {
             Self::Legacy(_) => id.0,
             Self::Modern(client) => share_of(&client.label),
         };
-        CallerFacts { client: Some(client), id, share, abilities, log_level, logs_with_request }
+        let (client, lane, roots) = (Some(client), LaneKey::Common, Arc::from([]));
+        CallerFacts { client, id, share, abilities, log_level, logs_with_request, lane, roots }
+    }
+}
+
+impl ModernClient {
+    /// Whoever listens, which is no request of a server.
+    pub(crate) fn listening(envelope: &Envelope, id: CallerId) -> Self {
+        let label = format!("{}#{}", envelope.name, id.0).into();
+        let (owner, abilities) = (envelope.owner.clone(), Arc::new(envelope.abilities.clone()));
+        Self { id, label, owner, abilities, level: None }
     }
 }
 

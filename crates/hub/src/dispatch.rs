@@ -63,7 +63,8 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
         Owner::ByUri if request.method != Method::ResourcesRead => {
             let id = request.id.clone();
             let start = |outbox: Arc<Outbox>| {
-                let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request);
+                let ask_on = wants.sse.then(|| Arc::clone(&outbox));
+                let outcome = subscriptions::request(Arc::clone(hub), Arc::clone(session), request, ask_on);
                 finished(Arc::clone(session), outbox, outcome)
             };
             work(session, id, wants, start).await
@@ -133,10 +134,11 @@ pub(crate) fn failed() -> Json {
 }
 
 fn notified(session: &Session, notification: &Notification) {
-    // Of the others none matters here: roots of one client mean nothing to servers that many share
-    // (mcp-protocol 5.8).
+    // Of the others none matters here.
     if notification.method == Method::Initialized {
         session.initialized();
+    } else if notification.method == Method::RootsListChanged {
+        session.roots_changed();
     } else if notification.method == Method::Cancelled {
         let id = notification.params().ok().and_then(|params| Id::new(params.get("requestId")?.clone()).ok());
         if let Some(id) = id {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use tokio::time::Instant;
-use trunkline_config::{Connect, Server};
+use trunkline_config::{Connect, Server, Sharing};
 use trunkline_telemetry::redact;
 use trunkline_upstream::{Offer, Upstream};
 use trunkline_wire::{Abilities, Era, Json, Method, Object, Revision, extensions};
@@ -219,11 +219,12 @@ impl Report {
         }
         if !can(&Method::SamplingCreateMessage, "{}") {
             self.lost("sampling", Cause::Capability, "the client lends no model to servers");
-        } else if legacy && !config.declared.sampling {
+        } else if legacy && !config.declared.sampling && config.sharing != Sharing::Session {
             let text = "the server is not told that it may ask the model; `sampling = true` tells it";
             self.lost("sampling", Cause::Filter, text);
         }
-        if legacy && config.declared.roots.is_empty() {
+        let own_lane = config.sharing != Sharing::Shared && client.abilities.roots();
+        if legacy && config.declared.roots.is_empty() && !own_lane {
             self.lost(
                 "roots",
                 Cause::Filter,
@@ -233,7 +234,7 @@ impl Report {
             self.lost("roots", Cause::Capability, "the client lists no directories");
         }
         let shared_pipe = matches!(config.connect, Connect::Stdio(_));
-        if legacy && shared_pipe && config.tuning.in_flight_max > 1 {
+        if legacy && shared_pipe && config.sharing != Sharing::Session && config.tuning.in_flight_max > 1 {
             let text = "a question that comes while several clients' calls run is put to nobody; `serialize = true` runs one call \
                         at a time";
             self.lost("questions at the same time", Cause::Filter, text);

@@ -7,14 +7,20 @@ use trunkline_config::{Config, Connect, Server, Stdio};
 use trunkline_telemetry::{Journal, Metrics};
 use trunkline_testkit::{Handle, Script, pipes, serve};
 use trunkline_upstream::streams::Streams;
-use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, Offer, Shelf, Upstream};
+use trunkline_upstream::{Entry, Environment, Fleet, GuardProgram, LaneKey, Offer, Shelf, Upstream};
 use trunkline_wire::{Budget, Id, Json, Message, Method, Request, ServerName};
 
+use crate::lanes::Source;
 use crate::{Guest, Hub, Keep, Session};
 
 /// A configured server that is never started.
 pub(crate) fn server() -> Server {
     Server { enabled: false, ..Server::new(Connect::Stdio(Stdio::new("true", []))) }
+}
+
+/// The one connection of `git`.
+pub(crate) fn git() -> Source {
+    Source { server: ServerName::new("git").expect("a name"), lane: LaneKey::Common }
 }
 
 /// A fleet of these servers; the sender takes the place of their unasked notices.
@@ -84,7 +90,7 @@ impl World {
         Self::configured(script, server).await
     }
 
-    async fn configured(script: Script, server: Server) -> Self {
+    pub(crate) async fn configured(script: Script, server: Server) -> Self {
         Self::kept(script, server, &Keep::nowhere()).await
     }
 
@@ -107,6 +113,11 @@ impl World {
         let listed = catalogs.wait_for(|views| !views.whole().tools().is_empty());
         tokio::time::timeout(std::time::Duration::from_mins(1), listed).await.expect("in time").expect("the hub lives");
         Self { hub, servers }
+    }
+
+    /// The servers of all connections, the oldest first.
+    pub(crate) fn servers(&self) -> Vec<Handle> {
+        self.servers.lock().expect("not poisoned").clone()
     }
 
     /// The server of the newest connection.

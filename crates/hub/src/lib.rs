@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod input;
 mod instructions;
 mod keep;
+mod lanes;
 mod limits;
 mod listen;
 mod logging;
@@ -510,7 +511,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn each_session(&self, mut visit: impl FnMut(&Session)) {
+    pub(crate) fn each_session(&self, mut visit: impl FnMut(&Arc<Session>)) {
         for entry in &self.sessions {
             visit(entry.value());
         }
@@ -558,6 +559,13 @@ impl Rules {
         let several_owners = names.any(|name| Some(name) != first);
         let (limits, limited) = (config.limits.clone(), config.auth.limited.clone());
         Self { limits, errors: config.errors, profiles: config.profiles.clone(), limited, several_owners }
+    }
+
+    /// The directories that a view's profile names, if it names some.
+    pub(crate) fn roots_of(&self, view: &View) -> Option<Arc<[String]>> {
+        let name = view.profile()?;
+        let (_, profile) = self.profiles.iter().find(|(known, _)| **known == *name)?;
+        (!profile.roots.is_empty()).then(|| profile.roots.clone().into())
     }
 }
 

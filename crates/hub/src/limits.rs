@@ -181,3 +181,12 @@ pub(crate) const SEARCH_QUERY_WORDS_MAX: usize = 32;
 
 /// Of a question, what is read: its first words are in it, whatever follows.
 pub(crate) const SEARCH_QUERY_BYTES_MAX: usize = 1024;
+
+/// How long a client is waited for that is asked what directories it works in. It answers from its memory.
+pub(crate) const ROOTS_WAIT: Duration = Duration::from_secs(5);
+
+/// Directories of one client that are looked at: more than anybody opens at once.
+pub(crate) const ROOTS_MAX: usize = 64;
+
+/// Longest URI of one: no path is longer on the systems there are.
+pub(crate) const ROOT_BYTES_MAX: usize = 4096;

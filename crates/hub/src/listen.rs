@@ -22,10 +22,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
-use trunkline_wire::{Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, ServerName, key};
+use trunkline_upstream::{CallerFacts, Upstream};
+use trunkline_wire::{Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, key};
 
 use crate::catalog::List;
+use crate::client::{Caller, ModernClient};
 use crate::envelope::Envelope;
+use crate::lanes::{self, Source};
 use crate::limits::{LISTEN_ACK_WAIT, LISTEN_WIDTH, LISTENS_MAX, UPDATE_BYTES_MAX, URI_BYTES_MAX};
 use crate::replay::Event;
 use crate::resources::Place;
@@ -42,6 +45,8 @@ pub(crate) struct Listens(Mutex<HashMap<u64, Arc<Listen>>>);
 struct Listen {
     /// The id of its request, which is that of the subscription.
     id: Json,
+    /// Whose it is.
+    client: Arc<ModernClient>,
     /// What its client sees.
     view: View,
     /// The lists whose changes it wants, as bits.
@@ -52,7 +57,7 @@ struct Listen {
 #[derive(Debug, Default)]
 struct State {
     /// The URIs of servers that it subscribed to, and each as the client wrote it.
-    watched: HashMap<(ServerName, Box<str>), Box<str>>,
+    watched: HashMap<(Source, Box<str>), Box<str>>,
     /// What waits to be read.
     changed: u8,
     updated: VecDeque<Update>,
@@ -75,6 +80,7 @@ pub(crate) fn open(hub: &Arc<Hub>, envelope: &Envelope, request: &Request) -> Re
     }
     let listen = Arc::new(Listen {
         id: request.id.json().clone(),
+        client: Arc::new(ModernClient::listening(envelope, hub.next_caller())),
         view: envelope.view.clone(),
         lists: filter.lists,
         state: Mutex::default(),
@@ -126,10 +132,10 @@ impl Listens {
         &self,
         hub: &Hub,
         is_shown: impl Fn(&View) -> bool,
-        (server, uri): (&ServerName, &str),
+        (source, uri): (&Source, &str),
         params: &Json,
     ) {
-        let key = (server.clone(), Box::from(uri));
+        let key = (source.clone(), Box::from(uri));
         for listen in self.lock().values().filter(|listen| is_shown(&listen.view)) {
             listen.tell(|state| state.update(&key, || hub.keep(params)));
         }
@@ -155,7 +161,7 @@ impl Hub {
 }
 
 impl State {
-    fn update(&mut self, key: &(ServerName, Box<str>), keep: impl FnOnce() -> Option<(Json, Charge)>) {
+    fn update(&mut self, key: &(Source, Box<str>), keep: impl FnOnce() -> Option<(Json, Charge)>) {
         let Some(uri) = self.watched.get(key) else { return };
         self.updated.retain(|waiting| waiting.uri != *uri);
         self.updated.push_back(Update { uri: uri.clone(), params: keep() });
@@ -201,6 +207,14 @@ impl Listen {
         self.notice(Method::SubscriptionsAcknowledged, params)
     }
 
+    /// Who it is, as a server with lanes must know.
+    fn facts(&self, hub: &Hub, upstream: &Upstream) -> CallerFacts {
+        let caller = Caller::Modern(Arc::clone(&self.client));
+        let mut facts = caller.facts(false);
+        (facts.lane, facts.roots) = lanes::known(hub, upstream.sharing(), &self.view, &caller);
+        facts
+    }
+
     /// Subscribes to one resource. Says whether its server took that in time.
     async fn watch(&self, hub: &Arc<Hub>, uri: &str, until: Instant) -> bool {
         let place = if uri.len() <= URI_BYTES_MAX { hub.resource(&self.view, uri) } else { None };
@@ -208,22 +222,23 @@ impl Listen {
         if !upstream.offer().capabilities.subscribe {
             return false;
         }
-        let server = upstream.name();
-        let key = (server.clone(), own.clone());
+        let facts = self.facts(hub, &upstream);
+        let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
+        let key = (source.clone(), own.clone());
         // Two URIs of the client may be one of the server's.
         if self.lock().watched.insert(key.clone(), uri.into()).is_some() {
             return true;
         }
-        let joined = hub.interest().join(server, &own);
-        let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &own, joined)).await;
+        let joined = hub.interest().join(&source, &own);
+        let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &facts, &own, joined)).await;
         if matches!(asked, Ok(Ok(_))) {
             return true;
         }
         self.lock().watched.remove(&key);
         match asked {
-            Ok(_) => subscriptions::refused(hub, server, &own),
+            Ok(_) => subscriptions::refused(hub, &source, &own),
             // It may take it yet: then it is to be left in good order.
-            Err(_) => subscriptions::leave(hub, server, &own),
+            Err(_) => subscriptions::leave(hub, &source, &own),
         }
         false
     }
@@ -279,8 +294,8 @@ impl Drop for Open {
         };
         hub.metrics().listens(count);
         let watched = std::mem::take(&mut self.listen.lock().watched);
-        for (server, uri) in watched.into_keys() {
-            subscriptions::leave(&hub, &server, &uri);
+        for (source, uri) in watched.into_keys() {
+            subscriptions::leave(&hub, &source, &uri);
         }
     }
 }

@@ -6,24 +6,26 @@
 //! How it got its id, and how it comes back by it, is the business of `sessions.rs`. The id is no credential.
 
 mod connected;
+mod settings;
 mod standing;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use trunkline_upstream::CallerId;
+use trunkline_upstream::{CallerId, LaneKey};
 use trunkline_wire::{Abilities, Budget, Id, Json, Method, Notification, Object, Revision, ServerName, Text};
 
 use crate::asking::Questions;
 use crate::catalog::List;
 use crate::client::Facts;
-use crate::limits::{
-    GET_STREAMS_MAX, REPLAY_SESSION_BYTES_MAX, REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX, SUBSCRIPTIONS_MAX,
-};
+use crate::lanes::Source;
+use crate::limits::{GET_STREAMS_MAX, REPLAY_SESSION_BYTES_MAX, REPLAY_STREAMS_MAX, SESSION_BUFFERS_IDLE_MAX};
 use crate::logging::LogLevel;
 use crate::refusal;
 use crate::replay::{Event, EventId, Outbox, Purse, Reader};
@@ -70,7 +72,10 @@ struct State {
     last_get: u64,
     pending: Pending,
     level: Option<LogLevel>,
-    subscriptions: HashSet<(ServerName, Box<str>)>,
+    /// By server and its own URI: on which lane.
+    subscriptions: HashMap<(ServerName, Box<str>), LaneKey>,
+    /// The client's directories.
+    roots: Option<Arc<OnceCell<Arc<[String]>>>>,
     lists_until: Option<Instant>,
 }
 
@@ -161,6 +166,13 @@ impl Session {
     /// Tells it from other callers of a server.
     pub(crate) fn caller(&self) -> CallerId {
         self.caller
+    }
+
+    /// A number for its lanes, the same whenever it comes back.
+    pub(crate) fn number(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.id.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// What the client can be asked.
@@ -380,55 +392,7 @@ impl Session {
         }
     }
 
-    // -- settings ---------------------------------------------------------------------------------------
-
-    /// What the client has set: its log level, and what it subscribed to, as far as that takes `bytes_max`. `None` if the
-    /// session has ended, which took them away.
-    pub(crate) fn settings(&self, bytes_max: usize) -> Option<(Option<LogLevel>, Vec<Subscribed>)> {
-        let state = self.lock();
-        if state.ended {
-            return None;
-        }
-        let mut left = bytes_max;
-        let fits = |(server, uri): &&(ServerName, Box<str>)| {
-            let room = left.checked_sub(server.as_str().len() + uri.len());
-            left = room.unwrap_or(left);
-            room.is_some()
-        };
-        let kept = state.subscriptions.iter().filter(fits).map(|(server, uri)| (server.as_str().into(), uri.clone()));
-        Some((state.level, kept.collect()))
-    }
-
-    /// The level the client set, if it did.
-    pub(crate) fn level(&self) -> Option<LogLevel> {
-        self.lock().level
-    }
-
-    /// The client wants log messages from this level on.
-    pub(crate) fn set_level(&self, level: LogLevel) {
-        self.lock().level = Some(level);
-    }
-
-    /// Notes a subscription. `None` if the session has too many, else whether it is new.
-    pub(crate) fn subscribe(&self, server: &ServerName, uri: &str) -> Option<bool> {
-        let mut state = self.lock();
-        let key = (server.clone(), uri.into());
-        if state.ended || (state.subscriptions.len() >= SUBSCRIPTIONS_MAX && !state.subscriptions.contains(&key)) {
-            return None;
-        }
-        Some(state.subscriptions.insert(key))
-    }
-
-    /// Whether the client subscribed to this.
-    pub(crate) fn is_subscribed(&self, server: &ServerName, uri: &str) -> bool {
-        let state = self.lock();
-        !state.subscriptions.is_empty() && state.subscriptions.contains(&(server.clone(), uri.into()))
-    }
-
-    /// Forgets a subscription. Says whether there was one.
-    pub(crate) fn unsubscribe(&self, server: &ServerName, uri: &str) -> bool {
-        self.lock().subscriptions.remove(&(server.clone(), uri.into()))
-    }
+    // -- lists ------------------------------------------------------------------------------------------
 
     /// Until when the lists of this session may wait for servers never seen before: they wait together.
     pub(crate) fn lists_until(&self, wait: std::time::Duration) -> Instant {
@@ -438,7 +402,7 @@ impl Session {
     // -- end --------------------------------------------------------------------------------------------
 
     /// Ends the session: cancels what runs, closes its streams. Returns its subscriptions, once.
-    pub(crate) fn end(&self) -> Vec<(ServerName, Box<str>)> {
+    pub(crate) fn end(&self) -> Vec<(Source, Box<str>)> {
         let old = {
             let mut state = self.lock();
             let old = std::mem::take(&mut *state);
@@ -454,7 +418,8 @@ impl Session {
         for waker in old.gets.into_iter().filter_map(|get| get.waker) {
             waker.wake();
         }
-        old.subscriptions.into_iter().collect()
+        let source = |server, lane| Source { server, lane };
+        old.subscriptions.into_iter().map(|((server, uri), lane)| (source(server, lane), uri)).collect()
     }
 
     /// Lets go of what is too old to be asked for: answers after `replay_age`.

@@ -17,11 +17,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::Entry;
 use tokio::time::{Instant, timeout};
+use trunkline_config::Sharing;
 use trunkline_telemetry::spawn;
-use trunkline_upstream::{Renewed, Upstream};
+use trunkline_upstream::{CallerFacts, LaneKey, Renewed, Upstream};
 use trunkline_wire::{Request, Response};
 
-use crate::client::Facts;
+use crate::client::{Caller, Facts};
+use crate::lanes::{self, Source};
 use crate::limits::{RECORD_BYTES_MAX, RECORDS_WAIT, SESSION_ID_BYTES_MAX};
 use crate::logging::LogLevel;
 use crate::records::Record;
@@ -118,6 +120,7 @@ impl Hub {
         for session in removed.as_ref().map(|(_, removed)| removed).into_iter().chain([session]) {
             self.close(session);
         }
+        self.release_lanes(session);
         self.metrics.sessions(self.sessions.len());
     }
 
@@ -134,7 +137,15 @@ impl Hub {
         });
         if let Some((_, removed)) = removed {
             self.close(&removed);
+            self.release_lanes(&removed);
             self.metrics.sessions(self.sessions.len());
+        }
+    }
+
+    /// With a session go the lanes that were its alone. One that only gave way in the table keeps them: it may be back.
+    fn release_lanes(&self, session: &Session) {
+        for upstream in self.fleet.all().iter().filter(|upstream| upstream.sharing() == Sharing::Session) {
+            upstream.release(&LaneKey::Session(session.number()));
         }
     }
 
@@ -222,9 +233,13 @@ impl Hub {
             let is_seen =
                 |upstream: &Upstream| upstream.config().enabled && seen.has(upstream.name()) && seen.may_ask(uri);
             let Some(upstream) = self.fleet.get(server).filter(is_seen) else { continue };
-            let joined = self.interest.join_if(upstream.name(), uri, || session.subscribe(upstream.name(), uri));
+            let caller = Caller::Legacy(Arc::clone(session));
+            let mut facts = caller.facts(false);
+            (facts.lane, facts.roots) = lanes::known(self, upstream.sharing(), session.view(), &caller);
+            let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
+            let joined = self.interest.join_if(&source, uri, || session.subscribe(&source, uri));
             if joined == Some(Joined::First) {
-                wanted.push((upstream.clone(), uri.clone()));
+                wanted.push((upstream.clone(), uri.clone(), facts));
             }
         }
         if !wanted.is_empty() {
@@ -292,10 +307,10 @@ impl Hub {
         }
     }
 
-    fn close(self: &Arc<Self>, session: &Session) {
+    pub(crate) fn close(self: &Arc<Self>, session: &Session) {
         let had_level = session.level().is_some();
-        for (server, uri) in session.end() {
-            subscriptions::leave(self, &server, &uri);
+        for (source, uri) in session.end() {
+            subscriptions::leave(self, &source, &uri);
         }
         if had_level {
             logging::apply(self);
@@ -304,14 +319,16 @@ impl Hub {
 }
 
 /// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.
-async fn resubscribe(hub: Arc<Hub>, session: Arc<Session>, wanted: Vec<(Upstream, Box<str>)>) {
-    for (upstream, uri) in wanted {
-        match upstream.renew(&uri).await {
-            Renewed::Stands => hub.interest.confirm(upstream.name(), &uri),
+async fn resubscribe(hub: Arc<Hub>, session: Arc<Session>, wanted: Vec<(Upstream, Box<str>, CallerFacts)>) {
+    for (upstream, uri, facts) in wanted {
+        let renewed = upstream.renew(&uri, &facts).await;
+        let source = Source { server: upstream.name().clone(), lane: facts.lane };
+        match renewed {
+            Renewed::Stands => hub.interest.confirm(&source, &uri),
             Renewed::Later => {}
             Renewed::Refused => {
-                if session.unsubscribe(upstream.name(), &uri) {
-                    subscriptions::refused(&hub, upstream.name(), &uri);
+                if session.unsubscribe(upstream.name(), &uri).is_some() {
+                    subscriptions::refused(&hub, &source, &uri);
                     hub.note_settings(&session);
                 }
             }

@@ -1,4 +1,4 @@
-//! Interest in resources, counted per server and URI (mcp-protocol 5.5, 6.6).
+//! Interest in resources, counted per server, lane and URI (mcp-protocol 5.5, 6.6).
 //!
 //! The first subscriber makes the gateway subscribe at the server, the last one to leave makes it unsubscribe
 //! after a grace, since clients that re-render their view leave and come back at once. What a session or a listen is
@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use trunkline_config::Sharing;
 use trunkline_telemetry::spawn;
-use trunkline_upstream::Upstream;
-use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
+use trunkline_upstream::{CallerFacts, Upstream};
+use trunkline_wire::{Era, Json, Method, Notification, Object, Request};
 
+use crate::client::Caller;
+use crate::lanes::{self, Source};
 use crate::limits::{UNSUBSCRIBE_GRACE, URI_BYTES_MAX};
 use crate::refusal;
+use crate::replay::Outbox;
 use crate::resources::Place;
 use crate::session::Session;
 use crate::{Hub, View};
@@ -24,7 +28,7 @@ use crate::{Hub, View};
 pub(crate) struct Interest(Mutex<Counts>);
 
 #[derive(Debug, Default)]
-struct Counts(HashMap<ServerName, HashMap<Box<str>, Count>>);
+struct Counts(HashMap<Source, HashMap<Box<str>, Count>>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -45,7 +49,12 @@ pub(crate) enum Joined {
 }
 
 /// Carries out `resources/subscribe` or `resources/unsubscribe` of a session.
-pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Request) -> Result<Json, Json> {
+pub(crate) async fn request(
+    hub: Arc<Hub>,
+    session: Arc<Session>,
+    request: Request,
+    ask_on: Option<Arc<Outbox>>,
+) -> Result<Json, Json> {
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
     let uri = params.get_str("uri").ok_or_else(|| refusal::invalid_params("`uri` is missing"))?;
     if uri.len() > URI_BYTES_MAX {
@@ -55,35 +64,50 @@ pub(crate) async fn request(hub: Arc<Hub>, session: Arc<Session>, request: Reque
         hub.resource(session.view(), &uri).ok_or_else(|| refusal::unknown_resource(&uri, Era::Legacy))?;
     let server = upstream.name();
     if request.method == Method::ResourcesUnsubscribe {
-        if session.unsubscribe(server, &own) {
-            leave(&hub, server, &own);
+        if let Some(lane) = session.unsubscribe(server, &own) {
+            leave(&hub, &Source { server: server.clone(), lane }, &own);
             hub.note_settings(&session);
         }
         return Ok(Json::literal("{}"));
     }
+    let caller = Caller::Legacy(Arc::clone(&session));
+    let mut facts = caller.facts(false);
+    if upstream.sharing() != Sharing::Shared {
+        lanes::seat(&hub, &upstream, session.view(), &caller, ask_on.as_ref(), &mut facts).await;
+    }
+    if let Some(lane) = session.subscribed_on(server, &own) {
+        facts.lane = lane;
+    }
+    let source = Source { server: server.clone(), lane: facts.lane.clone() };
     let joined = hub
         .interest()
-        .join_if(server, &own, || session.subscribe(server, &own))
+        .join_if(&source, &own, || session.subscribe(&source, &own))
         .ok_or_else(|| refusal::invalid_params("this session has too many subscriptions already"))?;
-    let outcome = enter(&hub, &upstream, &own, joined).await;
+    let outcome = enter(&hub, &upstream, &facts, &own, joined).await;
     if outcome.is_ok() {
         hub.note_settings(&session);
-    } else if session.unsubscribe(server, &own) {
-        refused(&hub, server, &own);
+    } else if session.unsubscribe(server, &own).is_some() {
+        refused(&hub, &source, &own);
     }
     outcome
 }
 
 /// Subscribes at the server for a subscriber who was counted, unless that was done. One who fails is still counted: see
 /// [`refused`].
-pub(crate) async fn enter(hub: &Hub, upstream: &Upstream, uri: &str, joined: Joined) -> Result<Json, Json> {
-    let server = upstream.name();
+pub(crate) async fn enter(
+    hub: &Hub,
+    upstream: &Upstream,
+    caller: &CallerFacts,
+    uri: &str,
+    joined: Joined,
+) -> Result<Json, Json> {
     if joined == Joined::Standing {
         return Ok(Json::literal("{}"));
     }
-    match upstream.subscribe(uri).await {
+    match upstream.subscribe(uri, caller).await {
         Ok(Ok(result)) => {
-            hub.interest().confirm(server, uri);
+            let source = Source { server: upstream.name().clone(), lane: caller.lane.clone() };
+            hub.interest().confirm(&source, uri);
             Ok(result)
         }
         Ok(Err(error)) => Err(error),
@@ -92,37 +116,39 @@ pub(crate) async fn enter(hub: &Hub, upstream: &Upstream, uri: &str, joined: Joi
 }
 
 /// One subscriber less, whom the server refused: there is nothing to unsubscribe from, and no grace.
-pub(crate) fn refused(hub: &Hub, server: &ServerName, uri: &str) {
-    if let Some(turn) = hub.interest().part(server, uri) {
-        hub.interest().forget(server, uri, turn);
+pub(crate) fn refused(hub: &Hub, source: &Source, uri: &str) {
+    if let Some(turn) = hub.interest().part(source, uri) {
+        hub.interest().forget(source, uri, turn);
     }
 }
 
 /// One subscriber less. The last one starts the grace.
-pub(crate) fn leave(hub: &Arc<Hub>, server: &ServerName, uri: &str) {
-    let Some(turn) = hub.interest().part(server, uri) else { return };
-    let (hub, server, uri) = (Arc::downgrade(hub), server.clone(), uri.to_owned());
+pub(crate) fn leave(hub: &Arc<Hub>, source: &Source, uri: &str) {
+    let Some(turn) = hub.interest().part(source, uri) else { return };
+    let (hub, source, uri) = (Arc::downgrade(hub), source.clone(), uri.to_owned());
     spawn("unsubscribe", async move {
         tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
         let Some(hub) = hub.upgrade() else { return };
-        if !hub.interest().forget(&server, &uri, turn) {
+        if !hub.interest().forget(&source, &uri, turn) {
             return;
         }
-        if let Some(upstream) = hub.fleet().get(server.as_str()) {
+        if let Some(upstream) = hub.fleet().get(source.server.as_str()) {
             // Whatever the server says, nobody waits for it.
-            let _ = upstream.unsubscribe(&uri).await;
+            let _ = upstream.unsubscribe(&uri, &source.lane).await;
         }
     });
 }
 
-/// Tells the sessions and listens that subscribed to `uri` of `server`, or else to the closest resource above it.
-pub(crate) fn updated(hub: &Hub, server: &ServerName, uri: &str, params: &Json) {
-    let Some(subscribed) = hub.interest().closest(server, uri) else { return };
-    let views = hub.views();
+/// Tells the sessions and listens that subscribed on this lane to `uri`, or else to the closest resource above it.
+pub(crate) fn updated(hub: &Hub, source: &Source, uri: &str, params: &Json) {
+    let Some(subscribed) = hub.interest().closest(source, uri) else { return };
+    let (views, server) = (hub.views(), &source.server);
     let is_shown = |view: &View| views.of(view).has(server) && views.of(view).may_ask(uri);
-    hub.listens().updated(hub, is_shown, (server, &subscribed), params);
+    hub.listens().updated(hub, is_shown, (source, &subscribed), params);
     hub.each_session(|session| {
-        if session.is_subscribed(server, &subscribed) && is_shown(session.view()) {
+        if session.subscribed_on(server, &subscribed).is_some_and(|lane| lane == source.lane)
+            && is_shown(session.view())
+        {
             let published = views.of(session.view()).resources.published(server, uri);
             if let Some(message) = update(params, uri, &published) {
                 session.updated(&published, message);
@@ -145,55 +171,50 @@ fn update(params: &Json, uri: &str, published: &str) -> Option<Bytes> {
 
 impl Interest {
     /// Counts a subscriber.
-    pub(crate) fn join(&self, server: &ServerName, uri: &str) -> Joined {
-        self.lock().join(server, uri, true)
+    pub(crate) fn join(&self, source: &Source, uri: &str) -> Joined {
+        self.lock().join(source, uri, true)
     }
 
     /// Counts a subscriber who notes by `note` what he wants: `None` if he cannot, else whether it is new to him. Whoever
     /// has it taken from him at the same moment leaves after he has come, not before.
-    pub(crate) fn join_if(
-        &self,
-        server: &ServerName,
-        uri: &str,
-        note: impl FnOnce() -> Option<bool>,
-    ) -> Option<Joined> {
+    pub(crate) fn join_if(&self, source: &Source, uri: &str, note: impl FnOnce() -> Option<bool>) -> Option<Joined> {
         let mut counts = self.lock();
-        note().map(|is_new| counts.join(server, uri, is_new))
+        note().map(|is_new| counts.join(source, uri, is_new))
     }
 
     /// The server said yes.
-    pub(crate) fn confirm(&self, server: &ServerName, uri: &str) {
-        if let Some(count) = self.lock().0.get_mut(server).and_then(|uris| uris.get_mut(uri)) {
+    pub(crate) fn confirm(&self, source: &Source, uri: &str) {
+        if let Some(count) = self.lock().0.get_mut(source).and_then(|uris| uris.get_mut(uri)) {
             count.confirmed = true;
         }
     }
 
     /// Counts one subscriber less. Returns the turn of the grace if it was the last one.
-    fn part(&self, server: &ServerName, uri: &str) -> Option<u64> {
+    fn part(&self, source: &Source, uri: &str) -> Option<u64> {
         let mut counts = self.lock();
-        let count = counts.0.get_mut(server)?.get_mut(uri)?;
+        let count = counts.0.get_mut(source)?.get_mut(uri)?;
         count.sessions = count.sessions.saturating_sub(1);
         (count.sessions == 0).then_some(count.turn)
     }
 
     /// Ends the interest. `false` if it came back since, or has ended.
-    fn forget(&self, server: &ServerName, uri: &str, turn: u64) -> bool {
+    fn forget(&self, source: &Source, uri: &str, turn: u64) -> bool {
         let mut counts = self.lock();
-        let Some(uris) = counts.0.get_mut(server) else { return false };
+        let Some(uris) = counts.0.get_mut(source) else { return false };
         if !uris.get(uri).is_some_and(|count| count.sessions == 0 && count.turn == turn) {
             return false;
         }
         uris.remove(uri);
         if uris.is_empty() {
-            counts.0.remove(server);
+            counts.0.remove(source);
         }
         true
     }
 
     /// The URI subscribed to that an update of `uri` is about: itself, or the longest one above it.
-    pub(crate) fn closest(&self, server: &ServerName, uri: &str) -> Option<Box<str>> {
+    pub(crate) fn closest(&self, source: &Source, uri: &str) -> Option<Box<str>> {
         let counts = self.lock();
-        let uris = counts.0.get(server)?;
+        let uris = counts.0.get(source)?;
         let is_above = |parent: &str| {
             let rest = uri.strip_prefix(parent);
             rest.is_some_and(|rest| rest.is_empty() || parent.ends_with('/') || rest.starts_with(['/', '#', '?']))
@@ -207,8 +228,8 @@ impl Interest {
 }
 
 impl Counts {
-    fn join(&mut self, server: &ServerName, uri: &str, is_new: bool) -> Joined {
-        let count = self.0.entry(server.clone()).or_default().entry(uri.into()).or_default();
+    fn join(&mut self, source: &Source, uri: &str, is_new: bool) -> Joined {
+        let count = self.0.entry(source.clone()).or_default().entry(uri.into()).or_default();
         count.sessions += usize::from(is_new);
         count.turn += 1;
         if count.confirmed { Joined::Standing } else { Joined::First }
@@ -217,10 +238,13 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_upstream::LaneKey;
+    use trunkline_wire::ServerName;
+
     use super::*;
 
-    fn server() -> ServerName {
-        ServerName::new("files").expect("a name")
+    fn server() -> Source {
+        Source { server: ServerName::new("files").expect("a name"), lane: LaneKey::Common }
     }
 
     #[test]

@@ -154,6 +154,16 @@ impl Metrics {
         });
     }
 
+    /// So many lanes does the server have beyond its first.
+    pub fn lanes(&self, server: &ServerName, count: usize) {
+        self.of(server, |series, name| series.lanes.with_label_values(&[name]).set(whole(count)));
+    }
+
+    /// A caller was refused a lane, since all are in use.
+    pub fn lane_refused(&self, server: &ServerName) {
+        self.of(server, |series, name| series.lanes_refused.with_label_values(&[name]).inc());
+    }
+
     /// A child wrote a line to stdout that is no message.
     pub fn stdio_bad_line(&self, server: &ServerName) {
         self.of(server, |series, name| series.stdio_bad_lines.with_label_values(&[name]).inc());

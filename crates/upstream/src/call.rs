@@ -25,6 +25,7 @@ use crate::environment::LogLevel;
 use crate::error::CallError;
 use crate::flight::Flight;
 use crate::handle::Shared;
+use crate::lanes::{Hold, LaneKey};
 use crate::limits::TASK_BEAT;
 use crate::questions::{self, Asked, CallerId, Question};
 use crate::tasks::Task;
@@ -69,6 +70,10 @@ pub struct CallerFacts {
     pub abilities: Arc<Abilities>,
     /// From which level on it wants log messages; told to a modern server with the request.
     pub log_level: Option<LogLevel>,
+    /// Whose lane it uses, where a server has several.
+    pub lane: LaneKey,
+    /// Its own directories, `file://` URIs, for a lane that is its alone.
+    pub roots: Arc<[String]>,
     /// Whether those reach it with this request alone: one that came on no request's stream is for it if there is no
     /// other that it could be for (mcp-protocol 5.7).
     pub logs_with_request: bool,
@@ -123,8 +128,8 @@ struct Round {
 
 impl Call {
     /// Sends the request.
-    pub(crate) async fn begin(shared: Arc<Shared>, ask: Ask) -> Result<Self, CallError> {
-        let mut errand = Box::new(Errand::new(shared, ask));
+    pub(crate) async fn begin(shared: Arc<Shared>, hold: Option<Hold>, ask: Ask) -> Result<Self, CallError> {
+        let mut errand = Box::new(Errand::new(shared, hold, ask));
         match errand.send().await {
             Ok(Next::Flying(flight, place)) => Ok(Self { stage: Stage::Flying(errand, flight, place), beat: None }),
             Ok(Next::Ended(_) | Next::Asks(..)) => unreachable!("only a task ends so"),

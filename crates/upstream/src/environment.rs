@@ -9,6 +9,7 @@ use trunkline_signin::SignIn;
 use trunkline_telemetry::{Journal, Metrics, spawn};
 use trunkline_wire::{Budget, Json, ServerName};
 
+use crate::lanes::LaneKey;
 use crate::shelf::Shelf;
 use crate::transport::process::{Groups, Predecessors};
 
@@ -117,6 +118,8 @@ pub enum ServerNotice {
     ResourceUpdated {
         /// Who said it.
         server: ServerName,
+        /// On whose lane: others do not hear of it.
+        lane: LaneKey,
         /// The server's own URI of the resource.
         uri: String,
         /// The notification's `params`, as sent.
@@ -133,6 +136,8 @@ pub enum ServerNotice {
     LogMessage {
         /// Who said it.
         server: ServerName,
+        /// On whose lane: others do not hear of it.
+        lane: LaneKey,
         /// Its level; `None` if the server named one that no revision knows.
         level: Option<LogLevel>,
         /// The notification's `params`, as sent.

@@ -23,6 +23,7 @@ use crate::error::DialError;
 use crate::fleet::Fleet;
 use crate::handle::Upstream;
 use crate::handshake::{self, Handshake};
+use crate::lanes::LaneKey;
 use crate::link::Link;
 use crate::supervisor::Dialer;
 use crate::transport::{Dialed, Facts, FaultPoint, Outgoing, SendError, Sent, Transport, stdio};
@@ -102,7 +103,7 @@ pub(crate) async fn connect(script: Script, environment: &Environment) -> (Diale
 pub(crate) async fn link(script: Script) -> (Arc<Link>, Handle, mpsc::Receiver<ServerNotice>) {
     let (environment, notices) = environment();
     let (dialed, server) = connect(script, &environment).await;
-    (Link::open(&name(), Declared::default(), dialed, &environment), server, notices)
+    (Link::open(&name(), LaneKey::Common, Declared::default(), dialed, &environment), server, notices)
 }
 
 /// A transport that answers as told, one entry a request, and knows how it was closed.
@@ -155,7 +156,7 @@ pub(crate) fn canned_by(
     };
     let shared = Box::pin(futures_util::stream::pending());
     let dialed = Dialed { transport: transport.clone(), shared, handshake, next_id: 2 };
-    (Link::open(&name(), Declared::default(), dialed, &environment().0), transport)
+    (Link::open(&name(), LaneKey::Common, Declared::default(), dialed, &environment().0), transport)
 }
 
 impl World {
@@ -222,13 +223,18 @@ impl Pipes {
         *self.dials.borrow()
     }
 
+    /// The dial after those that are planned already goes like this.
+    pub(crate) fn plan(&self, plan: Plan) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).push_back(plan);
+    }
+
     /// Waits for the dial of this number to begin.
     pub(crate) async fn dialed(&self, count: usize) {
         let mut dials = self.dials.subscribe();
         dials.wait_for(|dials| *dials >= count).await.expect("the pipes outlive it");
     }
 
-    fn servers(&self) -> std::sync::MutexGuard<'_, Vec<Handle>> {
+    pub(crate) fn servers(&self) -> std::sync::MutexGuard<'_, Vec<Handle>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

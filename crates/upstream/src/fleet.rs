@@ -24,6 +24,7 @@ use crate::dial::{self, Order};
 use crate::environment::Environment;
 use crate::error::DialError;
 use crate::handle::{Upstream, mark};
+use crate::lanes::{self, Lanes};
 use crate::limits::SUPERVISOR_RESTART;
 use crate::supervisor::{Dialer, supervise};
 use crate::transport::{Dialed, client};
@@ -71,7 +72,7 @@ impl Fleet {
         self.0.environment.metrics.wake_event();
         client::renew_common();
         for upstream in self.all().iter() {
-            upstream.0.marks.raise(mark::WAKE);
+            lanes::raise(&upstream.0, mark::WAKE);
         }
     }
 
@@ -232,7 +233,8 @@ impl Roster {
         }
         let environment = self.environment.clone();
         let (changed, draining) = (self.offers_changed.clone(), self.draining.clone());
-        let upstream = Upstream::new(name.clone(), server.clone(), environment, changed, draining);
+        let lanes = Lanes::new(server.sharing, self.dialer.clone(), self.stop.clone());
+        let upstream = Upstream::new(name.clone(), server.clone(), environment, changed, draining, lanes);
         let keeper = keep(upstream.clone(), self.dialer.clone(), self.stop.clone(), Arc::downgrade(self));
         posts.push(Post { upstream: upstream.clone(), keeper: spawn("server", keeper) });
         upstream
@@ -272,6 +274,10 @@ async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationTok
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(SUPERVISOR_RESTART) => {}
             }
+        }
+        if stop.is_cancelled() || !upstream.0.is_listed() {
+            // With a server go its lanes, and its name is free when nothing is left of them.
+            upstream.0.lanes.gone().await;
         }
         if !roster.upgrade().is_some_and(|roster| roster.ended(&upstream)) {
             return;

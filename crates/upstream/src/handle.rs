@@ -3,7 +3,6 @@
 //! The supervisor publishes ([`StateView`], [`Offer`]); the handle reads, and raises marks when it wants something
 //! of the supervisor. Neither waits for the other. How a request travels stands in `call.rs`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +11,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Parts, Secret, Server};
+use trunkline_config::{Connect, Parts, Secret, Server, Sharing};
 use trunkline_telemetry::ServerMetrics;
 use trunkline_telemetry::redact::Scrubber;
-use trunkline_wire::{Json, Method, Object, Outcome, RpcError, ServerName, code};
+use trunkline_wire::{Outcome, ServerName};
 
 use crate::breaker::{Health, Sign};
-use crate::call::{Ask, Call, CallEvent};
-use crate::environment::{Environment, LogLevel};
+use crate::call::{Ask, Call};
+use crate::environment::Environment;
 use crate::era::Memory;
 use crate::error::{CallError, CallErrorKind};
-use crate::limits::{LISTEN_WAIT, READY_WAIT, RESTART_WAIT, SUBSCRIPTIONS_MAX};
+use crate::lanes::{self, Further, LaneKey, Lanes};
+use crate::limits::{READY_WAIT, RESTART_WAIT};
 use crate::link::Link;
 use crate::listening::Wanted;
 use crate::offer::Offer;
@@ -30,30 +30,23 @@ use crate::places::Places;
 use crate::signals::Signals;
 use crate::state::{Phase, State};
 use crate::status::{StateView, Status};
+use crate::wishes::Wishes;
 
 /// A configured server. Cloning shares it.
 #[derive(Clone)]
 pub struct Upstream(pub(crate) Arc<Shared>);
 
-/// What became of a subscription that is made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewed {
-    /// The server has it.
-    Stands,
-    /// The server is away; it is told with its next connection.
-    Later,
-    /// The server does not take it any more.
-    Refused,
-}
-
-/// What the handle, the calls and the supervisor of a server share.
+/// What the handle, the calls and the supervisor of a lane share: of a server that is shared, of that server.
 pub(crate) struct Shared {
     pub(crate) name: ServerName,
     /// Its configuration, which a reload may change.
     pub(crate) server: watch::Sender<Arc<Server>>,
     pub(crate) environment: Environment,
     pub(crate) metrics: ServerMetrics,
+    /// Where the lane stands.
     pub(crate) states: watch::Sender<StateView>,
+    /// Where the server stands. Of a first lane.
+    pub(crate) shown: watch::Sender<StateView>,
     pub(crate) offers: watch::Sender<Arc<Offer>>,
     /// Counts changes of any server's offer.
     pub(crate) offers_changed: watch::Sender<u64>,
@@ -67,7 +60,7 @@ pub(crate) struct Shared {
     /// Places at the server.
     pub(crate) places: Arc<Places>,
     /// What the last requests say of the server.
-    health: Mutex<Health>,
+    health: Arc<Mutex<Health>>,
     /// When a place was given back last, in milliseconds since `born`.
     used_ms: AtomicU64,
     /// Calls of it that wait for a person.
@@ -91,19 +84,16 @@ pub(crate) struct Shared {
     /// Which of the wished resources a modern server was told of.
     pub(crate) listen: Wanted,
     wishes: Mutex<Wishes>,
+    /// What makes it another lane than the server's first.
+    pub(crate) further: Option<Further>,
+    /// The lanes beyond it, if it is the first.
+    pub(crate) lanes: Lanes,
+    /// Uses of it, where there are lanes.
+    pub(crate) holds: AtomicUsize,
 }
 
 /// What is on the shelf, or on its way there.
 pub(crate) type Kept = (Arc<Offer>, Memory, Secret);
-
-/// What clients want that a new connection must be told again.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wishes {
-    /// Most verbose log level.
-    pub(crate) level: Option<LogLevel>,
-    /// URIs subscribed to.
-    pub(crate) subscriptions: BTreeSet<String>,
-}
 
 /// Marks that are raised for the supervisor.
 pub(crate) mod mark {
@@ -132,6 +122,7 @@ impl Upstream {
         environment: Environment,
         offers_changed: watch::Sender<u64>,
         draining: CancellationToken,
+        lanes: Lanes,
     ) -> Self {
         let now = Instant::now();
         let state = if server.enabled { State::starting(now) } else { State::disabled() };
@@ -140,15 +131,17 @@ impl Upstream {
         let (offer, era) = kept.clone().map(|(offer, era, _)| (offer, era)).unzip();
         let metrics = environment.metrics.server(&name);
         environment.metrics.state(&name, state.phase.name());
+        let view = StateView::new(&state, now, None, None);
         Self(Arc::new(Shared {
-            states: watch::Sender::new(StateView::new(&state, now, None, None)),
+            states: watch::Sender::new(view.clone()),
+            shown: watch::Sender::new(view),
             offers: watch::Sender::new(offer.clone().unwrap_or_default()),
             offers_changed,
             marks: Signals::default(),
             wanted: AtomicBool::new(true),
             paused: AtomicBool::new(false),
             places: Places::new(server.tuning.in_flight_max),
-            health: Mutex::new(Health::new(now)),
+            health: Arc::new(Mutex::new(Health::new(now))),
             used_ms: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
             born: now,
@@ -162,6 +155,9 @@ impl Upstream {
             looked_up: AtomicBool::new(server.enabled),
             listen: Wanted::default(),
             wishes: Mutex::default(),
+            further: None,
+            lanes,
+            holds: AtomicUsize::new(0),
             name,
             server: watch::Sender::new(Arc::new(server)),
             environment,
@@ -187,16 +183,9 @@ impl Upstream {
     /// Gives it another configuration, with effect from the next call; the supervisor sees to the connection. If it had
     /// left the configuration, it is back.
     pub(crate) fn reconfigure(&self, server: Server) {
-        let server = Arc::new(server);
-        let old = self.0.server.send_replace(server.clone());
         self.0.places.resize(server.tuning.in_flight_max);
-        if Parts::between(&old, &server).is_some_and(|parts| parts.reconnect) {
-            // Another address may speak another era, and another command may be downloaded first.
-            *self.0.era.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
-            self.0.proven.store(false, Ordering::Relaxed);
-        }
-        self.0.wanted.store(true, Ordering::Release);
-        self.0.marks.raise(mark::CONFIG);
+        self.0.reconfigure(server);
+        self.0.lanes.follow(&self.0.server());
     }
 
     /// Whether this is the same server, not just one of the same name.
@@ -206,8 +195,18 @@ impl Upstream {
 
     /// Has it end: it left the configuration.
     pub(crate) fn remove(&self) {
-        self.0.wanted.store(false, Ordering::Release);
-        self.0.marks.raise(mark::REMOVED);
+        self.0.leave_configuration();
+        self.0.lanes.end_all();
+    }
+
+    /// Who shares a connection to it, as of now.
+    pub fn sharing(&self) -> Sharing {
+        self.0.lanes.sharing()
+    }
+
+    /// Nobody will use the lane of this key any more: it ends once what runs on it has ended.
+    pub fn release(&self, key: &LaneKey) {
+        self.0.lanes.release(key);
     }
 
     /// What it offers now.
@@ -222,7 +221,7 @@ impl Upstream {
 
     /// The state it is in, now and later.
     pub fn states(&self) -> watch::Receiver<StateView> {
-        self.0.states.subscribe()
+        self.0.shown.subscribe()
     }
 
     /// Whether it was ever ready, in this process or in an earlier one: then its offer stands, and nobody waits for it
@@ -235,7 +234,7 @@ impl Upstream {
     /// All that is shown of it.
     pub fn status(&self) -> Status {
         let now = Instant::now();
-        let view = self.0.states.borrow().clone();
+        let view = self.0.shown.borrow().clone();
         let offer = self.offer();
         let facts = view.link.as_ref().map(|link| link.facts());
         Status {
@@ -255,6 +254,7 @@ impl Upstream {
             resources: offer.resources.len(),
             templates: offer.templates.len(),
             complaints: offer.complaints.clone(),
+            lanes: self.0.lanes.status(),
             stale: !matches!(view.phase, Phase::Ready { .. } | Phase::Suspect { .. }) && offer.revision.is_some(),
         }
     }
@@ -267,7 +267,8 @@ impl Upstream {
     /// # Errors
     /// The request was not sent, was refused, or its fate is unknown: see [`CallError::outcome`].
     pub async fn call(&self, ask: Ask) -> Result<Call, CallError> {
-        Call::begin(self.0.clone(), ask).await
+        let (lane, hold) = self.0.lane_of(&ask.caller).await?;
+        Call::begin(lane, hold, ask).await
     }
 
     /// Waits until it is ready, as a call would: within the same bounds, and with the same effect on its next
@@ -281,111 +282,68 @@ impl Upstream {
 
     /// Closes the connection and opens a new one at once, whatever the state. Does nothing if it is disabled.
     pub fn restart(&self) {
-        self.0.marks.raise(mark::RESTART);
-    }
-
-    /// Sets the most verbose level that any client wants; it is asked for again on each new connection
-    /// (mcp-protocol 6.5).
-    pub fn want_log_level(&self, level: Option<LogLevel>) {
-        let changed = std::mem::replace(&mut self.0.wishes().level, level) != level;
-        if changed && level.is_some() {
-            self.0.marks.raise(mark::LEVEL);
-        }
-    }
-
-    /// Subscribes to a resource. Returns the server's answer; if it is a yes, the subscription is made again on each
-    /// new connection.
-    ///
-    /// # Errors
-    /// As [`Upstream::call`]; the subscription is not remembered then.
-    pub async fn subscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
-        let room = {
-            let subscriptions = &self.0.wishes().subscriptions;
-            subscriptions.len() < SUBSCRIPTIONS_MAX || subscriptions.contains(uri)
-        };
-        if !room {
-            let text = format!("server `{}` has {SUBSCRIPTIONS_MAX} subscriptions already", self.0.name);
-            return Err(self.0.error(CallErrorKind::Overloaded, Outcome::NotSent, text));
-        }
-        if let Some(link) = self.modern().await? {
-            if !link.capabilities.subscribe {
-                return Ok(Err(RpcError::new(code::METHOD_NOT_FOUND, "no subscriptions to resources").to_json()));
-            }
-            self.0.wishes().subscriptions.insert(uri.to_owned());
-            let number = self.0.listen.changed();
-            self.0.listen.stands(number, LISTEN_WAIT).await;
-            return Ok(Ok(Json::literal("{}")));
-        }
-        // Remembered only now: a refused one must not come back with the next connection, nor a failed one, of which
-        // its client was told, take one of the places for ever.
-        let answer = self.ask(Method::ResourcesSubscribe, uri).await;
-        if let Ok(Ok(_)) = &answer {
-            self.0.wishes().subscriptions.insert(uri.to_owned());
-        }
-        answer
-    }
-
-    /// Makes a subscription again that the server once took, of a session that came back: wished for at once, so that
-    /// the next connection is told in any case, and asked for now if there is one.
-    pub async fn renew(&self, uri: &str) -> Renewed {
-        {
-            let subscriptions = &mut self.0.wishes().subscriptions;
-            if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains(uri) {
-                return Renewed::Refused;
-            }
-            subscriptions.insert(uri.to_owned());
-        }
-        self.0.listen.changed();
-        let era = self.0.usable().map(|link| link.modern().is_some());
-        match era {
-            None => Renewed::Later,
-            // The listen tells it, and tells it again on the next connection.
-            Some(true) => Renewed::Stands,
-            Some(false) => match self.ask(Method::ResourcesSubscribe, uri).await {
-                Ok(Ok(_)) => Renewed::Stands,
-                Ok(Err(_)) => {
-                    self.0.wishes().subscriptions.remove(uri);
-                    Renewed::Refused
-                }
-                Err(_) => Renewed::Later,
-            },
-        }
-    }
-
-    /// Ends a subscription. Returns the server's answer.
-    ///
-    /// # Errors
-    /// As [`Upstream::call`]; it is not made again on the next connection in any case.
-    pub async fn unsubscribe(&self, uri: &str) -> Result<Result<Json, Json>, CallError> {
-        self.0.wishes().subscriptions.remove(uri);
-        self.0.listen.changed();
-        if self.modern().await?.is_some() {
-            return Ok(Ok(Json::literal("{}")));
-        }
-        self.ask(Method::ResourcesUnsubscribe, uri).await
-    }
-
-    /// The connection, if the server is a modern one: its subscriptions go by one listen.
-    async fn modern(&self) -> Result<Option<Arc<Link>>, CallError> {
-        let link = self.0.ready(Instant::now() + READY_WAIT).await?;
-        Ok(link.modern().is_some().then_some(link))
-    }
-
-    async fn ask(&self, method: Method, uri: &str) -> Result<Result<Json, Json>, CallError> {
-        let params = [("uri", Json::from(uri))].into_iter().collect::<Object>();
-        let ask = Ask::new(method, params);
-        let mut call = self.call(ask).await?;
-        loop {
-            match call.next().await {
-                CallEvent::Notice(_) | CallEvent::Beat | CallEvent::Asked(_) | CallEvent::Withdrawn(_) => {}
-                CallEvent::Done(answer) => return Ok(answer),
-                CallEvent::Failed(error) => return Err(error),
-            }
-        }
+        lanes::raise(&self.0, mark::RESTART);
     }
 }
 
 impl Shared {
+    /// A further lane of the server that `first` is the first lane of.
+    pub(crate) fn further(first: &Self, further: Further, server: Server, lanes: Lanes) -> Self {
+        let now = Instant::now();
+        let view = StateView::new(&State::starting(now), now, None, None);
+        let level = first.wishes().level;
+        Self {
+            states: watch::Sender::new(view.clone()),
+            shown: watch::Sender::new(view),
+            offers: watch::Sender::new(first.offers.borrow().clone()),
+            offers_changed: first.offers_changed.clone(),
+            marks: Signals::default(),
+            wanted: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
+            places: first.places.clone(),
+            health: first.health.clone(),
+            used_ms: AtomicU64::new(0),
+            asking: AtomicUsize::new(0),
+            born: now,
+            draining: first.draining.clone(),
+            timeouts: AtomicU32::new(0),
+            ever_ready: AtomicBool::new(false),
+            proven: AtomicBool::new(first.proven.load(Ordering::Relaxed)),
+            restarts: AtomicU64::new(0),
+            era: Mutex::new(*first.era.lock().unwrap_or_else(PoisonError::into_inner)),
+            kept: Mutex::new(None),
+            looked_up: AtomicBool::new(true),
+            listen: Wanted::default(),
+            wishes: Mutex::new(Wishes { level, ..Wishes::default() }),
+            further: Some(further),
+            lanes,
+            holds: AtomicUsize::new(0),
+            name: first.name.clone(),
+            server: watch::Sender::new(Arc::new(server)),
+            environment: first.environment.clone(),
+            metrics: first.metrics.clone(),
+        }
+    }
+
+    /// Takes another configuration, with effect from the next call; its supervisor sees to the connection.
+    pub(crate) fn reconfigure(&self, server: Server) {
+        let server = Arc::new(server);
+        let old = self.server.send_replace(server.clone());
+        if Parts::between(&old, &server).is_some_and(|parts| parts.reconnect) {
+            // Another address may speak another era, and another command may be downloaded first.
+            *self.era.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
+            self.proven.store(false, Ordering::Relaxed);
+        }
+        self.wanted.store(true, Ordering::Release);
+        self.marks.raise(mark::CONFIG);
+    }
+
+    /// Has it end.
+    pub(crate) fn leave_configuration(&self) {
+        self.wanted.store(false, Ordering::Release);
+        self.marks.raise(mark::REMOVED);
+    }
+
     /// Its configuration as of now.
     pub(crate) fn server(&self) -> Arc<Server> {
         self.server.borrow().clone()
@@ -419,7 +377,12 @@ impl Shared {
 
     /// Whether anybody wants anything of it right now: a request that runs or waits, for a person too, or a subscription.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.places.wanted() || self.asking.load(Ordering::Relaxed) > 0 || !self.wishes().subscriptions.is_empty()
+        let subscribed = !self.wishes().subscriptions.is_empty();
+        if self.has_lanes() {
+            // Its places are those of all lanes.
+            return subscribed || self.holds.load(Ordering::Acquire) > 0;
+        }
+        subscribed || self.places.wanted() || self.asking.load(Ordering::Relaxed) > 0
     }
 
     /// What clients want now.
@@ -438,7 +401,7 @@ impl Shared {
         let tells = self.carries(link) && (sign != Sign::Fault || !link.is_down());
         let opens = self.health().ended(if tells { sign } else { Sign::Neither }, Instant::now());
         if opens {
-            self.marks.raise(mark::TRIP);
+            lanes::raise(self.first(), mark::TRIP);
         }
         tells
     }

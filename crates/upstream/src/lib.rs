@@ -24,7 +24,7 @@
 //! * No request that may have had an effect is sent twice (`retry.rs`, R-18).
 //! * No payload is decoded: `params`, `result` and `error` cross as the peer's own text.
 //! * No reader of a connection waits for a client, and no server for another.
-//! * One connection per server at any time; the next is opened when nothing is left of the last.
+//! * One connection per server at any time, or per lane (`lanes.rs`); the next is opened when nothing is left of the last.
 
 mod backoff;
 mod breaker;
@@ -45,6 +45,7 @@ mod flight;
 pub mod fuzzing;
 mod handle;
 mod handshake;
+mod lanes;
 mod limits;
 mod link;
 mod listening;
@@ -71,15 +72,18 @@ mod supervisor;
 mod tasks;
 mod transport;
 mod wake;
+mod wishes;
 
 pub use call::{Ask, Call, CallEvent, CallerFacts};
 pub use environment::{Environment, GuardProgram, LogLevel, ServerNotice};
 pub use error::{CallError, CallErrorKind};
 pub use fleet::Fleet;
-pub use handle::{Renewed, Upstream};
+pub use handle::Upstream;
+pub use lanes::LaneKey;
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
 pub use shelf::Shelf;
-pub use status::{StateView, Status};
+pub use status::{LaneStatus, StateView, Status};
 pub use transport::process::{Predecessors, guard, instance};
 pub use transport::stdio::find_program;
+pub use wishes::Renewed;

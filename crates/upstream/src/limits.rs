@@ -200,3 +200,10 @@ pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// When a request that a stopping daemon refused may be repeated: a planned restart is over by then (reliability 8).
 pub(crate) const RESTART_WAIT: Duration = Duration::from_secs(2);
+
+/// How long it may take a server after its lists to ask for roots that it was told it may ask for. One that wants them asks
+/// at once; the first call of a lane waits for it.
+pub(crate) const ROOTS_ASKED_IN: Duration = Duration::from_millis(500);
+
+/// How long a server may take to work by the roots that it was told: it looks at each on the disk.
+pub(crate) const ROOTS_SETTLE: Duration = Duration::from_millis(200);

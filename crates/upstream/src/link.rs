@@ -30,7 +30,10 @@ use crate::envelope;
 use crate::environment::{Environment, ServerNotice};
 use crate::flight::Flight;
 use crate::handshake::Handshake;
-use crate::limits::{CLOSE_GRACE, COURIER_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE};
+use crate::lanes::LaneKey;
+use crate::limits::{
+    CLOSE_GRACE, COURIER_GRACE, COURIER_MAX, COURIER_TIMEOUT, COURIER_WIDTH, LEAVE_GRACE, ROOTS_ASKED_IN, ROOTS_SETTLE,
+};
 use crate::listening::Overlap;
 use crate::mailbox::{End, Mail, Mailbox};
 use crate::offer::{Capabilities, Kinds};
@@ -44,11 +47,15 @@ use crate::transport::{Broken, Dialed, Facts, FaultPoint, MessageStream, Outgoin
 /// A connection with the handshake done. Shared by its tasks, the supervisor and the calls.
 pub(crate) struct Link {
     server: ServerName,
+    /// Whose it is, where the server has lanes.
+    lane: LaneKey,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) handshake: Handshake,
     pub(crate) capabilities: Capabilities,
     /// What the server may ask.
     declared: Declared,
+    /// It was told its roots.
+    told_roots: watch::Sender<bool>,
     /// It was said once why questions cannot be put to anybody.
     advised: AtomicBool,
     /// Answers come on streams of their own, which may outlive the shared one.
@@ -75,6 +82,7 @@ impl Link {
     /// Takes charge of a fresh connection.
     pub(crate) fn open(
         server: &ServerName,
+        lane: LaneKey,
         declared: Declared,
         dialed: Dialed,
         environment: &Environment,
@@ -83,9 +91,11 @@ impl Link {
         let (outbox, letters) = mpsc::channel(COURIER_MAX);
         let link = Arc::new(Self {
             server: server.clone(),
+            lane,
             answers_apart: transport.facts().kind == "http",
             capabilities: Capabilities::read(&handshake.capabilities, handshake.revision),
             declared,
+            told_roots: watch::Sender::new(false),
             advised: AtomicBool::new(false),
             transport: transport.clone(),
             handshake,
@@ -156,6 +166,18 @@ impl Link {
     /// When the server last said anything.
     pub(crate) fn heard(&self) -> Instant {
         self.opened + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
+    }
+
+    /// Waits until a server that has roots to ask for works by them, as far as can be told: it asks right after the
+    /// handshake, and a call that comes in between finds it without any. One that does not ask is not waited for long.
+    pub(crate) async fn settled(&self) {
+        if self.declared.roots.is_empty() || self.modern().is_some() {
+            return;
+        }
+        let mut told = self.told_roots.subscribe();
+        if tokio::time::timeout(ROOTS_ASKED_IN, told.wait_for(|told| *told)).await.is_ok() {
+            tokio::time::sleep(ROOTS_SETTLE).await;
+        }
     }
 
     /// Whether any request waits for an answer.

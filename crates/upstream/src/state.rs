@@ -265,6 +265,24 @@ impl Phase {
         matches!(self, Self::Open { fuse: Fuse::Breaker, .. } | Self::Probing { fuse: Fuse::Breaker, .. })
     }
 
+    /// The place of a lane's state among those of others, the best first.
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Self::Ready { .. } => 0,
+            Self::Suspect { .. } => 1,
+            Self::Handshake => 2,
+            Self::Starting => 3,
+            Self::Probing { .. } => 4,
+            Self::Backoff { .. } => 5,
+            Self::Open { .. } => 6,
+            Self::NeedsAuth { .. } => 7,
+            Self::Misconfigured { .. } => 8,
+            Self::Idle => 9,
+            Self::Draining { .. } | Self::Stopped => 10,
+            Self::Disabled => 11,
+        }
+    }
+
     /// The name in logs, metrics and status.
     pub(crate) fn name(self) -> &'static str {
         match self {

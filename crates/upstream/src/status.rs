@@ -72,8 +72,29 @@ pub struct Status {
     pub templates: usize,
     /// What was left out of the offer, and why.
     pub complaints: Vec<Complaint>,
+    /// Its lanes beyond the first, where sessions or projects have their own.
+    pub lanes: Vec<LaneStatus>,
     /// Whether the offer is one of an earlier connection.
     pub stale: bool,
+}
+
+/// What is shown of a lane.
+#[derive(Debug, Clone)]
+pub struct LaneStatus {
+    /// Whose it is: the client that it began with, or a project.
+    pub owner: String,
+    /// The name of its state.
+    pub state: &'static str,
+    /// If it is not ready, one sentence.
+    pub reason: Option<String>,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// Process id of its child.
+    pub pid: Option<u32>,
+    /// Calls that use it.
+    pub in_flight: usize,
+    /// How long ago it was used last.
+    pub unused: Duration,
 }
 
 impl StateView {

@@ -155,7 +155,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, stop
 /// Where the configuration has a server begin. One that waits for its first call can only be listed if it is known what
 /// it offers: else it is started once to find out.
 fn beginning(shared: &Shared, server: &Server, now: Instant) -> State {
-    let known = shared.offers.borrow().revision.is_some();
+    // A further lane has its first call already.
+    let known = shared.further.is_none() && shared.offers.borrow().revision.is_some();
     let state = match server.tuning.start {
         _ if !server.enabled => State::disabled(),
         Start::Lazy if known => State::idle(),
@@ -283,10 +284,10 @@ impl Supervisor {
         let shared = &self.shared;
         shared.environment.metrics.dial(&shared.name, "ok");
         if shared.ever_ready.load(Ordering::Relaxed) {
-            shared.restarts.fetch_add(1, Ordering::Relaxed);
+            shared.first().restarts.fetch_add(1, Ordering::Relaxed);
         }
         let declared = shared.server().declared.clone();
-        let link = Link::open(&shared.name, declared, dialed, &shared.environment);
+        let link = Link::open(&shared.name, shared.key(), declared, dialed, &shared.environment);
         self.attend(link);
         self.apply(Event::Dialed, "dialed");
     }
@@ -352,11 +353,13 @@ impl Supervisor {
         if from != to {
             let sentence = view.sentence(&shared.name, self.since);
             let why = sentence.as_deref().unwrap_or(reason);
+            let lane = shared.lane_label();
             shared.environment.metrics.transition(&shared.name, from, to, reason);
-            shared.environment.journal.transition(&shared.name, from, to, why);
-            tracing::info!(server = %shared.name, from, to, reason, "{why}");
+            let told = lane.as_ref().map(|lane| format!("lane of {lane}: {why}"));
+            shared.environment.journal.transition(&shared.name, from, to, told.as_deref().unwrap_or(why));
+            tracing::info!(server = %shared.name, lane, from, to, reason, "{why}");
         }
-        shared.states.send_replace(view);
+        shared.publish(view);
     }
 
     /// Gives up the connection and all work on it.

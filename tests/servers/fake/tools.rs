@@ -9,7 +9,7 @@
 //!   `ask_withdrawn` and `need_url` (`ask.rs`).
 //! * badly: `die`, `hang`, `half` (part of an answer, then the end), `noise` (junk between the messages).
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ use crate::{ask, core_tasks, ext_tasks, listen, questions};
 
 /// The bench asks for one size for ever.
 static LAST: OnceLock<(u64, String)> = OnceLock::new();
+
+/// What this process was told to keep: a user's state, as a browser has it.
+static KEPT: Mutex<String> = Mutex::new(String::new());
 
 /// The list, with members that no revision knows, numbers that no double holds, and an order of our own.
 pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
@@ -220,7 +223,16 @@ pub(crate) async fn run(call: &Call, name: &str, arguments: &str) -> Outcome {
         "environment" => {
             let variables: serde_json::Map<String, Value> = std::env::vars().map(|(k, v)| (k, v.into())).collect();
             let directory = std::env::current_dir().ok();
-            Ok(text(&json!({ "variables": variables, "directory": directory, "pid": std::process::id() }).to_string()))
+            let kept = {
+                let mut kept = KEPT.lock().expect("short");
+                let new = string(arguments, "keep", "");
+                if !new.is_empty() {
+                    *kept = new;
+                }
+                kept.clone()
+            };
+            let pid = std::process::id();
+            Ok(text(&json!({ "variables": variables, "directory": directory, "pid": pid, "kept": kept }).to_string()))
         }
         other => {
             if let Some(outcome) = badly(call, other, arguments).await {

@@ -278,6 +278,12 @@ impl Kept {
         if let Some(Value::Object(usage)) = members.get_mut("usage") {
             usage.insert("cpu_percent".to_owned(), json!(self.cpu_percent));
         }
+        // Their times go on without anything that happens.
+        for lane in members.get_mut("lanes").and_then(Value::as_array_mut).into_iter().flatten() {
+            for gone in ["since_seconds", "unused_seconds", "reason"] {
+                lane.as_object_mut().map(|lane| lane.remove(gone));
+            }
+        }
         for gone in ["since_seconds", "retry_in_seconds"] {
             members.remove(gone);
         }

@@ -82,7 +82,7 @@ async fn g36_a_listen_hears_only_of_what_it_asked_for_and_once_of_many_changes()
 
 /// Lets the listen `number` watch a URI, as if its server had taken the subscription.
 fn watches(hub: &Hub, number: u64, own: &str, written: &str) {
-    let git = ServerName::new("git").expect("a name");
+    let git = fakes::git();
     let listen = hub.listens().lock().get(&number).cloned().expect("open");
     listen.lock().watched.insert((git.clone(), own.into()), written.into());
     hub.interest().join(&git, own);
@@ -94,7 +94,7 @@ async fn an_update_names_the_uri_that_was_subscribed_to_and_keeps_the_rest() {
     let Reply::Listening { mut events, number, .. } = reply(&hub, "1", "{}").await else { panic!("a stream") };
     said(&mut events).await.expect("the acknowledgement");
     watches(&hub, number, "x:1/", "git+x:1/");
-    let git = ServerName::new("git").expect("a name");
+    let git = fakes::git();
     let update = |uri: &str, more: &str| {
         let params = Json::parse(format!(r#"{{"uri":"{uri}"{more}}}"#)).expect("JSON");
         subscriptions::updated(&hub, &git, uri, &params);
@@ -117,7 +117,7 @@ async fn an_update_names_the_uri_that_was_subscribed_to_and_keeps_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn g38_the_interest_of_a_listen_ends_with_it_after_a_grace() {
     let hub = hub();
-    let git = ServerName::new("git").expect("a name");
+    let git = fakes::git();
     let Reply::Listening { events: one, number, .. } = reply(&hub, "1", "{}").await else { panic!("a stream") };
     watches(&hub, number, "x:1", "x:1");
     let Reply::Listening { events: two, number, .. } = reply(&hub, "1", "{}").await else { panic!("a stream") };

@@ -177,7 +177,7 @@ async fn the_end_of_a_session_cancels_its_calls_and_closes_its_streams() {
     told.send("one").await.expect("room");
     let events = stream(work(&session, Id::from(7), steered(&session, receiver)).await);
     let get = session.open_get().expect("open").boxed();
-    session.subscribe(&ServerName::new("a").expect("a name"), "x:1");
+    session.subscribe(&crate::fakes::git(), "x:1");
     assert_eq!(session.end().len(), 1);
     assert!(told.is_closed());
     assert!(texts(events).await.last().expect("an answer").contains("-32800"));

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use trunkline_config::{Config, Connect, Server, StateDir, Stdio};
 use trunkline_telemetry::Metrics;
 use trunkline_testkit::{Script, resource};
-use trunkline_wire::{Method, ServerName};
+use trunkline_wire::Method;
 
 use super::*;
 use crate::fakes::{self, World, able_session, message, request};
@@ -228,7 +228,7 @@ async fn r5_what_is_set_in_a_session_that_just_gave_way_does_not_forget_what_it_
     first.hub.close(&session);
     ask(&first.hub, &found, "logging/setLevel", r#"{"level":"debug"}"#).await;
     let back = first.hub.session(session.id(), Guest::ANYBODY).expect("known");
-    assert!(back.is_subscribed(&ServerName::new("git").expect("a name"), "file:///a"));
+    assert!(back.subscribed_on(&fakes::git().server, "file:///a").is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +247,7 @@ async fn r5_a_session_that_speaks_before_its_time_is_over_stays() {
 #[tokio::test(start_paused = true)]
 async fn r5_a_session_that_ends_while_it_subscribes_leaves_no_interest() {
     let hub = fakes::hub(&[("git", fakes::server())], &Config::default());
-    let git = ServerName::new("git").expect("a name");
+    let git = fakes::git();
     let session = fakes::session(&hub, "2025-06-18");
     let mut ending = None;
     let joined = hub.interest.join_if(&git, "file:///a", || {
@@ -301,11 +301,11 @@ async fn r5_level_and_subscriptions_come_back_and_the_server_is_told_again() {
     first.hub.remembered().await;
 
     let next = world(dir.path()).await;
-    let server = ServerName::new("git").expect("a name");
+    let server = fakes::git().server;
     assert!(asked(&next, "resources/subscribe").is_empty(), "nobody came back yet");
     let back = next.hub.session(session.id(), Guest::ANYBODY).expect("known");
     assert_eq!(back.level(), Some(LogLevel::Debug));
-    assert!(back.is_subscribed(&server, "file:///a") && !back.is_subscribed(&server, "file:///b"));
+    assert!(back.subscribed_on(&server, "file:///a").is_some() && back.subscribed_on(&server, "file:///b").is_none());
     tokio::time::sleep(Duration::from_secs(5)).await;
     let told = asked(&next, "resources/subscribe");
     assert!(told.len() == 1 && told[0].contains("file:///a"), "{told:?}");

@@ -36,6 +36,8 @@ pub(super) struct Series {
     pub(super) catalog_entries: IntGaugeVec,
     pub(super) catalog_complaints: IntGaugeVec,
     pub(super) tools_changed: IntGaugeVec,
+    pub(super) lanes: IntGaugeVec,
+    pub(super) lanes_refused: IntCounterVec,
     pub(super) parked_calls: IntGaugeVec,
     pub(super) tool_calls: IntCounterVec,
     pub(super) children: IntGauge,
@@ -121,6 +123,8 @@ impl Series {
             parked_calls: gauges(r, "parked_calls", "server", "Calls that wait for a person's answer."),
             catalog_complaints: gauges(r, "catalog_complaints", "server", "Entries withheld or changed."),
             tools_changed: gauges(r, "tools_changed", "server", "Tools that are not as they were pinned."),
+            lanes: gauges(r, "upstream_lanes", "server", "Connections that sessions or projects have of their own."),
+            lanes_refused: counters(r, "upstream_lanes_refused_total", "server", "Calls that found all in use."),
             tool_calls: counters(r, "tool_calls_total", "server tool outcome", "Calls by catalogued tool."),
             children: gauge(r, "children", "Servers' process trees alive, each with its guard."),
             resident_bytes: gauges(r, "server_resident_bytes", "server", "Resident memory of a server's processes."),
@@ -173,6 +177,7 @@ impl Series {
             &self.questions,
             &self.stdio_bad_lines,
             &self.child_restarts,
+            &self.lanes_refused,
             &self.tool_calls,
         ] {
             leave(vec, server, |labels| vec.remove(labels));
@@ -184,6 +189,7 @@ impl Series {
             &self.catalog_entries,
             &self.catalog_complaints,
             &self.tools_changed,
+            &self.lanes,
             &self.parked_calls,
             &self.resident_bytes,
             &self.open_fds,

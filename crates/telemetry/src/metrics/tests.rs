@@ -30,6 +30,8 @@ fn touch_what_is_there(metrics: &Metrics, server: &ServerName) {
     metrics.list_changed_coalesced(server);
     metrics.catalog_entries(server, "tools", 3);
     metrics.catalog_complaints(server, 1);
+    metrics.lanes(server, 2);
+    metrics.lane_refused(server);
     metrics.tool_call(server, "commit", "ok");
     metrics.client_request(Era::Legacy, Some(&Method::ToolsCall), 200);
     metrics.client_request(Era::Modern, None, 400);

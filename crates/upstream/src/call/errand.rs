@@ -17,6 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::CallError;
 use crate::flight::Flight;
 use crate::handle::Shared;
+use crate::lanes::Hold;
 use crate::limits::{HEADERS_WAIT, READY_WAIT, ROUNDS_MAX, STATE_PAUSE};
 use crate::link::Link;
 use crate::mailbox::{End, Mail};
@@ -28,6 +29,8 @@ use crate::transport::{Broken, FaultPoint};
 /// What a request needs from its first attempt to its last.
 pub(super) struct Errand {
     pub(super) shared: Arc<Shared>,
+    #[expect(dead_code, reason = "held for its drop")]
+    hold: Option<Hold>,
     pub(super) ask: Ask,
     class: Class,
     pub(super) bill: Bill,
@@ -92,11 +95,12 @@ pub(super) enum Heard {
 }
 
 impl Errand {
-    pub(super) fn new(shared: Arc<Shared>, ask: Ask) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, hold: Option<Hold>, ask: Ask) -> Self {
         Self {
             class: ask.method.class(),
             bill: Bill::open(&shared, &ask.method),
             shared,
+            hold,
             ask,
             begun: Instant::now(),
             deadline: None,

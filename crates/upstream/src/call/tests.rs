@@ -259,9 +259,9 @@ async fn r8_three_timeouts_in_a_row_cast_doubt_and_end_no_connection() {
 async fn subscriptions_are_made_again_on_a_new_connection() {
     let world = World::new(with(Fault::exit("tools/call")));
     world.is("ready").await;
-    world.upstream().subscribe("a:b").await.expect("answered").expect("a result");
-    world.upstream().subscribe("a:c").await.expect("answered").expect("a result");
-    world.upstream().unsubscribe("a:c").await.expect("answered").expect("a result");
+    world.upstream().subscribe("a:b", &crate::CallerFacts::default()).await.expect("answered").expect("a result");
+    world.upstream().subscribe("a:c", &crate::CallerFacts::default()).await.expect("answered").expect("a result");
+    world.upstream().unsubscribe("a:c", &crate::LaneKey::Common).await.expect("answered").expect("a result");
     failure(world.upstream(), echo()).await;
     world.is("backoff").await;
     let server = world.ready().await;
@@ -288,12 +288,12 @@ async fn the_params_of_a_request_reach_the_server_as_they_are() {
 async fn a_subscription_that_failed_does_not_come_back_with_the_next_connection() {
     let world = World::planned(config(), [Plan::Serve(with(Fault::silent("resources/subscribe")))], Script::default());
     world.is("ready").await;
-    let error = world.upstream().subscribe("a:b").await.expect_err("no answer");
+    let error = world.upstream().subscribe("a:b", &crate::CallerFacts::default()).await.expect_err("no answer");
     assert_eq!(error.kind, CallErrorKind::Timeout);
     world.upstream().restart();
     world.pipes.dialed(2).await;
     let server = world.ready().await;
-    world.upstream().subscribe("a:c").await.expect("answered").expect("a result");
+    world.upstream().subscribe("a:c", &crate::CallerFacts::default()).await.expect("answered").expect("a result");
     let seen = server.seen_of("resources/subscribe");
     assert_eq!(seen.len(), 1, "{seen:?}");
 }

@@ -105,7 +105,8 @@ impl Link {
             Some(params.to_json())
         };
         if let Some(params) = params {
-            self.publish(ServerNotice::ResourceUpdated { server: self.server.clone(), uri, params });
+            let (server, lane) = (self.server.clone(), self.lane.clone());
+            self.publish(ServerNotice::ResourceUpdated { server, lane, uri, params });
         }
     }
 
@@ -127,6 +128,9 @@ impl Link {
             }
         };
         if let Some(answer) = questions::at_once(&request.method, &params, &self.declared) {
+            if request.method == Method::RootsList {
+                self.told_roots.send_replace(true);
+            }
             return self.respond(request.id, request.method, answer);
         }
         let owner = self.pending().owner(on);
@@ -157,7 +161,7 @@ impl Link {
             tracing::warn!(
                 server = %self.server, %method,
                 "asked something while calls of several clients were running, so nobody could be asked; set `serialize = true` in \
-                 [mcp_servers.{}] for one call at a time",
+                 [mcp_servers.{}] for one call at a time, or `sharing = \"session\"` for a connection each",
                 self.server
             );
         } else {
@@ -189,7 +193,8 @@ impl Link {
         let level = notification.params().ok().and_then(|params| params.get_str("level"));
         let level = level.and_then(|level| LogLevel::parse(&level));
         let params = notification.params.unwrap_or_else(|| Json::literal("{}"));
-        self.publish(ServerNotice::LogMessage { server: self.server.clone(), level, params });
+        let (server, lane) = (self.server.clone(), self.lane.clone());
+        self.publish(ServerNotice::LogMessage { server, lane, level, params });
     }
 
     fn to_mailbox(&self, id: Option<u64>, notification: Notification) {

@@ -204,7 +204,10 @@ async fn withheld() -> (Arc<Link>, impl Sized) {
     let (environment, notices) = crate::fakes::environment();
     let (mut dialed, server) = crate::fakes::connect(Script::default(), &environment).await;
     let kept = std::mem::replace(&mut dialed.transport, Arc::new(Withheld));
-    (Link::open(&crate::fakes::name(), Declared::default(), dialed, &environment), (notices, server, kept))
+    (
+        Link::open(&crate::fakes::name(), crate::LaneKey::Common, Declared::default(), dialed, &environment),
+        (notices, server, kept),
+    )
 }
 
 #[tokio::test(start_paused = true)]

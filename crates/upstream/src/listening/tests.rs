@@ -51,7 +51,7 @@ async fn a_server_that_announces_nothing_is_not_listened_to() {
     let server = world.ready().await;
     settled().await;
     assert!(server.seen_of("subscriptions/listen").is_empty());
-    let refused = world.upstream().subscribe("a:b").await.expect("answered");
+    let refused = world.upstream().subscribe("a:b", &crate::CallerFacts::default()).await.expect("answered");
     assert!(refused.is_err());
 }
 
@@ -61,7 +61,7 @@ async fn g77_other_resources_open_the_next_listen_before_the_last_one_is_ended()
     let server = world.ready().await;
     let (_, first) = asked(&server, 1).await;
     for uri in ["a:b", "a:c"] {
-        let answer = world.upstream().subscribe(uri).await.expect("answered");
+        let answer = world.upstream().subscribe(uri, &crate::CallerFacts::default()).await.expect("answered");
         assert_eq!(answer, Ok(Json::literal("{}")));
     }
     settled().await;
@@ -81,7 +81,7 @@ async fn g77_other_resources_open_the_next_listen_before_the_last_one_is_ended()
     let Some(ServerNotice::ResourceUpdated { uri, params, .. }) = world.notices.recv().await else { panic!("told") };
     assert_eq!((uri.as_str(), params), ("a:b", Json::literal(r#"{"uri":"a:b","_meta":{"x":1}}"#)), "our id stays here");
 
-    assert!(world.upstream().unsubscribe("a:b").await.expect("answered").is_ok());
+    assert!(world.upstream().unsubscribe("a:b", &crate::LaneKey::Common).await.expect("answered").is_ok());
     settled().await;
     assert!(asked(&server, 4).await.0.ends_with(r#""resourceSubscriptions":["a:c"]}"#));
     assert!(server.seen_of("resources/subscribe").is_empty() && server.seen_of("resources/unsubscribe").is_empty());
@@ -95,7 +95,7 @@ async fn many_wishes_at_once_make_one_listen() {
     let upstream = world.upstream();
     futures_util::future::join_all((0..50).map(|number| {
         let uri = format!("a:{number}");
-        async move { upstream.subscribe(&uri).await.expect("answered").expect("yes") }
+        async move { upstream.subscribe(&uri, &crate::CallerFacts::default()).await.expect("answered").expect("yes") }
     }))
     .await;
     assert_eq!(server.seen_of("subscriptions/listen").len(), 2);
@@ -125,7 +125,7 @@ async fn a_listen_that_is_refused_is_tried_again_unless_the_server_has_none() {
         tokio::time::sleep(Duration::from_mins(10)).await;
         let tries = server.seen_of("subscriptions/listen").len();
         assert!(tries <= most && (most == 1 || tries > 5), "{code}: {tries}");
-        let answer = world.upstream().subscribe("a:b").await.expect("answered");
+        let answer = world.upstream().subscribe("a:b", &crate::CallerFacts::default()).await.expect("answered");
         assert!(answer.is_ok(), "best effort");
     }
 }

@@ -111,7 +111,7 @@ impl Supervisor {
         };
         let shared = self.shared.clone();
         shared.environment.metrics.dial(&shared.name, "ok");
-        shared.restarts.fetch_add(1, Ordering::Relaxed);
+        shared.first().restarts.fetch_add(1, Ordering::Relaxed);
         shared.timeouts.store(0, Ordering::Relaxed);
         if let Some(old) = self.drop_work() {
             self.retire(old);
@@ -199,7 +199,7 @@ fn replacement(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, last: Lists) -> Box
 async fn connected(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>, last: &Lists) -> Replacement {
     let fresh = dial(shared.clone(), dialer.clone()).await?;
     let server = shared.server();
-    let link = Link::open(&shared.name, server.declared.clone(), fresh, &shared.environment);
+    let link = Link::open(&shared.name, shared.key(), server.declared.clone(), fresh, &shared.environment);
     let opened = Opened(Some(link.clone()));
     let lists = Lists::fetch(&link, Kinds::ALL, last, server.tuning.list_timeout).await;
     match lists.unanswered(link.capabilities) {

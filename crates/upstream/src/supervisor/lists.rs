@@ -19,7 +19,15 @@ impl Supervisor {
     pub(super) fn fetch(&mut self, kinds: Kinds) {
         let Some(link) = self.link.clone() else { return };
         let (last, limit) = (self.last_lists(&self.made_by), self.shared.server().tuning.list_timeout);
-        self.fetching = Some(Box::pin(async move { Lists::fetch(&link, kinds, &last, limit).await }));
+        // Whoever begins a lane calls at once, and means his own directories.
+        let settles = self.shared.further.is_some() && self.state.phase.is_opening();
+        self.fetching = Some(Box::pin(async move {
+            let lists = Lists::fetch(&link, kinds, &last, limit).await;
+            if settles {
+                link.settled().await;
+            }
+            lists
+        }));
     }
 
     /// The offer is published before the state, so that whoever waits for "ready" finds it. A server that answers
@@ -63,6 +71,10 @@ impl Supervisor {
             }
             changed
         });
+        if self.shared.further.is_some() {
+            // Lists of a lane are the server's where no other speaks for it.
+            return self.shared.offered();
+        }
         self.shared.keep_offer(&self.made_by.connect);
         if changed {
             self.shared.offers_changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -83,7 +95,9 @@ impl Supervisor {
     }
 
     pub(super) fn stale_due(&self) -> Option<Instant> {
-        self.stale.due(self.shared.server().tuning.stale_keep)
+        // What is listed is the server's, and its first lane sees to that.
+        let keep = self.shared.server().tuning.stale_keep.filter(|_| self.shared.further.is_none());
+        self.stale.due(keep)
     }
 
     /// Takes the entries of a server off the lists that has failed for too long. They are read again when it is back.

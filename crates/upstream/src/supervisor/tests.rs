@@ -257,10 +257,10 @@ async fn a_server_at_work_does_not_sleep_nor_one_with_subscribers() {
     world.ready().await;
     called(&world).await.expect("answered late");
     assert_eq!(world.upstream().status().state, "ready");
-    world.upstream().subscribe("a:b").await.expect("asked").expect("a yes");
+    world.upstream().subscribe("a:b", &crate::CallerFacts::default()).await.expect("asked").expect("a yes");
     tokio::time::sleep(Duration::from_secs(1000)).await;
     assert_eq!(world.upstream().status().state, "ready");
-    world.upstream().unsubscribe("a:b").await.expect("asked").expect("a yes");
+    world.upstream().unsubscribe("a:b", &crate::LaneKey::Common).await.expect("asked").expect("a yes");
     world.is("idle").await;
     assert_eq!(world.pipes.dials(), 1);
 }
