@@ -97,15 +97,19 @@ pub(crate) fn good(text: String) -> Printed {
 /// Shows the same answer again and again, until somebody has seen enough. A daemon that is away may come back, so its
 /// absence is shown as well.
 async fn watch(ask: &Ask, socket: &Socket<'_>) {
-    // On a terminal each takes the place of the last one; elsewhere they follow each other.
-    let begin = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    // On a terminal each is written over the last one, line by line, since one that is emptied first flickers; elsewhere they
+    // follow each other.
+    let over = std::io::stdout().is_terminal();
+    if over {
+        render::print("\x1b[2J");
+    }
     let mut enough = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         let text = match answer(ask, socket).await {
             Ok(printed) => printed.text,
             Err(failure) => failure.to_string(),
         };
-        render::print(&format!("{begin}{text}"));
+        render::print(&if over { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text });
         tokio::select! {
             biased;
             _ = &mut enough => std::process::exit(0),

@@ -14,17 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use trunkline_config::{Config, Connect, Listen, Loaded, Server, Sources, StateDir, StateDirError, Stdio};
+use trunkline_config::{Config, Connect, Listen, Loaded, Otel, Server, Sources, StateDir, StateDirError, Stdio};
 use trunkline_edge::{BindError, Door, Listeners, OwnerSocket, Steps};
 use trunkline_hub::{Hub, Keep};
 use trunkline_signin::{SignIn, Store};
-use trunkline_telemetry::{Audit, Journal, Metrics, logs};
-use trunkline_upstream::{Environment, Fleet, GuardProgram, Predecessors, Shelf};
+use trunkline_telemetry::{Audit, Journal, Metrics, Traced, Tracer, logs};
+use trunkline_upstream::{Collector, Environment, Fleet, GuardProgram, Predecessors, Shelf};
 use trunkline_wire::{Budget, ServerName};
 
 use crate::activation::Handed;
 use crate::exit::{self, Failure};
-use crate::limits::{AUDIT_WAIT, CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX};
+use crate::limits::{
+    AUDIT_WAIT, CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX, TRACES_WAIT,
+};
 use crate::lock::{self, Lock};
 use crate::reload::{Adapt, Began, Reloader};
 use crate::stop::{self, Signals, Wanted};
@@ -141,6 +143,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     // They are ended while clients are served already; children start once nothing of them is left.
     let guard = guard.in_groups().after(predecessors(&state), metrics.clone());
     warn_of_limits(&config, guard.enforces_limits());
+    let variables = inherited.clone();
     let environment = Environment {
         metrics: metrics.clone(),
         journal: Arc::clone(&journal),
@@ -157,7 +160,7 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     fleet.watch_for_wakes();
     let keep = keep(&state).await;
     let hub = Hub::keeping(&keep, Arc::clone(&fleet), &config, metrics.clone(), budget.clone(), notices_in);
-    note_calls(&hub, &config, metrics.clone());
+    note_calls(&hub, &config, &variables, metrics.clone());
 
     let steps = Steps::default();
     let slots = Arc::new(Semaphore::new(config.limits.connections));
@@ -213,11 +216,25 @@ async fn run(serve: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has calls noted in the file that the configuration names.
-fn note_calls(hub: &Hub, config: &Config, metrics: Metrics) {
+/// Has calls noted in the file, and requests traced for the collector, that the configuration names.
+fn note_calls(hub: &Hub, config: &Config, variables: &[(String, String)], metrics: Metrics) {
+    trace_calls(hub, config, variables, metrics.clone());
     let audit = Audit::start(metrics);
     audit.open(config.audit.file.clone());
     hub.recent_calls().also_to(audit);
+}
+
+/// A collector that cannot be used is no reason not to serve.
+fn trace_calls(hub: &Hub, config: &Config, variables: &[(String, String)], metrics: Metrics) {
+    let Otel { endpoint: Some(endpoint), headers, sample, service_name, propagate } = &config.otel else { return };
+    match Collector::new(endpoint, headers, variables) {
+        Ok(collector) => {
+            let service = (service_name.clone(), VERSION);
+            let traced = Traced { service, share: *sample, propagate: *propagate };
+            hub.trace_to(Tracer::start(traced, collector, metrics));
+        }
+        Err(why) => tracing::warn!("there are no traces, since `otel.endpoint` cannot be used: {why}"),
+    }
 }
 
 /// Ends what no connection waits for: calls of clients that went away, then the servers, then what is to be written.
@@ -231,6 +248,9 @@ async fn wind_up(hub: &Hub, shelf: &Shelf, signin: &SignIn) {
     hub.remembered().await;
     if let Some(audit) = hub.recent_calls().audit() {
         let _ = tokio::time::timeout(AUDIT_WAIT, audit.settled()).await;
+    }
+    if let Some(tracer) = hub.tracer() {
+        let _ = tokio::time::timeout(TRACES_WAIT, tracer.settled()).await;
     }
     shelf.settled().await;
     // A token that is being rotated is lost if its successor does not reach the disk.

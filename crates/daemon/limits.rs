@@ -81,5 +81,8 @@ pub(crate) const BRIDGE_RESUMES_MAX: usize = 30;
 /// How long each step of the bridge's end may take: clients give a program two seconds in all.
 pub(crate) const BRIDGE_GOODBYE: Duration = Duration::from_millis(500);
 
+/// How long a stop waits for the last spans to reach a collector that may hang.
+pub(crate) const TRACES_WAIT: Duration = Duration::from_secs(2);
+
 /// How long a stop waits for the last calls to reach the audit file, on a disk that may hang.
 pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(1);

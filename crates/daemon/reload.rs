@@ -258,7 +258,8 @@ fn after_restart(diff: &Diff, relocated: bool) -> Vec<String> {
     let of = |section: &'static str, keys: &[String]| -> Vec<String> {
         keys.iter().filter(|key| is_at_start(section, key, relocated)).map(|key| format!("{section}.{key}")).collect()
     };
-    [of("listen", &diff.listen), of("limits", &diff.limits), of("log", &diff.log)].concat()
+    let otel: Vec<String> = diff.otel.then(|| "otel".to_owned()).into_iter().collect();
+    [of("listen", &diff.listen), of("limits", &diff.limits), of("log", &diff.log), otel].concat()
 }
 
 /// Whether a key is read at the start alone. Addresses are, where the service manager holds the listeners; and so are
@@ -316,6 +317,7 @@ mod tests {
         let diff = Diff {
             auth: true,
             audit: true,
+            otel: true,
             servers: vec![
                 (name("new"), Change::Added),
                 (name("moved"), Change::Changed(Parts { reconnect: true, retune: true, ..only })),
@@ -346,7 +348,7 @@ mod tests {
                 "errors",
             ]
         );
-        assert_eq!(after_restart(&diff, true), ["limits.buffer_bytes", "log.format"]);
-        assert_eq!(after_restart(&diff, false), ["listen.port", "limits.buffer_bytes", "log.format"]);
+        assert_eq!(after_restart(&diff, true), ["limits.buffer_bytes", "log.format", "otel"]);
+        assert_eq!(after_restart(&diff, false), ["listen.port", "limits.buffer_bytes", "log.format", "otel"]);
     }
 }

@@ -252,12 +252,13 @@ pub(crate) fn unknown_key(name: &str, known: &[&str], key: &[&str]) -> (String, 
     let in_server = key.len() == 3 && key[0] == "mcp_servers";
     let other_word =
         OTHER_WORDS.iter().find(|(word, _)| in_server && *word == name).map(|(_, ours)| (*ours).to_owned());
-    let hint =
-        other_word.or_else(|| nearest(name, known).map(|near| format!("did you mean `{near}`?"))).or_else(|| {
-            (key.len() == 1).then(|| {
-                "only the [mcp_servers.…] tables of a Codex config.toml belong here, not its other settings".to_owned()
-            })
-        });
+    // Codex's best known setting is near to `otel`, and not meant.
+    let near = || nearest(name, known).filter(|_| key != ["model"]);
+    let hint = other_word.or_else(|| near().map(|near| format!("did you mean `{near}`?"))).or_else(|| {
+        (key.len() == 1).then(|| {
+            "only the [mcp_servers.…] tables of a Codex config.toml belong here, not its other settings".to_owned()
+        })
+    });
     ("unknown key".to_owned(), hint)
 }
 

@@ -24,6 +24,8 @@ pub struct Diff {
     pub auth: bool,
     /// `audit.file` differs.
     pub audit: bool,
+    /// `[otel]` differs.
+    pub otel: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
     /// The profiles differ.
@@ -85,6 +87,7 @@ impl Diff {
             listen: changed_keys(&old.listen, &new.listen),
             auth: old.auth != new.auth,
             audit: old.audit != new.audit,
+            otel: old.otel != new.otel,
             limits: changed_keys(&old.limits, &new.limits),
             profiles: old.profiles != new.profiles,
             errors: old.errors != new.errors,
@@ -170,6 +173,7 @@ mod tests {
                     limited: if debug { vec![("x".into(), crate::Reach::default())] } else { Vec::new() },
                 },
                 audit: crate::Audit { file: debug.then(|| "calls".into()) },
+                otel: crate::Otel { propagate: debug, ..crate::Otel::default() },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
@@ -220,6 +224,9 @@ mod tests {
         }
         if diff.audit {
             out.audit = new.audit.clone();
+        }
+        if diff.otel {
+            out.otel = new.otel.clone();
         }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();

@@ -23,6 +23,7 @@ mod late;
 mod limits;
 mod listen;
 mod oauth;
+mod otel;
 mod patterns;
 mod profile;
 mod reach;
@@ -50,6 +51,7 @@ pub use late::{Late, SecretCommand};
 pub use limits::Limits;
 pub use listen::Listen;
 pub use oauth::OAuth;
+pub use otel::Otel;
 pub use patterns::{Filter, Patterns};
 pub use profile::Profile;
 pub use reach::{Leads, Reach};
@@ -75,6 +77,8 @@ pub struct Config {
     pub auth: Auth,
     /// Where calls are noted.
     pub audit: Audit,
+    /// Where traces go.
+    pub otel: Otel,
     /// Limits of the whole gateway.
     pub limits: Limits,
     /// The form of the gateway's own failures.
@@ -91,7 +95,8 @@ impl Config {
     /// All secrets in it, for a log to mask.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let of_servers = self.servers.iter().flat_map(|(_, server)| &server.secrets);
-        of_servers.chain(self.auth.tokens.iter().map(|(_, token)| token))
+        let of_collector = self.otel.headers.iter().map(|(_, value)| value);
+        of_servers.chain(self.auth.tokens.iter().map(|(_, token)| token)).chain(of_collector)
     }
 }
 
@@ -122,6 +127,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 
     let (mut auth, limited) = file.auth.check(&resolver, &mut findings);
     let audit = file.audit.check(&resolver);
+    let otel = file.otel.check(&resolver, &mut findings);
     file.listen.check(!auth.tokens.is_empty(), &mut findings);
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
@@ -139,6 +145,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         listen: file.listen,
         auth,
         audit,
+        otel,
         limits: file.limits,
         errors: file.errors,
         log: file.log,

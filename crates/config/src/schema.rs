@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::audit::AuditFile;
 use crate::auth::AuthFile;
 use crate::clients::ServerFile;
+use crate::otel::OtelFile;
 use crate::profile::ProfileFile;
 use crate::{ErrorForm, Limits, Listen, Log};
 
@@ -24,6 +25,8 @@ pub(crate) struct File {
     pub(crate) auth: AuthFile,
     /// A file in which each call is noted.
     pub(crate) audit: AuditFile,
+    /// Traces for a collector of OpenTelemetry.
+    pub(crate) otel: OtelFile,
     /// Limits of the whole gateway.
     pub(crate) limits: Limits,
     /// What a failed tool call looks like when the failure is the gateway's.

@@ -43,6 +43,7 @@ mod mcp;
 mod batch;
 
 mod modern;
+mod trace;
 
 mod sse_pair;
 

@@ -27,6 +27,7 @@ use crate::limits::{LAST_WORDS, STREAM_END_SPREAD, STREAM_RETRY};
 use crate::modern;
 use crate::reply::{self, bare, plain};
 use crate::tokens::{Needs, Principal};
+use crate::trace;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -116,9 +117,13 @@ async fn of_era(
     headers: HeaderMap,
     visitor: Visitor,
     wants: Wants,
-    message: Message,
+    mut message: Message,
 ) -> Response<Body> {
-    match ingress::speech(&headers, &message) {
+    let mut speech = ingress::speech(&headers, &message);
+    if let Ok(speech) = &mut speech {
+        trace::adopt(&edge.hub, &headers, speech, &mut message);
+    }
+    match speech {
         Ok(Speech::Modern(params)) => match message {
             Message::Request(call) => modern::answer(edge, headers, &visitor, wants, call, params).await,
             Message::Notification(_) | Message::Response(_) => bare(StatusCode::ACCEPTED),

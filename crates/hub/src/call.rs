@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use trunkline_config::Sharing;
-use trunkline_telemetry::Ended as Noted;
+use trunkline_telemetry::{Ended as Noted, Span, Trace};
 use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision, ServerName};
 
@@ -31,6 +31,7 @@ use crate::resources::{self, Place};
 use crate::seal::Subject;
 use crate::shapes::{self, Crossing};
 use crate::tasks;
+use crate::traces;
 use crate::{Guest, Hub, View};
 
 /// How long after a server became ready its list may still be missing from the catalogue.
@@ -59,6 +60,8 @@ pub(crate) struct Errand {
     retry: Option<Retry>,
     /// The task that it is about, as the client names it.
     task: Option<Json>,
+    /// Its span, where requests are traced.
+    span: Option<Box<Span>>,
 }
 
 impl Errand {
@@ -106,6 +109,23 @@ pub(crate) fn aim(
 
 /// As [`aim`], for a request whose `params` were read before.
 pub(crate) fn aim_at(
+    hub: &Hub,
+    method: &Method,
+    params: Params,
+    revision: Revision,
+    guest: Guest<'_>,
+) -> Result<Errand, Result<Json, Json>> {
+    let span = hub.span(method, &params.meta, revision);
+    match aimed(hub, method, params, revision, guest) {
+        Ok(errand) => Ok(Errand { span, ..errand }),
+        Err(outcome) => {
+            traces::end(span, &outcome);
+            Err(outcome)
+        }
+    }
+}
+
+fn aimed(
     hub: &Hub,
     method: &Method,
     mut params: Params,
@@ -175,11 +195,27 @@ pub(crate) fn aim_at(
         params.members.set("inputResponses", said);
     }
     let (method, view) = (method.clone(), guest.view.clone());
-    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, view, retry, task })
+    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, view, retry, task, span: None })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
-pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
+pub(crate) async fn run(hub: &Hub, mut errand: Errand, listener: Option<Listener>) -> Result<Json, Json> {
+    let mut span = errand.span.take();
+    if let Some(span) = span.as_mut().filter(|span| span.is_recorded()) {
+        if let Some(tool) = &errand.tool {
+            span.of_tool(tool.as_str());
+        }
+        if let Some(listener) = &listener {
+            span.set("dev.trunkline.client", listener.caller.label().to_string());
+        }
+    }
+    let trace = span.as_ref().map(|span| span.trace());
+    let outcome = carry_out(hub, errand, listener, trace).await;
+    traces::end(span, &outcome);
+    outcome
+}
+
+async fn carry_out(hub: &Hub, errand: Errand, listener: Option<Listener>, trace: Option<Trace>) -> Result<Json, Json> {
     let Errand { mut upstream, method, mut params, token, mut tool, .. } = errand;
     let Errand { wrapped, revision, subject, view, retry, task, .. } = errand;
     if method == Method::ToolsCall && tool.is_none() {
@@ -205,7 +241,7 @@ pub(crate) async fn run(hub: &Hub, errand: Errand, listener: Option<Listener>) -
     }
     let Params { members, meta } = params;
     let sent_bytes = members.get("arguments").map_or(0, |arguments| arguments.as_bytes().len());
-    let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts };
+    let ask = Ask { method: method.clone(), params: members, meta, progress: token.is_some(), caller: facts, trace };
     let progress = token.map(|token| Progress::new(token, hub.rules().limits.progress_per_sec));
     let mut relay = Relay::new(hub, &upstream, listener, progress);
     // One span a call, never its contents (reliability 10).

@@ -23,7 +23,7 @@ use crate::refusal::{self, Refusal};
 use crate::replay::{First, Outbox};
 use crate::running::{Driver, Running};
 use crate::session::Session;
-use crate::{Guest, Hub, Reply, View, Wants, subscriptions};
+use crate::{Guest, Hub, Reply, View, Wants, subscriptions, traces};
 
 /// How long an offer may take from its server into the catalogue.
 const JUST_NOW: Duration = Duration::from_millis(200);
@@ -180,11 +180,15 @@ pub(crate) async fn list(
 ) -> Result<Json, Json> {
     let list = List::asked_by(&request.method).expect("the catalogue owns the four lists");
     let params = request.params().map_err(|error| refusal::invalid_params(error.to_string()))?;
+    let meta = hub.tracer().and_then(|_| params.get_object("_meta")).unwrap_or_default();
+    let span = hub.span(&request.method, &meta, revision);
     let mut catalog = hub.view(guest.view);
     if !catalog.awaited.is_empty() {
         catalog = first_complete(hub, guest.view, until()).await;
     }
-    catalog.page(list, revision).asked(&params, hub.sealer(), guest.owner)
+    let outcome = catalog.page(list, revision).asked(&params, hub.sealer(), guest.owner);
+    traces::end(span, &outcome);
+    outcome
 }
 
 /// Waits until no server that was never seen before is starting, but not beyond `until`.

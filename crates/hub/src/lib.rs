@@ -55,10 +55,11 @@ mod shapes;
 mod stamp;
 mod subscriptions;
 mod tasks;
+mod traces;
 mod wall;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -68,7 +69,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach};
-use trunkline_telemetry::{Metrics, RecentCalls, spawn};
+use trunkline_telemetry::{Metrics, RecentCalls, Tracer, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName};
@@ -153,6 +154,8 @@ pub struct Hub {
     acquaintances: Acquaintances,
     /// The last calls, for people.
     recent: RecentCalls,
+    /// Who traces requests, if anybody does.
+    tracer: OnceLock<Tracer>,
     /// Calls that wait for a modern client's answers.
     parks: Parks,
     sealer: Sealer,
@@ -216,6 +219,7 @@ impl Hub {
             levels: Mutex::default(),
             acquaintances: Acquaintances::default(),
             recent: RecentCalls::new(),
+            tracer: OnceLock::new(),
             parks,
             sealer: Sealer::new(&keep.key),
             records,

@@ -45,7 +45,8 @@ pub(crate) struct TooManyHops;
 /// Members of `params` that only the gateway may send: it answers questions and absorbs tasks itself.
 const OWN_PARAMS: [&str; 3] = ["task", "inputResponses", "requestState"];
 
-/// Keys of the hop between client and gateway, and trace context, which nobody asked to be passed on.
+/// Keys of the hop between client and gateway, and trace context: where requests are traced, each attempt at a server writes its
+/// own (`upstream/call/span.rs`); else nobody asked for it to be passed on. `baggage` never is.
 const OWN_KEYS: [&str; 9] = [
     key::PROGRESS_TOKEN,
     key::PROTOCOL_VERSION,

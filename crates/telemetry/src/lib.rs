@@ -37,5 +37,5 @@ pub use recent::{Ended, RecentCall, RecentCalls};
 pub use rounds::Rounds;
 pub use saver::Saver;
 pub use tasks::{running, spawn};
-pub use traces::{Carrier, NotTaken, PARENT, STATE, Span, Trace, Traced, Tracer};
+pub use traces::{Carrier, NotTaken, PARENT, STATE, Span, Trace, Traced, Tracer, error_type};
 pub use trends::{History, Lately, STEP, Step, Trends};

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use trunkline_wire::{Json, Object};
+use trunkline_wire::{Json, Needle, Object};
 
 use crate::{Metrics, spawn};
 
@@ -254,6 +254,22 @@ impl From<u64> for Value {
 )]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// What an answer is as an error, in the word of the conventions: its code, or that the tool failed; `None` if it is none.
+pub fn error_type(answer: &Result<Json, Json>) -> Option<Cow<'static, str>> {
+    static IS_ERROR: Needle = Needle::new("\"isError\"");
+    match answer {
+        Ok(result) if !IS_ERROR.is_in(result.as_bytes()) => None,
+        Ok(result) => {
+            let says = Object::parse(result).ok()?.get("isError")?.as_bytes() == b"true";
+            says.then_some(Cow::Borrowed("tool_error"))
+        }
+        Err(error) => {
+            let code = Object::parse(error).ok().and_then(|error| error.get("code")?.decode::<i64>().ok());
+            Some(code.map_or(Cow::Borrowed("_OTHER"), |code| Cow::Owned(code.to_string())))
+        }
+    }
 }
 
 fn nanos(at: SystemTime) -> u128 {

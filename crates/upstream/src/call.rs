@@ -11,6 +11,7 @@ mod errand;
 mod modern;
 mod place;
 mod ready;
+mod span;
 mod task;
 mod words;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
+use trunkline_telemetry::Trace;
 use trunkline_wire::{Abilities, Json, Method, Notification, Object};
 
 use crate::environment::LogLevel;
@@ -47,13 +49,15 @@ pub struct Ask {
     pub progress: bool,
     /// Who asks.
     pub caller: CallerFacts,
+    /// The span that attempts stand below, where the request is traced.
+    pub trace: Option<Trace>,
 }
 
 impl Ask {
     /// A request that wants no progress, of nobody in particular.
     pub fn new(method: Method, params: Object) -> Self {
         let meta = params.get_object("_meta").unwrap_or_default();
-        Self { method, params, meta, progress: false, caller: CallerFacts::default() }
+        Self { method, params, meta, progress: false, caller: CallerFacts::default(), trace: None }
     }
 }
 

@@ -84,6 +84,7 @@ pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
 pub use shelf::Shelf;
 pub use status::{LaneStatus, StateView, Status};
+pub use transport::collector::Collector;
 pub use transport::process::{Predecessors, guard, instance};
 pub use transport::stdio::find_program;
 pub use wishes::Renewed;

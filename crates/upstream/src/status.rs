@@ -161,8 +161,7 @@ impl StateView {
         let what = match self.phase {
             Phase::Ready { .. } => return None,
             Phase::Disabled if self.paused => {
-                let until = "until it is resumed, restarted, or the daemon is";
-                return Some(format!("server `{server}` is paused {until}"));
+                return Some(format!("server `{server}` is paused; resume it on the dashboard, or restart it"));
             }
             Phase::Disabled => return Some(format!("server `{server}` is disabled in the configuration")),
             Phase::Idle => return Some(format!("server `{server}` is asleep; the next call starts it")),

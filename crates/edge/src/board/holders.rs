@@ -3,7 +3,8 @@
 //! A client's port leads to its socket, by the same question that the door asks (`peer.rs`), and the socket to the process
 //! that has it among its descriptors. Only processes of our own user can be looked into, which are those that may connect.
 //! It is done while somebody watches, for the clients that are shown, and once for each connection: what was found, or not,
-//! is kept until the connection is another one. Of a process its number and its short name are told, never its arguments,
+//! is kept until the connection is another one. Where it is closed, as clients do between requests, what was found stands for
+//! as long as the process is there. Of a process its number and its short name are told, never its arguments,
 //! which may hold secrets.
 
 use std::collections::HashMap;
@@ -39,7 +40,11 @@ impl Holders {
     pub(super) fn look(&mut self, ports: &[u16], gateway: u16) {
         let sockets: HashMap<u16, u32> =
             ports.iter().filter_map(|port| Some((*port, peer::socket_of(*port, gateway)?))).collect();
-        self.0.retain(|port, (inode, _)| sockets.get(port) == Some(inode));
+        let lives = |holder: &Holder| Path::new("/proc").join(holder.pid.to_string()).exists();
+        self.0.retain(|port, (inode, holder)| match sockets.get(port) {
+            Some(now) => now == inode,
+            None => ports.contains(port) && holder.as_ref().is_some_and(lives),
+        });
         let new: HashMap<u32, u16> = sockets
             .iter()
             .filter(|(port, _)| !self.0.contains_key(port))
@@ -107,6 +112,8 @@ mod tests {
         assert_eq!(holders.of(port), Some(&own));
         drop((client, listener));
         holders.look(&[port], gateway);
-        assert_eq!(holders.of(port), None, "it is gone");
+        assert_eq!(holders.of(port), Some(&own), "it closed the connection, and is there");
+        holders.look(&[], gateway);
+        assert_eq!(holders.of(port), None, "the client is gone");
     }
 }

@@ -117,6 +117,16 @@ async fn whoever_begins_a_trace_decides_whether_it_is_kept() {
     assert_eq!(names, ["prompts/get"]);
 }
 
+#[test]
+fn an_answer_is_an_error_by_its_code_or_by_what_the_tool_says() {
+    let kind = |answer| error_type(&answer).map(Cow::into_owned);
+    assert_eq!(kind(Err(Json::literal(r#"{"code":-32602,"message":"what was said"}"#))).as_deref(), Some("-32602"));
+    assert_eq!(kind(Err(Json::literal(r#"{"message":"x"}"#))).as_deref(), Some("_OTHER"));
+    assert_eq!(kind(Ok(Json::literal(r#"{"content":[],"isError":true}"#))).as_deref(), Some("tool_error"));
+    assert_eq!(kind(Ok(Json::literal(r#"{"content":[{"text":"\"isError\":true"}],"isError":false}"#))), None);
+    assert_eq!(kind(Ok(Json::literal("{}"))), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_span_that_nobody_ends_was_given_up() {
     let fake = Fake::default();

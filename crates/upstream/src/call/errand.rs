@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout, timeout_at};
+use trunkline_telemetry::Span;
 use trunkline_wire::{Class, Json, Method, Object, code, key};
 
 use super::modern::{self, Meaning, Reply};
@@ -58,6 +59,8 @@ pub(super) struct Errand {
     as_task: bool,
     /// The task whose result is being fetched.
     pub(super) task: Option<Task>,
+    /// That of the attempt under way.
+    pub(super) span: Option<Box<Span>>,
 }
 
 /// What failed in one attempt.
@@ -115,6 +118,7 @@ impl Errand {
             repaired: false,
             as_task: false,
             task: None,
+            span: None,
         }
     }
 
@@ -149,15 +153,20 @@ impl Errand {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(failed(error))),
         };
+        self.begin_span(&link);
         let (params, headers) = self.params(&link, flight.id());
         self.bytes = params.as_bytes().len();
         match timeout_at(deadline.at(now), flight.send(params, headers)).await {
             Ok(Ok(())) => Ok(Ok((flight, place))),
             Ok(Err(error)) => {
                 self.note(error.fault, &link);
+                self.end_span(error.fault);
                 Ok(Err(failed(error)))
             }
-            Err(_elapsed) => Err(self.timed_out(deadline, &link)),
+            Err(_elapsed) => {
+                self.end_span_with(Some("timeout".into()));
+                Err(self.timed_out(deadline, &link))
+            }
         }
     }
 
@@ -251,6 +260,7 @@ impl Errand {
                     return Heard::Event(CallEvent::Withdrawn(key));
                 }
                 Ok(Mail::End(End::Answer(answer))) => {
+                    self.end_span_answered(&answer);
                     if self.shared.ended(Sign::Answer, flight.link()) {
                         self.shared.timeouts.store(0, Ordering::Relaxed);
                     }
@@ -261,11 +271,13 @@ impl Errand {
                 }
                 Ok(Mail::End(End::Lost(broken))) => {
                     self.note(broken.fault, flight.link());
+                    self.end_span(broken.fault);
                     return Heard::Failed(Failed { fault: broken.fault, text: broken.text, retry_after: None });
                 }
                 // Something came on another stream meanwhile.
                 Err(_elapsed) if deadline.at(flight.heard().unwrap_or(self.begun)) > Instant::now() => {}
                 Err(_elapsed) => {
+                    self.end_span_with(Some("timeout".into()));
                     let error = self.timed_out(deadline, flight.link());
                     return Heard::Event(CallEvent::Failed(self.fail(error)));
                 }

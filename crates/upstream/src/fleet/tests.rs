@@ -480,7 +480,7 @@ async fn a_paused_server_is_off_whatever_is_reloaded_and_goes_on_as_it_is_config
     world.is("disabled").await;
     assert!(world.upstream().is_paused() && !world.upstream().config().enabled);
     let told = world.upstream().status().reason.expect("it is away");
-    assert_eq!(told, "server `git` is paused until it is resumed, restarted, or the daemon is");
+    assert_eq!(told, "server `git` is paused; resume it on the dashboard, or restart it");
     let mut quick = config();
     quick.tuning.tool_timeout = Duration::from_secs(7);
     world.reload(quick);

@@ -10,6 +10,7 @@ mod answer;
 pub(crate) mod body;
 mod carried;
 pub(crate) mod client;
+pub(crate) mod collector;
 mod direct;
 pub(crate) mod failure;
 #[cfg(test)]
