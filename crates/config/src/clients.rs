@@ -18,6 +18,7 @@ use crate::expose::PinRule;
 use crate::findings::Findings;
 use crate::oauth::OAuthFile;
 use crate::sharing::Sharing;
+use crate::tool::ToolFile;
 use crate::tuning::{ServerLimits, Start};
 
 /// One `[mcp_servers.NAME]` as written.
@@ -80,6 +81,10 @@ pub(crate) struct ServerFile {
     /// Descriptions of your own for single tools.
     pub(crate) describe: BTreeMap<String, String>,
 
+    /// What holds for the calls of single tools: by the server's own name of each, arguments that are fixed, have a default or
+    /// are hidden, and how many calls there may be.
+    pub(crate) tools: BTreeMap<String, ToolFile>,
+
     /// Who shares a connection: everybody (`shared`), nobody (`session`: one for each session of a client, for servers
     /// that keep a user's state, such as a browser), or those who work on the same directories (`project`: told by
     /// `roots` of their profile, else by the client). Default shared.
@@ -119,8 +124,6 @@ pub(crate) struct ServerFile {
     pub(crate) default_tools_approval_mode: Option<Ignored>,
     /// Codex's own; without effect here.
     pub(crate) supports_parallel_tool_calls: Option<Ignored>,
-    /// Codex's own; without effect here.
-    pub(crate) tools: Option<Ignored>,
     /// Codex's own; without effect here.
     pub(crate) oauth_resource: Option<Ignored>,
     /// Codex's own; without effect here.
@@ -223,7 +226,6 @@ impl ServerFile {
             ("required", self.required.is_some()),
             ("default_tools_approval_mode", self.default_tools_approval_mode.is_some()),
             ("supports_parallel_tool_calls", self.supports_parallel_tool_calls.is_some()),
-            ("tools", self.tools.is_some()),
             ("oauth_resource", self.oauth_resource.is_some()),
             ("tool_input_schema_max_bytes", self.tool_input_schema_max_bytes.is_some()),
             ("startup_readiness", self.startup_readiness.is_some()),

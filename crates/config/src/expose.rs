@@ -1,6 +1,7 @@
 //! What of a server clients get to see, and under which names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use crate::clients::ServerFile;
 use crate::findings::Findings;
 use crate::patterns::Filter;
 use crate::server::Server;
+use crate::tool::{self, ToolRules};
 
 /// Which of a server's entries are shown, and how they are called.
 ///
@@ -27,6 +29,8 @@ pub struct Expose {
     pub rename: BTreeMap<String, String>,
     /// Descriptions of the operator's own for single tools.
     pub describe: BTreeMap<String, String>,
+    /// What holds for the calls of single tools.
+    pub rules: BTreeMap<String, Arc<ToolRules>>,
     /// What happens when the definition of a tool is not the one that was seen first (S-15).
     pub pin: PinRule,
 }
@@ -90,6 +94,7 @@ impl Expose {
             readonly,
             rename: file.rename.clone(),
             describe: file.describe.clone(),
+            rules: tool::check(name, &file.tools, findings),
             pin: file.pin.unwrap_or_default(),
         }
     }

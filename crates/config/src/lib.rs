@@ -34,6 +34,7 @@ mod server;
 mod sharing;
 mod sources;
 mod state;
+mod tool;
 mod tuning;
 
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sharing::Sharing;
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use state::{LoadError, StateDir, StateDirError, Written, wall_clock};
+pub use tool::ToolRules;
 pub use tuning::{Start, Tuning};
 
 use crate::findings::Findings;

@@ -25,12 +25,12 @@ fn sources(file: Option<&Path>, env: &[(&str, &str)], listen: Option<&str>) -> S
     }
 }
 
-fn sound(text: &str) -> Loaded {
+pub(crate) fn sound(text: &str) -> Loaded {
     loaded(text, &[], None).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// The error texts, with the directory of the test cut off.
-fn errors(text: &str) -> String {
+pub(crate) fn errors(text: &str) -> String {
     errors_in(text, &[], None)
 }
 
@@ -119,7 +119,7 @@ fn codex_blocks_work_as_they_were_pasted() {
     let names: Vec<_> = loaded.config.servers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["docs", "figma", "linear", "snyk", "github"], "the order of the file");
     assert_snapshot!(loaded.warnings.join("\n"), @r"
-    keys of Codex's own, without effect here: default_tools_approval_mode (of docs); required (of linear); supports_parallel_tool_calls (of github); tools (of linear)
+    keys of Codex's own, without effect here: approval_mode (of linear.tools.create_issue); default_tools_approval_mode (of docs); required (of linear); supports_parallel_tool_calls (of github)
     ");
 
     let linear = server(&loaded, "linear");

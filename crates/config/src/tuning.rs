@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::clients::ServerFile;
 use crate::findings::Findings;
 use crate::server::Caps;
+use crate::tool::PER_MINUTE_MAX;
 
 /// Longest time any setting of a server can name.
 const DAY: Duration = Duration::from_hours(24);
@@ -45,10 +46,12 @@ pub struct Tuning {
     pub in_flight_max: usize,
     /// Requests waiting for one of those places.
     pub queue_max: usize,
-    /// How long a request waits for a place.
+    /// How long a request waits for a place, and for its turn.
     pub queue_wait: Duration,
     /// Connections at the same time where sessions or projects have their own.
     pub lanes_max: usize,
+    /// Tool calls within a minute.
+    pub per_minute: Option<u32>,
     /// When it is started.
     pub start: Start,
     /// After how long without a request it is stopped, to be started again by the next one. `None`: never, since a
@@ -83,6 +86,7 @@ impl Default for Tuning {
             queue_wait: Duration::from_secs(5),
             // As many as one machine bears of the heaviest kind, a browser each.
             lanes_max: 8,
+            per_minute: None,
             start: Start::Eager,
             idle_stop: None,
             stale_keep: None,
@@ -108,6 +112,9 @@ pub(crate) struct ServerLimits {
     lanes: Option<usize>,
     /// How long a request waits for a place, in seconds. Default 5.
     queue_wait_sec: Option<f64>,
+    /// Tool calls within a minute. What is beyond waits for its turn as for a place, and is refused if it would be longer.
+    /// Default: no limit.
+    per_minute: Option<usize>,
     /// How long a tool call may take in all, progress or not, in seconds. Default 3600.
     tool_total_sec: Option<f64>,
     /// How long a list may take, in seconds. Default 30.
@@ -223,6 +230,9 @@ impl Tuning {
         count("in_flight", limits.in_flight, (1, 65_536), &mut tuning.in_flight_max);
         count("queue", limits.queue, (0, 65_536), &mut tuning.queue_max);
         count("lanes", limits.lanes, (1, 64), &mut tuning.lanes_max);
+        let mut per_minute = 0;
+        count("per_minute", limits.per_minute, (1, PER_MINUTE_MAX), &mut per_minute);
+        tuning.per_minute = u32::try_from(per_minute).ok().filter(|count| *count > 0);
         count("exits", limits.exits, (1, 20), &mut tuning.exits_max);
         let mut retries = tuning.retries_max as usize;
         count("retries", limits.retries, (0, 5), &mut retries);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
-use trunkline_config::Sharing;
+use trunkline_config::{Sharing, ToolRules};
 use trunkline_telemetry::{Ended as Noted, Span, Trace};
 use trunkline_upstream::{Ask, Upstream};
 use trunkline_wire::{Era, ExposedName, Fault, Json, Method, Needle, Object, Request, Revision, ServerName};
 
 use crate::asking;
+use crate::catalog::arguments;
 use crate::catalog::output::Output;
 use crate::catalog::{Catalog, Table};
 use crate::client::Caller;
@@ -48,6 +49,8 @@ pub(crate) struct Errand {
     /// The tool, as clients call it. `None` for other methods, and for a tool that is to be looked up once its
     /// server has listed it.
     tool: Option<ExposedName>,
+    /// What holds for the calls of that tool.
+    rules: Option<Arc<ToolRules>>,
     /// What stands in front of the URI the client asked for, if it was wrapped.
     wrapped: Option<Box<str>>,
     /// The client's.
@@ -176,6 +179,8 @@ fn aimed(
             (upstream, None, head)
         }
     };
+    let rules = tool.as_ref().and_then(|tool| catalog.tools.rules(tool));
+    shape(hub, rules.as_deref(), members)?;
     // What is said to a task is for its server; everything else that comes back is for the gateway first.
     let said = task.as_ref().and_then(|_| members.get("inputResponses").cloned());
     let retry = match &subject {
@@ -195,7 +200,21 @@ fn aimed(
         params.members.set("inputResponses", said);
     }
     let (method, view) = (method.clone(), guest.view.clone());
-    Ok(Errand { upstream, method, params, token, tool, wrapped, revision, subject, view, retry, task, span: None })
+    Ok(Errand {
+        upstream,
+        method,
+        params,
+        token,
+        tool,
+        rules,
+        wrapped,
+        revision,
+        subject,
+        view,
+        retry,
+        task,
+        span: None,
+    })
 }
 
 /// Carries the request out. Dropping the future gives it up, and the server is told.
@@ -216,11 +235,11 @@ pub(crate) async fn run(hub: &Hub, mut errand: Errand, listener: Option<Listener
 }
 
 async fn carry_out(hub: &Hub, errand: Errand, listener: Option<Listener>, trace: Option<Trace>) -> Result<Json, Json> {
-    let Errand { mut upstream, method, mut params, token, mut tool, .. } = errand;
+    let Errand { mut upstream, method, mut params, token, mut tool, mut rules, .. } = errand;
     let Errand { wrapped, revision, subject, view, retry, task, .. } = errand;
     if method == Method::ToolsCall && tool.is_none() {
         match listed(hub, &upstream, &view, &mut params.members).await {
-            Ok((owner, name)) => (upstream, tool) = (owner, Some(name)),
+            Ok((owner, name, its)) => (upstream, tool, rules) = (owner, Some(name), its),
             Err(outcome) => return outcome,
         }
     }
@@ -255,7 +274,10 @@ async fn carry_out(hub: &Hub, errand: Errand, listener: Option<Listener>, trace:
                 None => Err(Err(input::used())),
             },
             Some(Retry::Lost) => Err(hub.dress(&method, &refusal::lost_with_the_process(upstream.name()))),
-            Some(Retry::Pass { .. } | Retry::Url { .. }) | None => Ok(relay.run(ask).await),
+            Some(Retry::Pass { .. } | Retry::Url { .. }) | None => {
+                let leave = hub.gates().enter(&upstream, tool.is_some(), rules.as_deref()).await;
+                Ok(relay.run_with(leave, ask).await)
+            }
         }
     };
     let (server, caller_of) = (upstream.name(), caller.as_ref());
@@ -406,6 +428,15 @@ fn by_name(
     Ok((entry.upstream.clone(), entry.name.clone()))
 }
 
+/// Makes the arguments of a call those that the server gets. What a client may not say its model hears.
+fn shape(hub: &Hub, rules: Option<&ToolRules>, params: &mut Object) -> Result<(), Result<Json, Json>> {
+    let Some(rules) = rules.filter(|rules| rules.shapes_arguments()) else { return Ok(()) };
+    let arguments = arguments::fill(params.get("arguments"), rules);
+    let arguments = arguments.map_err(|text| refusal::wrong_arguments(&text, hub.rules().errors))?;
+    params.set("arguments", arguments);
+    Ok(())
+}
+
 /// The fault of a call whose tool is not as it was pinned (S-15).
 fn withheld(tools: &Table, params: &Object) -> Option<Fault> {
     let name = params.get_str("name")?;
@@ -441,14 +472,18 @@ async fn listed(
     upstream: &Upstream,
     view: &View,
     params: &mut Object,
-) -> Result<(Upstream, ExposedName), Result<Json, Json>> {
+) -> Result<(Upstream, ExposedName, Option<Arc<ToolRules>>), Result<Json, Json>> {
     let mut catalogs = hub.catalogs();
     upstream.ready().await.map_err(|error| hub.dress(&Method::ToolsCall, &error.fault()))?;
     let until = Instant::now() + LIST_LAG;
     loop {
         let catalog = catalogs.borrow_and_update().of(view).clone();
         match by_name(&catalog, &catalog.tools, params, "tool") {
-            Ok(found) => return Ok(found),
+            Ok((upstream, name)) => {
+                let rules = catalog.tools.rules(&name);
+                shape(hub, rules.as_deref(), params)?;
+                return Ok((upstream, name, rules));
+            }
             Err(text) => {
                 if let Some(fault) = withheld(&catalog.tools, params) {
                     return Err(hub.dress(&Method::ToolsCall, &fault));

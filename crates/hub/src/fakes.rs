@@ -90,6 +90,7 @@ impl World {
         Self::configured(script, server).await
     }
 
+    /// One whose server is configured like this.
     pub(crate) async fn configured(script: Script, server: Server) -> Self {
         Self::kept(script, server, &Keep::nowhere()).await
     }

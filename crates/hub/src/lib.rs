@@ -28,6 +28,7 @@ mod explain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gates;
 mod input;
 mod instructions;
 mod keep;
@@ -37,6 +38,7 @@ mod listen;
 mod logging;
 mod meta;
 mod modern;
+mod pace;
 mod parked;
 mod pins;
 mod progress;
@@ -93,6 +95,7 @@ use catalog::build::{self, Shape};
 use catalog::told::Told;
 use catalog::views::Views;
 use explain::Acquaintances;
+use gates::Gates;
 use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
@@ -145,6 +148,7 @@ pub struct Hub {
     sessions: DashMap<Box<str>, Arc<Session>>,
     begun: AtomicU64,
     births: Births,
+    gates: Gates,
     interest: Interest,
     listens: Listens,
     seen: Seen,
@@ -213,6 +217,7 @@ impl Hub {
             sessions: DashMap::new(),
             begun: AtomicU64::new(1),
             births,
+            gates: Gates::default(),
             interest: Interest::default(),
             listens: Listens::default(),
             seen: Seen::default(),
@@ -395,6 +400,11 @@ impl Hub {
     /// The servers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// How many tool calls there may be.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// The calls that wait for a modern client's answers.

@@ -134,6 +134,51 @@ pub(crate) fn lost_with_the_process(server: &ServerName) -> Fault {
     }
 }
 
+/// Arguments that a client may not give (`tools.TOOL` in the configuration): its model reads what to leave out.
+pub(crate) fn wrong_arguments(text: &str, form: ErrorForm) -> Result<Json, Json> {
+    match form {
+        ErrorForm::Result => {
+            Ok(Json::encode(&json!({ "content": [{ "type": "text", "text": text }], "isError": true })))
+        }
+        ErrorForm::Protocol => Err(invalid_params(text.to_owned())),
+    }
+}
+
+/// More calls of a tool at a time than its `tools.TOOL.in_flight` allows.
+pub(crate) fn too_many_at_once(server: &ServerName, tool: &str, count: usize, waited: Duration) -> Fault {
+    let calls = if count == 1 { "one call" } else { "so many calls" };
+    let text = format!(
+        "tool `{}` of server `{server}` takes {calls} at a time ({count}) and did not become free within {} s; try again",
+        trunkline_telemetry::redact::printable(tool, 128),
+        waited.as_secs_f64().ceil()
+    );
+    over(server, text, Duration::from_secs(1))
+}
+
+/// More calls within a minute than `per_minute` of a tool or its server allows.
+pub(crate) fn too_fast(server: &ServerName, tool: Option<&str>, count: u32, wait: Duration) -> Fault {
+    let of_tool = tool
+        .map(|tool| format!("tool `{}` of ", trunkline_telemetry::redact::printable(tool, 128)))
+        .unwrap_or_default();
+    let calls = if count == 1 { "one call" } else { "calls" };
+    let text = format!(
+        "{of_tool}server `{server}` is called too often: the configuration allows {count} {calls} a minute; try again in {} s",
+        wait.as_secs_f64().ceil()
+    );
+    over(server, text, wait)
+}
+
+fn over(server: &ServerName, text: String, wait: Duration) -> Fault {
+    Fault {
+        code: FaultCode::Overloaded,
+        server: Some(server.clone()),
+        text,
+        outcome: Outcome::NotSent,
+        retryable: true,
+        retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
 /// The tool is not as it was pinned, and its server's configuration says `pin = "block"` (S-15).
 pub(crate) fn quarantined(server: &ServerName, tool: &str, why: Why) -> Fault {
     Fault {

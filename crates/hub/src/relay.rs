@@ -17,6 +17,7 @@ use crate::Hub;
 use crate::asking::{self, Answer, Leg};
 use crate::call::Listener;
 use crate::client::Caller;
+use crate::gates::Leave;
 use crate::limits::{QUESTIONS_MAX, ROUND_WINDOW, ROUNDS_MAX};
 use crate::logging;
 use crate::parked::Parked;
@@ -77,8 +78,15 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Makes a call and drives it.
-    pub(crate) async fn run(&mut self, ask: Ask) -> Ended {
+    /// Makes a call that has leave to be made, and drives it.
+    pub(crate) async fn run_with(&mut self, leave: Result<Leave, Fault>, ask: Ask) -> Ended {
+        match leave {
+            Ok(_leave) => self.run(ask).await,
+            Err(fault) => Ended::Fault(fault),
+        }
+    }
+
+    async fn run(&mut self, ask: Ask) -> Ended {
         match self.upstream.call(ask).await {
             Ok(call) => self.drive(call).await,
             Err(error) => Ended::Fault(error.fault()),

@@ -10,12 +10,13 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use trunkline_config::{Expose, Filter};
+use trunkline_config::{Expose, Filter, ToolRules};
 use trunkline_upstream::{Complaint, Entry as Offered, Offer, Upstream};
 use trunkline_wire::extensions::TASKS;
 use trunkline_wire::{ExposedName, Json, Object, ServerName};
 
 use crate::Hub;
+use crate::catalog::arguments;
 use crate::catalog::clean::{clean, clean_text};
 use crate::catalog::names::{self, Named, Rules};
 use crate::catalog::output::{self, Output};
@@ -44,6 +45,8 @@ struct Candidate {
     body: Object,
     /// Why it is withheld; it has a name all the same.
     withheld: Option<Why>,
+    /// What holds for its calls.
+    rules: Option<Arc<ToolRules>>,
 }
 
 /// A server that may be listed: what it offers, and what of that is not as it was pinned.
@@ -302,12 +305,34 @@ fn candidates(
                     complain(server, what(), why_then);
                     candidate.withheld = verdict.blocks.then_some(why);
                 }
+                if kind == Kind::Tool {
+                    candidate.rules = expose.rules.get(&entry.name).cloned();
+                    if let Some(unknown) = unseen(&mut candidate) {
+                        let why = format!("has no arguments {unknown}, which the configuration names in `tools`");
+                        complain(upstream.name(), what(), why);
+                    }
+                }
                 out.push(candidate);
             }
             Err(why) => complain(upstream.name(), what(), why),
         }
     }
+    if kind == Kind::Tool && !offered.is_empty() {
+        for name in expose.rules.keys().filter(|name| !known.contains(name.as_str()) && expose.tools.shows(name)) {
+            let what = format!("tool `{}`", clean_text(name));
+            complain(upstream.name(), what, "is named in `tools`, and the server lists none of that name".to_owned());
+        }
+    }
     out
+}
+
+/// Takes out of a tool's schema what clients do not see. Returns the arguments that it does not have.
+fn unseen(tool: &mut Candidate) -> Option<String> {
+    let rules = tool.rules.as_ref().filter(|rules| rules.shapes_arguments())?;
+    let (schema, unknown) = arguments::trim(tool.body.get("inputSchema")?, rules);
+    tool.body.set("inputSchema", schema);
+    let unknown: Vec<String> = unknown.iter().map(|name| format!("`{}`", clean_text(name))).collect();
+    (!unknown.is_empty()).then(|| unknown.join(", "))
 }
 
 /// Whether a server's block lets this tool be shown.
@@ -342,7 +367,7 @@ fn candidate(entry: &Offered, kind: Kind, described: Option<&String>) -> Result<
         return Err(format!("its description is longer than {} KiB", DESCRIPTION_BYTES_MAX / 1024));
     }
     clean(&mut body);
-    Ok(Candidate { original: entry.name.as_str().into(), body, withheld: None })
+    Ok(Candidate { original: entry.name.as_str().into(), body, withheld: None, rules: None })
 }
 
 /// Names the view of a tool as clients find it, where its URI is wrapped (mcp-protocol 5.15).
@@ -360,7 +385,7 @@ fn point_to_view(tool: &mut Object, server: &ServerName, resources: &Resources) 
 
 /// Sets name and title, and nothing else.
 fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: Option<&str>) -> Entry {
-    let Candidate { original, mut body, withheld: _ } = candidate;
+    let Candidate { original, mut body, withheld: _, rules } = candidate;
     body.set("name", Json::from(name.as_str()));
     if let Some(server) = titled {
         let own = body.get_str("title").or_else(|| body.get_object("annotations")?.get_str("title"));
@@ -368,7 +393,7 @@ fn finish(upstream: &Upstream, candidate: Candidate, name: ExposedName, titled: 
         body.set("title", Json::from(format!("{server}: {own}").as_str()));
     }
     let output = Output::of(&body);
-    Entry::new(name, original, body.to_json(), upstream.clone(), output)
+    Entry::new(name, original, body.to_json(), upstream.clone(), output).ruled(rules)
 }
 
 /// A name in words: `get_issue` and `getIssue` read "Get issue". Search in clients splits at spaces, not at

@@ -3,6 +3,7 @@
 //! A [`Catalog`] never changes: a new one takes its place, and readers go on with the one they hold. Which
 //! server an exposed name or a URI belongs to is looked up here and nowhere else; names are never split.
 
+pub(crate) mod arguments;
 pub(crate) mod build;
 pub(crate) mod clean;
 pub(crate) mod names;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use trunkline_config::Filter;
+use trunkline_config::{Filter, ToolRules};
 use trunkline_upstream::{Complaint, Upstream};
 use trunkline_wire::headers::{self, ParamHeader};
 use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
@@ -60,6 +61,8 @@ pub struct Entry {
     pub(crate) upstream: Upstream,
     pub(crate) original_json: Json,
     pub(crate) output: Output,
+    /// What holds for its calls, if anything does.
+    pub(crate) rules: Option<Arc<ToolRules>>,
     /// Looked for when the first modern call needs to know: most tools have none.
     param_headers: OnceLock<Arc<[ParamHeader]>>,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Table {
     /// Whether any entry has an `outputSchema`, and whether any has one that older clients do not know.
     has_output: bool,
     has_odd_output: bool,
+    /// Whether anything holds for the calls of any entry.
+    has_rules: bool,
 }
 
 /// A tool that is withheld.
@@ -164,7 +169,12 @@ impl Entry {
     /// An entry under its names.
     pub(crate) fn new(name: ExposedName, original: Box<str>, body: Json, upstream: Upstream, output: Output) -> Self {
         let original_json = Json::from(&*original);
-        Self { name, original, body, upstream, original_json, output, param_headers: OnceLock::new() }
+        Self { name, original, body, upstream, original_json, output, rules: None, param_headers: OnceLock::new() }
+    }
+
+    /// The same, with what holds for its calls.
+    pub(crate) fn ruled(self, rules: Option<Arc<ToolRules>>) -> Self {
+        Self { rules, ..self }
     }
 
     /// The arguments that a modern call repeats in headers: those that the published schema annotates.
@@ -191,11 +201,17 @@ impl Table {
         let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
         let has_output = entries.iter().any(|entry| entry.output != Output::Absent);
         let has_odd_output = entries.iter().any(|entry| matches!(entry.output, Output::Wrapped | Output::Dropped));
-        Self { entries, by_name, withheld: withheld.into_iter().collect(), has_output, has_odd_output }
+        let has_rules = entries.iter().any(|entry| entry.rules.is_some());
+        Self { entries, by_name, withheld: withheld.into_iter().collect(), has_output, has_odd_output, has_rules }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.by_name.get(name).map(|at| &self.entries[*at])
+    }
+
+    /// What holds for the calls of this one, if anything does.
+    pub(crate) fn rules(&self, name: &ExposedName) -> Option<Arc<ToolRules>> {
+        if self.has_rules { self.get(name.as_str())?.rules.clone() } else { None }
     }
 
     /// The tool of this name, if it is withheld.

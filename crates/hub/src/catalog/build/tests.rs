@@ -50,6 +50,32 @@ fn s15_a_tool_that_is_not_as_pinned_is_told_of_or_withheld_and_takes_no_name_fro
 }
 
 #[test]
+fn what_the_configuration_says_of_arguments_is_in_the_schema_and_what_is_not_there_is_told() {
+    let rules = |tool: &str, fixed: &str| trunkline_config::ToolRules {
+        tool: tool.into(),
+        fixed: vec![(fixed.into(), Json::literal("1"))],
+        ..Default::default()
+    };
+    let mut server = server();
+    for (tool, fixed) in [("add", "a"), ("odd", "z"), ("gone", "a")] {
+        server.expose.rules.insert(tool.to_owned(), Arc::new(rules(tool, fixed)));
+    }
+    let schema = r#""inputSchema":{"type":"object","properties":{"a":{},"b":{}},"required":["a","b"]}"#;
+    let bodies = ["add", "odd", "sub"].map(|name| format!(r#"{{"name":"{name}",{schema}}}"#));
+    let catalog = of_offers(1, &[source("x", server, tools(&bodies.each_ref().map(String::as_str)))], SHAPE);
+    let shown = |name: &str| {
+        let body = Object::parse(&catalog.tools.get(name).expect("listed").body).expect("an object");
+        String::from_utf8(body.get("inputSchema").expect("a schema").as_bytes().to_vec()).expect("text")
+    };
+    assert_eq!(shown("x__add"), r#"{"type":"object","properties":{"b":{}},"required":["b"]}"#);
+    assert_eq!(shown("x__sub"), r#"{"type":"object","properties":{"a":{},"b":{}},"required":["a","b"]}"#);
+    let told: Vec<String> = catalog.complaints("x").iter().map(|it| format!("{} {}", it.what, it.why)).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("tool `odd` has no arguments `z`"), "{told:?}");
+    assert!(told[1].starts_with("tool `gone` is named in `tools`"), "{told:?}");
+}
+
+#[test]
 fn an_entry_keeps_its_text_but_for_name_and_title() {
     let body = r#"{"name":"get_issue","inputSchema":{"type":"object","x":1.0},"execution":{"taskSupport":"optional"},"annotations":{"readOnlyHint":true},"v/k":[1e2]}"#;
     let catalog = of_offers(1, &[source("linear", server(), tools(&[body]))], SHAPE);
