@@ -190,7 +190,7 @@ fn token(key: &[&str], text: &str, resolver: &Resolver<'_>, findings: &mut Findi
         return None;
     }
     if value.unprinted {
-        findings.error(key, "${cmd:…} is not run for the door; ${file:…} and ${env:…} go here");
+        findings.error(key, "${cmd:…} and ${keyring:…} are not asked for the door; ${file:…} and ${env:…} go here");
         return None;
     }
     if !value.referred() {

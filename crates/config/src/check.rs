@@ -435,7 +435,7 @@ impl Block<'_, '_> {
         if value.unprinted {
             self.error(
                 key,
-                "${cmd:…} is run for `args`, `env`, `http_headers` and `bearer_token` only; ${file:…} and \
+                "${cmd:…} and ${keyring:…} are for `args`, `env`, `http_headers` and `bearer_token` only; ${file:…} and \
                              ${env:…} go here",
             );
         }

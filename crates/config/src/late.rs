@@ -5,12 +5,15 @@
 //! the one server that needs it starts. Values with `${file:PATH}` are read again at that moment, for whoever renews a token
 //! in a file.
 //!
+//! `${keyring:NAME}` is such a program too, the machine's own for its keychain (`keyring.rs`).
+//!
 //! Nothing is run here: [`Late::commands`] says what is to be run, and [`Server::looked_up`] takes what was printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::keyring::{self, Keychain};
 use crate::secret::{Resolver, Secret};
 use crate::server::{Connect, Server};
 
@@ -46,6 +49,8 @@ pub struct SecretCommand {
     pub text: String,
     /// The same, split.
     pub argv: Vec<String>,
+    /// What helps where it prints nothing, if more is known of it than its name.
+    pub advice: Option<String>,
 }
 
 impl fmt::Debug for Late {
@@ -70,10 +75,20 @@ impl Late {
     pub fn commands(&self) -> Vec<SecretCommand> {
         let mut commands: Vec<SecretCommand> = Vec::new();
         for (place, text) in &self.values {
-            for text in commands_in(text) {
-                if let (Ok(argv), false) = (split(text), commands.iter().any(|known| known.text == text)) {
-                    commands.push(SecretCommand { key: place.to_string(), text: text.to_owned(), argv });
+            let key = place.to_string();
+            let mut add = |text: &str, argv: Vec<String>, advice: Option<String>| {
+                if !commands.iter().any(|known| known.text == text) {
+                    commands.push(SecretCommand { key: key.clone(), text: text.to_owned(), argv, advice });
                 }
+            };
+            for text in references(text, "${cmd:") {
+                if let Ok(argv) = split(text) {
+                    add(text, argv, None);
+                }
+            }
+            for name in references(text, "${keyring:").filter(|name| keyring::is_name(name)) {
+                let advice = Keychain::HERE.advice(name);
+                add(&of_keyring(name), Keychain::HERE.lookup(name), Some(advice));
             }
         }
         commands
@@ -128,9 +143,14 @@ pub(crate) fn is_sendable(value: &Secret) -> bool {
     !value.expose().is_empty() && value.expose().chars().all(|c| c == ' ' || c.is_ascii_graphic())
 }
 
-/// The commands that a value names, as written.
-fn commands_in(text: &str) -> impl Iterator<Item = &str> {
-    text.split("${cmd:").skip(1).filter_map(|rest| rest.split_once('}')).map(|(command, _)| command)
+/// By what an entry of the keychain is known among programs. None of those is written so: it would hold a brace.
+pub(crate) fn of_keyring(name: &str) -> String {
+    format!("${{keyring:{name}}}")
+}
+
+/// What references of a kind name in a value, as written.
+fn references<'a>(text: &'a str, kind: &str) -> impl Iterator<Item = &'a str> {
+    text.split(kind).skip(1).filter_map(|rest| rest.split_once('}')).map(|(command, _)| command)
 }
 
 /// Splits a command at blanks. What stands in quotes, of either kind, is kept together; nothing else has a meaning, for no
@@ -228,11 +248,37 @@ mod tests {
             "[mcp_servers.a]\nurl = \"https://x/${cmd:t}\"\n",
             "[mcp_servers.a]\nurl = \"https://x/\"\noauth = { client_id = \"i\", client_secret = \"${cmd:t}\" }\n",
             "[auth.tokens]\na = \"${cmd:t}\"\n",
+            "[auth.tokens]\na = \"${keyring:t}\"\n",
         ] {
             let errors = loaded(text).expect_err("refused").to_string();
             assert!(errors.contains("${file:…}"), "{errors}");
         }
-        let errors = loaded("[mcp_servers.a]\nurl = \"https://x/\"\nbearer_token = \"${keyring:x}\"\n");
-        assert!(errors.expect_err("refused").to_string().contains("secret-tool lookup"));
+        let errors = loaded("[mcp_servers.a]\nurl = \"https://x/\"\nbearer_token = \"${keyring:-x y}\"\n");
+        assert!(errors.expect_err("refused").to_string().contains("begins with a letter or digit"));
+    }
+
+    #[test]
+    fn an_entry_of_the_keychain_goes_wherever_what_a_program_prints_does() {
+        let child = server(
+            "command = \"x\"\nargs = [\"--t=${keyring:git/hub}\"]\nenv = { A = \"${keyring:git/hub}-${cmd:git/hub}\" }",
+        );
+        let commands = child.late.clone().expect("late").commands();
+        let argv: Vec<&[String]> = commands.iter().map(|command| &command.argv[..]).collect();
+        assert_eq!(argv, [&Keychain::HERE.lookup("git/hub")[..], &["git/hub".to_owned()]]);
+        assert!(
+            commands[0].advice.as_deref().is_some_and(|text| text.contains("git/hub")) && commands[1].advice.is_none()
+        );
+        let printed: Vec<(&str, &str)> = commands.iter().map(|known| &*known.text).zip(["entry", "other"]).collect();
+        let Connect::Stdio(stdio) = child.looked_up(&self::printed(&printed)).expect("found").connect else {
+            panic!("another kind")
+        };
+        assert_eq!((stdio.args[0].expose(), stdio.env["A"].expose()), ("--t=entry", "entry-other"));
+        let remote = server("url = \"https://x/\"\nbearer_token = \"${keyring:linear}\"");
+        let Connect::Http(http) =
+            remote.looked_up(&self::printed(&[("${keyring:linear}", "k")])).expect("found").connect
+        else {
+            panic!("another kind")
+        };
+        assert_eq!(http.bearer.as_ref().map(Secret::expose), Some("k"));
     }
 }

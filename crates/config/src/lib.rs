@@ -19,6 +19,7 @@ mod error;
 mod expose;
 mod files;
 mod findings;
+mod keyring;
 mod late;
 mod limits;
 mod listen;

@@ -16,7 +16,8 @@ The file is `--config FILE`, else `$TRUNKLINE_CONFIG`, else `$XDG_CONFIG_HOME/tr
 joined by two underscores, as in `TRUNKLINE_LISTEN__PORT=7000`. Flags win over variables, and variables over the file.
 
 `${env:NAME}` and `${file:PATH}`, where a text may have them, are replaced by the variable and by what stands in the file: keys
-need not stand in the configuration.
+need not stand in the configuration. What a server starts with may also come from a program, `${cmd:…}`, or from the machine's
+keychain, `${keyring:NAME}`: docs/signing-in.md.
 ";
 
 /// The words with which the schema says that a key of Codex's does nothing here.

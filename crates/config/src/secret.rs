@@ -4,8 +4,8 @@
 //! whatever prints it. The one way out is [`Secret::expose`], which is easy to search for.
 //!
 //! `${env:NAME}` and `${file:PATH}` in a value stand for a variable of the daemon and for the text of a file, `${cmd:…}` for
-//! what a program prints, which is looked up later (`late.rs`). A reference that leads nowhere is no error of the file: the variable may be missing today, and the other servers
-//! are to work all the same (R-1). It becomes the server's [`problem`](crate::Server::problem). Any other `${…}` is
+//! what a program prints, and `${keyring:NAME}` for an entry of the keychain, both looked up later (`late.rs`). A reference that
+//! leads nowhere is no error of the file: the variable may be missing today, and the other servers are to work all the same (R-1). It becomes the server's [`problem`](crate::Server::problem). Any other `${…}` is
 //! left as it is, since Codex does not touch it either.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::files;
+use crate::keyring;
 use crate::late::{self, Late};
 use crate::sources::{home, variable};
 
@@ -46,10 +47,6 @@ impl fmt::Display for Secret {
         out.write_str("***")
     }
 }
-
-/// What serves in place of a keyring of our own, which would need a library for each system and a message bus.
-const NO_KEYRING: &str = "${keyring:…} is not supported; ${cmd:secret-tool lookup service NAME} asks the keyring of a Linux \
-                          desktop, ${cmd:security find-generic-password -w -s NAME} that of macOS";
 
 /// Looks up what references stand for.
 pub(crate) struct Resolver<'a> {
@@ -143,8 +140,12 @@ impl<'a> Resolver<'a> {
                     out.late = true;
                     out.take(self.file(path));
                 }
-                ("${cmd:", command) => self.command(command, &mut out),
-                _ => out.malformed = Some(NO_KEYRING),
+                ("${cmd:", command) => match late::split(command) {
+                    Ok(_) => self.command(command, &mut out),
+                    Err(why) => out.malformed = Some(why),
+                },
+                (_, name) if keyring::is_name(name) => self.command(&late::of_keyring(name), &mut out),
+                _ => out.malformed = Some(keyring::BAD_NAME),
             }
             rest = &from[end + 1..];
         }
@@ -152,12 +153,9 @@ impl<'a> Resolver<'a> {
         out
     }
 
+    /// Takes what a program printed, if it was run.
     fn command(&self, text: &str, out: &mut Expanded) {
         out.late = true;
-        if let Err(why) = late::split(text) {
-            out.malformed = Some(why);
-            return;
-        }
         if let Some(printed) = self.printed {
             out.take(printed.get(text).cloned().ok_or_else(|| "its program was not run".to_owned()));
         } else {

@@ -43,8 +43,9 @@ pub(super) async fn looked_up(
 /// Runs a program for what it prints.
 async fn run(command: &SecretCommand, inherited: &[(String, String)]) -> Result<Secret, String> {
     let (name, args) = command.argv.split_first().expect("a program was named when the file was read");
-    let failed = |what: String| format!("{}: `{name}`, which is run for its value, {what}", command.key);
-    let (program, env) = helper(name, inherited).map_err(|why| format!("{}: {why}", command.key))?;
+    let helps = command.advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
+    let failed = |what: String| format!("{}: `{name}`, which is run for its value, {what}{helps}", command.key);
+    let (program, env) = helper(name, inherited).map_err(|why| format!("{}: {why}{helps}", command.key))?;
     let mut process = Command::new(program);
     process.args(args).env_clear().envs(env);
     process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).process_group(0);
@@ -99,7 +100,7 @@ mod tests {
 
     async fn printed(argv: &[&str]) -> Result<Secret, String> {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        let command = SecretCommand { key: "env.KEY".to_owned(), text: argv.join(" "), argv };
+        let command = SecretCommand { key: "env.KEY".to_owned(), text: argv.join(" "), argv, advice: None };
         let inherited = [
             ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
             ("MINE".to_owned(), "mine".to_owned()),
@@ -129,6 +130,27 @@ mod tests {
             assert!(text.starts_with("env.KEY: ") && text.contains(argv[0]), "{text}");
             assert!(text.contains(expected) && !text.contains("canary"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_the_keychain_that_is_not_to_be_had_is_told_with_what_stores_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let ask = async |argv: &[&str]| {
+            let (argv, advice) =
+                (argv.iter().map(|word| (*word).to_owned()).collect(), Some("`store x` stores it".into()));
+            let command =
+                SecretCommand { key: "bearer_token".to_owned(), text: "${keyring:x}".to_owned(), argv, advice };
+            run(&command, &[("PATH".to_owned(), format!("{}:/usr/bin:/bin", dir.path().display()))]).await
+        };
+        let told = ask(&["secret-tool-of-the-test", "lookup"]).await.expect_err("it is not there");
+        assert!(told.contains("was not found") && told.ends_with("; `store x` stores it"), "{told}");
+        let path = dir.path().join("secret-tool-of-the-test");
+        std::fs::write(&path, "#!/bin/sh\n[ \"$2\" = known ] && printf entry\n").expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+        let told = ask(&["secret-tool-of-the-test", "lookup", "other"]).await.expect_err("it has no such entry");
+        assert!(told.contains("failed with status 1") && told.ends_with("; `store x` stores it"), "{told}");
+        assert_eq!(ask(&["secret-tool-of-the-test", "lookup", "known"]).await.expect("found").expose(), "entry");
     }
 
     #[tokio::test(start_paused = true)]
