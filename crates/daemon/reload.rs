@@ -233,8 +233,13 @@ fn changed(diff: &Diff, enabled: &dyn Fn(&str) -> bool, relocated: bool) -> Vec<
         let keys = keys.iter().filter(|key| !is_at_start(section, key, relocated));
         out.extend(keys.map(|key| format!("{section}.{key}")));
     }
-    let whole =
-        [(diff.auth, "auth.tokens"), (diff.audit, "audit.file"), (diff.profiles, "profiles"), (diff.errors, "errors")];
+    let whole = [
+        (diff.auth, "auth.tokens"),
+        (diff.audit, "audit.file"),
+        (diff.surface, "which tools are listed"),
+        (diff.profiles, "profiles"),
+        (diff.errors, "errors"),
+    ];
     out.extend(whole.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key.to_owned()));
     out
 }
@@ -327,6 +332,7 @@ mod tests {
             order: true,
             listen: vec!["port".into()],
             limits: vec!["buffer_bytes".into(), "in_flight".into()],
+            surface: true,
             profiles: true,
             errors: true,
             log: vec!["format".into(), "level".into()],
@@ -344,6 +350,7 @@ mod tests {
                 "log.level",
                 "auth.tokens",
                 "audit.file",
+                "which tools are listed",
                 "profiles",
                 "errors",
             ]

@@ -28,6 +28,8 @@ pub struct Diff {
     pub otel: bool,
     /// Keys of `[limits]` that differ.
     pub limits: Vec<String>,
+    /// `expose` or `pinned` differs.
+    pub surface: bool,
     /// The profiles differ.
     pub profiles: bool,
     /// `errors` differs.
@@ -89,6 +91,7 @@ impl Diff {
             audit: old.audit != new.audit,
             otel: old.otel != new.otel,
             limits: changed_keys(&old.limits, &new.limits),
+            surface: old.surface != new.surface,
             profiles: old.profiles != new.profiles,
             errors: old.errors != new.errors,
             log: changed_keys::<Log>(&old.log, &new.log),
@@ -176,6 +179,7 @@ mod tests {
                 otel: crate::Otel { propagate: debug, ..crate::Otel::default() },
                 limits: Limits { in_flight, ..Limits::default() },
                 errors: if protocol { ErrorForm::Protocol } else { ErrorForm::Result },
+                surface: if debug { crate::Surface::Search } else { crate::Surface::All },
                 log: Log { level: if debug { LogLevel::Debug } else { LogLevel::Info }, ..Log::default() },
                 servers,
                 profiles: vec![("p".into(), Profile { bare_names: in_flight > 1, ..Profile::default() })],
@@ -230,6 +234,9 @@ mod tests {
         }
         if !diff.limits.is_empty() {
             out.limits = new.limits.clone();
+        }
+        if diff.surface {
+            out.surface = new.surface.clone();
         }
         if diff.profiles {
             out.profiles = new.profiles.clone();

@@ -35,6 +35,7 @@ mod server;
 mod sharing;
 mod sources;
 mod state;
+mod surface;
 mod tool;
 mod tuning;
 
@@ -64,6 +65,7 @@ pub use server::{Caps, Connect, Declared, Http, HttpTransport, Server, Stdio};
 pub use sharing::Sharing;
 pub use sources::{Flags, Sources, default_config_path, state_dir};
 pub use state::{LoadError, StateDir, StateDirError, Written, wall_clock};
+pub use surface::Surface;
 pub use tool::ToolRules;
 pub use tuning::{Start, Tuning};
 
@@ -86,6 +88,8 @@ pub struct Config {
     pub limits: Limits,
     /// The form of the gateway's own failures.
     pub errors: ErrorForm,
+    /// Which tools are listed at `/mcp`.
+    pub surface: Surface,
     /// What is logged.
     pub log: Log,
     /// All servers in the order of the file, disabled ones included. The order is that of the lists clients get.
@@ -135,7 +139,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     file.limits.check(&mut findings);
     let servers = check::servers(file.mcp_servers, &file.listen, &resolver, &mut findings);
     expose::check_names(&servers, file.limits.name_chars, &mut findings);
-    let profiles = profile::check(file.profiles, &servers, &resolver, &mut findings);
+    let top = surface::Said { expose: Some(file.expose), pinned: Some(file.pinned) };
+    let surface = top.check(&[], None, &mut findings);
+    let profiles = profile::check(file.profiles, &servers, &resolver, (&top, &surface), &mut findings);
     auth.limited = reach::check(limited, &servers, &profiles, &mut findings);
     findings.warnings.extend(clients::ignored_warning(&findings.ignored));
 
@@ -151,6 +157,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         otel,
         limits: file.limits,
         errors: file.errors,
+        surface,
         log: file.log,
         servers,
         profiles,

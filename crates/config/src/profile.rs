@@ -15,6 +15,7 @@ use crate::patterns::Filter;
 use crate::secret::Resolver;
 use crate::server::Server;
 use crate::sharing;
+use crate::surface::{self, Said, Surface, ToolList};
 
 /// More than anybody tells apart; each holds lists of its own.
 const PROFILES_MAX: usize = 64;
@@ -45,6 +46,10 @@ pub(crate) struct ProfileFile {
     roots: Option<Vec<String>>,
     /// Longest name of a tool here, 16 to 128; by default `limits.name_chars`.
     name_chars: Option<usize>,
+    /// Which tools are listed here; by default as `expose` at the top level says.
+    expose: Option<ToolList>,
+    /// With `expose = "hybrid"`: the tools that stay listed; by default as `pinned` at the top level says.
+    pinned: Option<Vec<String>>,
 }
 
 /// A profile.
@@ -64,6 +69,8 @@ pub struct Profile {
     pub roots: Vec<String>,
     /// Longest name, in characters; the gateway's limit if none.
     pub name_chars: Option<usize>,
+    /// Which of the tools are listed.
+    pub surface: Surface,
 }
 
 impl Profile {
@@ -78,16 +85,24 @@ pub(crate) fn check(
     files: BTreeMap<String, ProfileFile>,
     servers: &[(ServerName, Server)],
     resolver: &Resolver<'_>,
+    top: (&Said, &Surface),
     findings: &mut Findings<'_>,
 ) -> Vec<(Box<str>, Profile)> {
     if files.len() > PROFILES_MAX {
         findings.error(&["profiles"], format!("holds more than {PROFILES_MAX} profiles"));
     }
-    let checked = files.into_iter().map(|(name, file)| {
-        let profile = file.check(&name, servers, resolver, findings);
-        (name.into(), profile)
-    });
-    checked.collect()
+    let mut said = Vec::with_capacity(files.len());
+    let mut checked: Vec<(Box<str>, Profile)> = Vec::with_capacity(files.len());
+    for (name, mut file) in files {
+        let own = Said { expose: file.expose, pinned: file.pinned.take() };
+        let surface = own.check(&["profiles", &name], Some(top.0), findings);
+        let profile = Profile { surface, ..file.check(&name, servers, resolver, findings) };
+        said.push(own);
+        checked.push((name.into(), profile));
+    }
+    let each = checked.iter().zip(&said).map(|((name, profile), said)| (&**name, said, &profile.surface));
+    surface::warn(top, each, findings);
+    checked
 }
 
 impl ProfileFile {
@@ -132,6 +147,7 @@ impl ProfileFile {
             bare_names: self.prefix.is_some(),
             roots,
             name_chars: self.name_chars,
+            surface: Surface::default(),
         }
     }
 }
@@ -176,7 +192,8 @@ mod tests {
             ("[profiles.'a/b']", "it stands in a URL"),
             ("[profiles.a]\nprefix = 'x'", "only \"\" is known here"),
             ("[profiles.a]\nname_chars = 8", "between 16 and 128"),
-            ("[profiles.a]\nexpose = 'some'", "expose"),
+            ("[profiles.a]\nexpose = 'some'", "must be one of: all, search, hybrid"),
+            ("[profiles.a]\nexpose = 'hybrid'", "`pinned` names"),
             ("[profiles.a]\ntools = ['x']", "tools"),
         ] {
             let error = loaded(text).expect_err(text).to_string();

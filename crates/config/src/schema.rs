@@ -12,6 +12,7 @@ use crate::auth::AuthFile;
 use crate::clients::ServerFile;
 use crate::otel::OtelFile;
 use crate::profile::ProfileFile;
+use crate::surface::ToolList;
 use crate::{ErrorForm, Limits, Listen, Log};
 
 /// Configuration of Trunkline: one local endpoint in front of every MCP server you use.
@@ -31,6 +32,10 @@ pub(crate) struct File {
     pub(crate) limits: Limits,
     /// What a failed tool call looks like when the failure is the gateway's.
     pub(crate) errors: ErrorForm,
+    /// Which tools clients of `/mcp` are shown.
+    pub(crate) expose: ToolList,
+    /// With `expose = "hybrid"`: the tools that stay listed, for example `git__*`. Names are those that `trunkline tools` shows.
+    pub(crate) pinned: Vec<String>,
     /// What is logged, to stderr.
     pub(crate) log: Log,
     /// The servers, by name, in the order in which clients see them. Blocks of a Codex config.toml work unchanged.

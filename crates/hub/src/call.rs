@@ -31,6 +31,7 @@ use crate::replay::Outbox;
 use crate::resources::{self, Place};
 use crate::seal::Subject;
 use crate::shapes::{self, Crossing};
+use crate::surface::{self, Own, misused};
 use crate::tasks;
 use crate::traces;
 use crate::{Guest, Hub, View};
@@ -65,6 +66,8 @@ pub(crate) struct Errand {
     task: Option<Json>,
     /// Its span, where requests are traced.
     span: Option<Box<Span>>,
+    /// The tool was named to `call_tool`.
+    searched: bool,
 }
 
 impl Errand {
@@ -140,17 +143,30 @@ fn aimed(
     let subject = (revision.era() == Era::Modern).then(|| Subject::of(method, members, guest.view.profile()));
     let catalog = hub.view(guest.view);
     let mut task = None;
+    let own = (*method == Method::ToolsCall).then(|| catalog.own_tool(members)).flatten();
+    match own {
+        Some(Own::Call) => surface::aim(members).map_err(|why| misused(hub, Own::Call, &why))?,
+        Some(own) => return Err(surface::answer(hub, &catalog, own, members, revision)),
+        None => {}
+    }
     #[expect(clippy::wildcard_enum_match_arm, reason = "the callers send no other methods here")]
     let (upstream, tool, wrapped) = match method {
         Method::ToolsCall => match by_name(&catalog, &catalog.tools, members, "tool") {
-            Ok((upstream, name)) => (upstream, Some(name), None),
+            Ok((upstream, name)) => {
+                if own.is_some()
+                    && let Some(why) = catalog.tools.get(name.as_str()).and_then(|tool| surface::lacking(tool, members))
+                {
+                    return Err(misused(hub, Own::Call, &why));
+                }
+                (upstream, Some(name), None)
+            }
             Err(text) => {
                 if let Some(fault) = withheld(&catalog.tools, members) {
                     return Err(hub.dress(method, &fault));
                 }
                 match unlisted(hub, &catalog, members) {
                     Some(upstream) => (upstream, None, None),
-                    None => return Err(invalid(text)),
+                    None => return Err(unknown_tool(hub, &catalog, own.is_some(), members, text)),
                 }
             }
         },
@@ -200,6 +216,7 @@ fn aimed(
         params.members.set("inputResponses", said);
     }
     let (method, view) = (method.clone(), guest.view.clone());
+    let searched = own.is_some();
     Ok(Errand {
         upstream,
         method,
@@ -213,6 +230,7 @@ fn aimed(
         view,
         retry,
         task,
+        searched,
         span: None,
     })
 }
@@ -236,9 +254,9 @@ pub(crate) async fn run(hub: &Hub, mut errand: Errand, listener: Option<Listener
 
 async fn carry_out(hub: &Hub, errand: Errand, listener: Option<Listener>, trace: Option<Trace>) -> Result<Json, Json> {
     let Errand { mut upstream, method, mut params, token, mut tool, mut rules, .. } = errand;
-    let Errand { wrapped, revision, subject, view, retry, task, .. } = errand;
+    let Errand { wrapped, revision, subject, view, retry, task, searched, .. } = errand;
     if method == Method::ToolsCall && tool.is_none() {
-        match listed(hub, &upstream, &view, &mut params.members).await {
+        match listed(hub, &upstream, &view, &mut params.members, searched).await {
             Ok((owner, name, its)) => (upstream, tool, rules) = (owner, Some(name), its),
             Err(outcome) => return outcome,
         }
@@ -415,6 +433,16 @@ fn refused(
     asked.map_or_else(|| hub.dress(method, &refusal::url_first(server, &urls)), Ok)
 }
 
+/// What a client hears that calls a tool which is not there: its model, with those that may be meant, where that looked for tools
+/// itself.
+fn unknown_tool(hub: &Hub, catalog: &Catalog, searched: bool, params: &Object, text: String) -> Result<Json, Json> {
+    if !searched {
+        return Err(refusal::invalid_params(text));
+    }
+    let name = params.get_str("name").unwrap_or_default();
+    misused(hub, Own::Call, &format!("{text}{}", surface::like_it(catalog, &name)))
+}
+
 /// Looks the member `name` up and puts the server's own name in its place.
 fn by_name(
     catalog: &Catalog,
@@ -448,7 +476,7 @@ fn unknown(catalog: &Catalog, noun: &str, name: &str) -> String {
     let is_of = |it: &&Upstream| has_prefix_of(name, it);
     let away = catalog.servers.iter().filter(is_of).find_map(|it| it.status().reason);
     let away = away.map_or_else(String::new, |reason| format!("; {reason}"));
-    format!("unknown {noun}: {}{away}", shown(name))
+    format!("unknown {noun}: {}{away}", refusal::shown(name))
 }
 
 /// Whether this name would be one of the server's. For texts and waits alone: no call is ever routed by a prefix.
@@ -472,6 +500,7 @@ async fn listed(
     upstream: &Upstream,
     view: &View,
     params: &mut Object,
+    searched: bool,
 ) -> Result<(Upstream, ExposedName, Option<Arc<ToolRules>>), Result<Json, Json>> {
     let mut catalogs = hub.catalogs();
     upstream.ready().await.map_err(|error| hub.dress(&Method::ToolsCall, &error.fault()))?;
@@ -489,7 +518,7 @@ async fn listed(
                     return Err(hub.dress(&Method::ToolsCall, &fault));
                 }
                 if !matches!(timeout_at(until, catalogs.changed()).await, Ok(Ok(()))) {
-                    return Err(Err(refusal::invalid_params(text)));
+                    return Err(unknown_tool(hub, &catalog, searched, params, text));
                 }
             }
         }
@@ -507,7 +536,8 @@ fn by_reference(hub: &Hub, view: &View, params: &mut Object) -> Result<Upstream,
         }
         Some("ref/resource") => {
             let uri = reference.get_str("uri").ok_or("`ref.uri` is missing or no string")?;
-            let place = hub.reference(view, &uri).ok_or_else(|| format!("unknown resource: {}", shown(&uri)))?;
+            let place =
+                hub.reference(view, &uri).ok_or_else(|| format!("unknown resource: {}", refusal::shown(&uri)))?;
             reference.set("uri", Json::from(&*place.uri));
             place.upstream
         }
@@ -535,11 +565,6 @@ fn with_content(result: Json) -> Json {
         }
         _ => result,
     }
-}
-
-/// A client's text, cut for an error message.
-fn shown(text: &str) -> String {
-    trunkline_telemetry::redact::printable(text, 128)
 }
 
 #[cfg(test)]

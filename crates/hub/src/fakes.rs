@@ -95,8 +95,17 @@ impl World {
         Self::kept(script, server, &Keep::nowhere()).await
     }
 
+    /// One whose hub goes by this.
+    pub(crate) async fn ruled(script: Script, config: &Config) -> Self {
+        Self::begun(script, Server::new(Connect::Stdio(Stdio::new("true", []))), &Keep::nowhere(), config).await
+    }
+
     /// One that is the next process on this state.
     pub(crate) async fn kept(script: Script, server: Server, keep: &Keep) -> Self {
+        Self::begun(script, server, keep, &Config::default()).await
+    }
+
+    async fn begun(script: Script, server: Server, keep: &Keep, config: &Config) -> Self {
         let (notices, received) = mpsc::channel(16);
         let environment = environment(notices);
         let servers: Arc<Mutex<Vec<Handle>>> = Arc::default();
@@ -109,7 +118,7 @@ impl World {
         };
         let named = [(ServerName::new("git").expect("a name"), server)];
         let fleet = trunkline_upstream::streams::start(&named, &environment, Arc::new(open));
-        let hub = Hub::keeping(keep, fleet, &Config::default(), environment.metrics, environment.budget, received);
+        let hub = Hub::keeping(keep, fleet, config, environment.metrics, environment.budget, received);
         let mut catalogs = hub.catalogs();
         let listed = catalogs.wait_for(|views| !views.whole().tools().is_empty());
         tokio::time::timeout(std::time::Duration::from_mins(1), listed).await.expect("in time").expect("the hub lives");

@@ -6,11 +6,15 @@
 use crate::catalog::clean::clean_text;
 use crate::limits::{INSTRUCTIONS_BYTES, INSTRUCTIONS_HEAD_CHARS, INSTRUCTIONS_SERVER_BYTES};
 
-/// Writes the instructions for these servers, given with what each said itself.
-pub(crate) fn compose<'a>(servers: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
+/// Writes the instructions for these servers, given with what each said itself. `searched`: their tools are found by the gateway's
+/// own (`surface`).
+pub(crate) fn compose<'a>(servers: impl Iterator<Item = (&'a str, Option<&'a str>)>, searched: bool) -> String {
     let servers: Vec<(&str, Option<&str>)> = servers.collect();
     let names: Vec<&str> = servers.iter().map(|(name, _)| *name).collect();
     let mut out = head(&names);
+    if searched && !names.is_empty() {
+        out.push_str(SEARCHED);
+    }
     for (name, said) in servers {
         let Some(said) = said.map(clean_text).filter(|said| !said.trim().is_empty()) else { continue };
         let section = format!("\n\n## {name}\n{}", cut(said.trim(), INSTRUCTIONS_SERVER_BYTES));
@@ -21,6 +25,9 @@ pub(crate) fn compose<'a>(servers: impl Iterator<Item = (&'a str, Option<&'a str
     }
     out
 }
+
+/// Where tools are not listed. Short, so that it stands within what every client shows while servers are few.
+const SEARCHED: &str = " Their tools are not all listed: find_tools finds them, call_tool calls them.";
 
 /// One line with as many whole names as fit.
 fn head(names: &[&str]) -> String {
@@ -51,14 +58,14 @@ mod tests {
 
     #[test]
     fn the_servers_are_named_first_and_speak_after() {
-        let text = compose([("linear", Some("Use ids.")), ("git", None)].into_iter());
+        let text = compose([("linear", Some("Use ids.")), ("git", None)].into_iter(), false);
         assert_eq!(text, "Tools, prompts and resources of these MCP servers: linear, git.\n\n## linear\nUse ids.");
     }
 
     #[test]
     fn names_that_do_not_fit_are_counted() {
         let names: Vec<String> = (0..40).map(|at| format!("server-{at}")).collect();
-        let text = compose(names.iter().map(|name| (name.as_str(), None)));
+        let text = compose(names.iter().map(|name| (name.as_str(), None)), false);
         assert!(text.chars().count() <= INSTRUCTIONS_HEAD_CHARS);
         assert!(text.ends_with(" more.") && text.contains("server-0, server-1"));
     }
@@ -66,7 +73,7 @@ mod tests {
     #[test]
     fn no_server_talks_for_all() {
         let long = "é".repeat(INSTRUCTIONS_BYTES);
-        let text = compose((0..20).map(|_| ("s", Some(long.as_str()))));
+        let text = compose((0..20).map(|_| ("s", Some(long.as_str()))), false);
         assert!(text.len() <= INSTRUCTIONS_BYTES);
         assert!(text.matches("## s").count() > 5);
     }

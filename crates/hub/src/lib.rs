@@ -56,6 +56,7 @@ mod sessions;
 mod shapes;
 mod stamp;
 mod subscriptions;
+mod surface;
 mod tasks;
 mod traces;
 mod wall;
@@ -70,7 +71,7 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach};
+use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach, Surface};
 use trunkline_telemetry::{Metrics, RecentCalls, Tracer, spawn};
 use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
@@ -91,7 +92,7 @@ pub use reply::{EventStream, Reply, Wants};
 pub use session::{Connected, ConnectedBy, Session};
 
 use births::Births;
-use catalog::build::{self, Shape};
+use catalog::build;
 use catalog::told::Told;
 use catalog::views::Views;
 use explain::Acquaintances;
@@ -123,6 +124,8 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     /// The form of the gateway's own failures.
     pub(crate) errors: ErrorForm,
+    /// Which tools of the whole are listed.
+    pub(crate) surface: Surface,
     /// Parts of the whole, by name.
     pub(crate) profiles: Vec<(Box<str>, Profile)>,
     /// How far tokens reach that do not reach everywhere.
@@ -198,7 +201,7 @@ impl Hub {
         let rules = Rules::of(config);
         let offers = fleet.offers_changed();
         let pins = Pins::in_directory(keep.dir.as_ref(), metrics.clone());
-        let first = Views::build(1, &fleet.all(), shape(&rules.limits), &rules, &pins);
+        let first = Views::build(1, &fleet.all(), &rules, &pins);
         let births = Births::new(&rules.limits, Instant::now());
         let parks = Parks::new(budget.clone(), metrics.clone());
         keep.save_key(&metrics);
@@ -509,7 +512,7 @@ impl Hub {
         let servers = self.fleet.all();
         let rules = self.rules();
         let version = self.catalog().version + 1;
-        let next = Views::build(version, &servers, shape(&rules.limits), &rules, &self.pins);
+        let next = Views::build(version, &servers, &rules, &self.pins);
         self.views.send_replace(Arc::new(next));
         self.count_entries();
     }
@@ -571,8 +574,14 @@ impl Rules {
         let mut names = config.auth.tokens.iter().map(|(name, _)| name);
         let first = names.next();
         let several_owners = names.any(|name| Some(name) != first);
-        let (limits, limited) = (config.limits.clone(), config.auth.limited.clone());
-        Self { limits, errors: config.errors, profiles: config.profiles.clone(), limited, several_owners }
+        Self {
+            limits: config.limits.clone(),
+            errors: config.errors,
+            surface: config.surface.clone(),
+            profiles: config.profiles.clone(),
+            limited: config.auth.limited.clone(),
+            several_owners,
+        }
     }
 
     /// The directories that a view's profile names, if it names some.
@@ -581,10 +590,6 @@ impl Rules {
         let (_, profile) = self.profiles.iter().find(|(known, _)| **known == *name)?;
         (!profile.roots.is_empty()).then(|| profile.roots.clone().into())
     }
-}
-
-fn shape(limits: &Limits) -> Shape {
-    Shape { name_chars: limits.name_chars, page_size: limits.page_size, bare_names: false }
 }
 
 #[cfg(test)]

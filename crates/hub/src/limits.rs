@@ -169,6 +169,25 @@ pub(crate) const ACQUAINTANCES_MAX: usize = 64;
 /// Characters kept of what a client calls itself.
 pub(crate) const CLIENT_NAME_CHARS: usize = 128;
 
+/// Tools that `find_tools` gives without being told how many: among eight the right one nearly always is (docs/search.md), and
+/// their definitions weigh as much as a page.
+pub(crate) const FIND_LIMIT: usize = 8;
+
+/// Most tools that it gives.
+pub(crate) const FIND_LIMIT_MAX: usize = 20;
+
+/// Input schemas in one answer of it, together. Ordinary ones are of a kibibyte; what does not fit is shown one by one.
+pub(crate) const FIND_SCHEMAS_BYTES_MAX: usize = 48 * 1024;
+
+/// Of a tool's description, what it shows.
+pub(crate) const FIND_DESCRIPTION_CHARS: usize = 240;
+
+/// Longest schema that is repeated to whoever called a tool without what it requires.
+pub(crate) const SEARCH_SCHEMA_BYTES_MAX: usize = 8 * 1024;
+
+/// Servers named in the description of `find_tools`. The text is in every prompt.
+pub(crate) const SEARCH_SERVERS_TOLD_MAX: usize = 64;
+
 /// Words of one tool that are searched: a description of four pages has as many, and what stands further down hardly tells
 /// what the tool is for.
 pub(crate) const SEARCH_WORDS_MAX: usize = 1000;

@@ -92,6 +92,21 @@ pub(crate) fn dress(method: &Method, fault: &Fault, form: ErrorForm) -> Result<J
     })))
 }
 
+/// What is wrong with a call of one of the gateway's own tools, or with what it leads to: the model can mend it.
+pub(crate) fn for_the_model(why: &str, form: ErrorForm) -> Result<Json, Json> {
+    match form {
+        ErrorForm::Protocol => Err(invalid_params(why)),
+        ErrorForm::Result => {
+            Ok(Json::encode(&json!({ "content": [{ "type": "text", "text": why }], "isError": true })))
+        }
+    }
+}
+
+/// A client's text, cut for an error message.
+pub(crate) fn shown(text: &str) -> String {
+    trunkline_telemetry::redact::printable(text, 128)
+}
+
 /// The daemon stops and takes no new work.
 pub(crate) fn shutting_down() -> Fault {
     Fault {

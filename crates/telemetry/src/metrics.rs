@@ -248,6 +248,12 @@ impl Metrics {
         });
     }
 
+    /// One of the gateway's own tools was called: `tool` and `outcome` are literals. A call that it passed on counts as the
+    /// tool's.
+    pub fn own_tool_call(&self, tool: &'static str, outcome: &'static str) {
+        self.0.series.own_tool_calls.with_label_values(&[tool, outcome]).inc();
+    }
+
     // Clients.
 
     /// A client's request was answered with the HTTP status `status`; no method where none could be read.

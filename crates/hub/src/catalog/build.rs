@@ -27,6 +27,7 @@ use crate::instructions;
 use crate::limits::{ANNOUNCE_LATEST, ANNOUNCE_QUIET, DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::pins::{Pins, Verdict, Why};
 use crate::resources::Resources;
+use crate::surface::Own;
 
 /// What of the configuration decides a catalogue, besides what is said of each server.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,8 @@ pub(crate) struct Shape {
     pub page_size: Option<usize>,
     /// Names are the servers' own, whatever stands in front of them elsewhere.
     pub bare_names: bool,
+    /// The gateway's own tools are listed, whose names no other tool may have.
+    pub own_tools: bool,
 }
 
 /// An entry that passed, not yet named.
@@ -89,7 +92,7 @@ pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
     let tools = table(sources, shape, Kind::Tool, &resources, &mut complain);
     let prompts = table(sources, shape, Kind::Prompt, &resources, &mut complain);
     let said = sources.iter().map(|it| (it.upstream.name().as_str(), it.offer.instructions.as_deref()));
-    let instructions = Json::from(instructions::compose(said).as_str());
+    let instructions = Json::from(instructions::compose(said, shape.own_tools).as_str());
     let book = Book::new(shape.page_size);
     let index = OnceLock::new();
     let extensions = extensions(sources);
@@ -102,11 +105,13 @@ pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
         book,
         index,
         instructions,
+        surface: None,
         extensions,
         servers,
         uris: Filter::default(),
         awaited: Vec::new(),
         complaints,
+        complaints_of_all: OnceLock::new(),
     }
 }
 
@@ -241,7 +246,13 @@ fn table(
             (rules, originals, given)
         })
         .collect();
-    names::settle(&mut sets);
+    let own_tools = if kind == Kind::Tool && shape.own_tools { &Own::ALL[..] } else { &[] };
+    let is_taken = |named: &Named| !own_tools.is_empty() && Own::is_like(&named.name);
+    for (at, index) in names::settle(&mut sets, |named| is_taken(named)) {
+        let (plain, now) = (clean_text(sets[at].1[index]), &sets[at].2[index].name);
+        let why = format!("is called `{now}` here: its name is that of one of the gateway's own tools (`expose`)");
+        complain(sources[at].upstream.name(), format!("{} `{plain}`", kind.noun()), why);
+    }
     let given: Vec<Vec<ExposedName>> =
         sets.into_iter().map(|(_, _, names)| names.into_iter().map(|named| named.name).collect()).collect();
     let (mut entries, mut withheld) = (Vec::new(), Vec::new());

@@ -24,6 +24,7 @@ use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 use crate::pins::Why;
 use crate::resources::{self, Resources};
 use crate::search::{Document, Index};
+use crate::surface::Surface;
 use output::{Class, Output};
 use pages::{Book, Pages};
 
@@ -38,6 +39,8 @@ pub struct Catalog {
     /// Built when somebody searches for the first time.
     pub(crate) index: OnceLock<Index>,
     pub(crate) instructions: Json,
+    /// What stands in the list of tools in their place, if not all do.
+    pub(crate) surface: Option<Surface>,
     /// The extensions that any server has, of those that are relayed (mcp-protocol 5.15).
     pub(crate) extensions: Object,
     /// The servers whose entries these are, in the order of the configuration, and those that are switched off.
@@ -47,6 +50,8 @@ pub struct Catalog {
     /// Servers that were never ready: their entries are missing here, and may come soon.
     pub(crate) awaited: Vec<Upstream>,
     pub(crate) complaints: HashMap<ServerName, Vec<Complaint>>,
+    /// The same, and what is wrong in profiles alone; of the whole.
+    pub(crate) complaints_of_all: OnceLock<HashMap<ServerName, Vec<Complaint>>>,
 }
 
 /// A tool or prompt toward clients.
@@ -127,7 +132,7 @@ impl Catalog {
     /// What of a server's entries was left out or changed here, and why. The server's own status has what was
     /// left out before.
     pub fn complaints(&self, server: &str) -> &[Complaint] {
-        self.complaints.get(server).map_or(&[], Vec::as_slice)
+        self.complaints_of_all.get().unwrap_or(&self.complaints).get(server).map_or(&[], Vec::as_slice)
     }
 
     /// Whether the server's entries may be among these.
@@ -143,8 +148,18 @@ impl Catalog {
 
     /// A list as clients of this revision may see it: rendered when the first of them asks.
     pub(crate) fn page(&self, list: List, revision: Revision) -> &Pages {
-        let class = if list == List::Tools { self.tools.class(revision) } else { Class::Any };
+        let class = self.class(list, revision);
         self.book.pages(list, class, || self.bodies(list, class))
+    }
+
+    /// The class of clients of a revision; the widest one where nothing in the list tells the two apart.
+    pub(crate) fn class(&self, list: List, revision: Revision) -> Class {
+        match Class::of(revision) {
+            _ if list != List::Tools => Class::Any,
+            Class::Bare if self.tools.has_output || self.surface.is_some() => Class::Bare,
+            Class::Objects if self.tools.has_odd_output => Class::Objects,
+            Class::Bare | Class::Objects | Class::Any => Class::Any,
+        }
     }
 
     /// Whether two catalogues have the same entries in a list, for every class of clients.
@@ -154,6 +169,7 @@ impl Catalog {
 
     fn bodies(&self, list: List, class: Class) -> Box<dyn Iterator<Item = Json> + '_> {
         match list {
+            List::Tools if let Some(surface) = &self.surface => Box::new(surface.listed(&self.tools, class)),
             List::Tools => {
                 let shown = move |entry: &Entry| output::shown(&entry.body, entry.output, class);
                 Box::new(self.tools.entries.iter().map(shown))
@@ -205,6 +221,11 @@ impl Table {
         Self { entries, by_name, withheld: withheld.into_iter().collect(), has_output, has_odd_output, has_rules }
     }
 
+    /// All of them.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.by_name.get(name).map(|at| &self.entries[*at])
     }
@@ -228,15 +249,6 @@ impl Table {
 
     pub(crate) fn has_any_of(&self, server: &ServerName) -> bool {
         self.entries.iter().any(|entry| entry.server() == server)
-    }
-
-    /// The class of a revision; the widest one where nothing in this table tells the two apart.
-    fn class(&self, revision: Revision) -> Class {
-        match Class::of(revision) {
-            Class::Bare if self.has_output => Class::Bare,
-            Class::Objects if self.has_odd_output => Class::Objects,
-            Class::Bare | Class::Objects | Class::Any => Class::Any,
-        }
     }
 }
 

@@ -69,10 +69,14 @@ pub(crate) fn assign(rules: Rules<'_>, originals: &[&str]) -> Vec<Named> {
 }
 
 /// Parts the names that meet between servers (rule 7): those without a prefix get the suffix, a name under a
-/// prefix stays. `sets` holds, for each server, its rules, its original names and what [`assign`] gave them.
-pub(crate) fn settle(sets: &mut [(Rules<'_>, Vec<&str>, Vec<Named>)]) {
+/// prefix stays. `sets` holds, for each server, its rules, its original names and what [`assign`] gave them. A name that
+/// `is_taken` already makes way, too. Returns the places of those that did so for that reason.
+pub(crate) fn settle(
+    sets: &mut [(Rules<'_>, Vec<&str>, Vec<Named>)],
+    is_taken: impl Fn(&Named) -> bool,
+) -> Vec<(usize, usize)> {
     if sets.iter().all(|(_, _, names)| names.iter().all(|named| !named.bare)) {
-        return;
+        return Vec::new();
     }
     let mut holders: HashMap<String, HashSet<usize>> = HashMap::new();
     for (at, (_, _, names)) in sets.iter().enumerate() {
@@ -82,9 +86,14 @@ pub(crate) fn settle(sets: &mut [(Rules<'_>, Vec<&str>, Vec<Named>)]) {
     }
     let mut taken: HashSet<String> = holders.keys().cloned().collect();
     let mut open: Vec<(String, String, usize, usize)> = Vec::new();
+    let mut made_way = Vec::new();
     for (at, (rules, originals, names)) in sets.iter().enumerate() {
         for (index, named) in names.iter().enumerate() {
-            if named.bare && holders[&named.name.folded()].len() > 1 {
+            let taken = is_taken(named);
+            if taken {
+                made_way.push((at, index));
+            }
+            if named.bare && (taken || holders[&named.name.folded()].len() > 1) {
                 open.push((rules.space.to_owned(), originals[index].to_owned(), at, index));
             }
         }
@@ -95,6 +104,7 @@ pub(crate) fn settle(sets: &mut [(Rules<'_>, Vec<&str>, Vec<Named>)]) {
         let name = free(*rules, names[index].name.as_str(), &original, &mut taken);
         names[index].name = ExposedName::new(&name).expect("a name stays one with its suffix");
     }
+    made_way
 }
 
 impl Rules<'_> {
@@ -234,7 +244,7 @@ mod tests {
                 (rules, originals, given)
             })
             .collect();
-        settle(&mut sets);
+        settle(&mut sets, |_| false);
         let all: Vec<&str> = sets.iter().flat_map(|(_, _, names)| names.iter().map(|n| n.name.as_str())).collect();
         assert!(all[0].starts_with("log_") && all[2].starts_with("log_") && all[0] != all[2]);
         assert_eq!(all[4], "git__x");
@@ -281,7 +291,7 @@ mod tests {
                     (rules, originals, given)
                 })
                 .collect();
-            settle(&mut sets);
+            settle(&mut sets, |_| false);
             let all: Vec<String> = sets.iter().flat_map(|(_, _, n)| n.iter().map(|n| n.name.folded())).collect();
             prop_assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
         }

@@ -220,7 +220,7 @@ mod tests {
         Views::holding(of_offers(
             1,
             &[source("git", server(), offer)],
-            Shape { name_chars: 48, page_size: None, bare_names: false },
+            Shape { name_chars: 48, page_size: None, bare_names: false, own_tools: false },
         ))
     }
 

@@ -11,14 +11,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use trunkline_config::{Filter, Leads, Profile, Reach};
-use trunkline_upstream::{Entry as Offered, Offer, Upstream};
+use trunkline_config::{Filter, Leads, Patterns, Profile, Reach, Surface as Wanted};
+use trunkline_upstream::{Complaint, Entry as Offered, Offer, Upstream};
 use trunkline_wire::ServerName;
 
-use super::Catalog;
 use super::build::{self, Shape, Source};
+use super::{Catalog, Entry};
 use crate::Rules;
 use crate::pins::Pins;
+use crate::surface::Surface;
 
 /// What is seen at an address: at `/mcp`, or at that of a profile, by whoever holds a token, or by anybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,8 +89,10 @@ impl Guest<'_> {
 
 impl Views {
     /// Builds the catalogues of `upstreams`, which are in the order of the configuration.
-    pub(crate) fn build(version: u64, upstreams: &[Upstream], shape: Shape, rules: &Rules, pins: &Pins) -> Self {
-        let profiles = &rules.profiles;
+    pub(crate) fn build(version: u64, upstreams: &[Upstream], rules: &Rules, pins: &Pins) -> Self {
+        let limits = &rules.limits;
+        let own_tools = rules.surface != Wanted::All;
+        let shape = Shape { name_chars: limits.name_chars, page_size: limits.page_size, bare_names: false, own_tools };
         let enabled: Vec<&Upstream> = upstreams.iter().filter(|upstream| upstream.config().enabled).collect();
         // Asked for before the offers: a server that gets ready in between is awaited once too often, never missed.
         // One that sleeps is not coming by itself.
@@ -97,8 +100,9 @@ impl Views {
         let awaited: Vec<Upstream> = enabled.iter().filter(coming).map(|upstream| Upstream::clone(upstream)).collect();
         let judged = |upstream: &&Upstream| Source::judged(Upstream::clone(upstream), upstream.offer(), pins);
         let sources: Vec<_> = enabled.iter().map(judged).collect();
-        let offers = build::build(version, &sources, shape);
-        let whole = Arc::new(Catalog { awaited, servers: upstreams.to_vec(), ..offers });
+        let mut whole = Catalog { awaited, servers: upstreams.to_vec(), ..build::build(version, &sources, shape) };
+        whole.surface = surface(&rules.surface, &whole, |pinned, entry| pinned.match_any(entry.name.as_str()));
+        let whole = Arc::new(whole);
         let lens = Lens::of(&whole);
         let part = |profile: &Profile| {
             let of_it = |upstreams: &[Upstream]| {
@@ -115,13 +119,21 @@ impl Views {
             let shape = Shape {
                 name_chars: profile.name_chars.unwrap_or(shape.name_chars),
                 bare_names: profile.bare_names,
+                own_tools: profile.surface != Wanted::All,
                 ..shape
             };
             let offers = build::build(version, &shown, shape);
-            Arc::new(Catalog { awaited, servers, uris: profile.resources.clone(), ..offers })
+            let mut catalog = Catalog { awaited, servers, uris: profile.resources.clone(), ..offers };
+            let is_pinned = |pinned: &Patterns, entry: &Entry| {
+                let public = lens.tools.get(&(entry.server(), &*entry.original));
+                public.is_some_and(|public| pinned.match_any(public))
+            };
+            catalog.surface = surface(&profile.surface, &catalog, is_pinned);
+            Arc::new(catalog)
         };
         let known: BTreeMap<Arc<str>, Arc<Catalog>> =
-            profiles.iter().map(|(name, profile)| (Arc::from(&**name), part(profile))).collect();
+            rules.profiles.iter().map(|(name, profile)| (Arc::from(&**name), part(profile))).collect();
+        complain_of(&whole, &known);
         let mut parts = Parts { made: BTreeMap::new(), whole: &whole, profiles: &known, rules, make: &part };
         let limited = rules.limited.iter().map(|(holder, reach)| (Arc::from(&**holder), parts.open(reach))).collect();
         Self { limited, nothing: Arc::new(build::build(version, &[], shape)), profiles: known, whole }
@@ -130,7 +142,8 @@ impl Views {
     /// A whole, and no profiles.
     #[cfg(test)]
     pub(crate) fn holding(whole: Catalog) -> Self {
-        let nothing = build::build(0, &[], Shape { name_chars: 48, page_size: None, bare_names: false });
+        let nothing =
+            build::build(0, &[], Shape { name_chars: 48, page_size: None, bare_names: false, own_tools: false });
         let (profiles, limited) = (BTreeMap::new(), BTreeMap::new());
         Self { whole: Arc::new(whole), profiles, limited, nothing: Arc::new(nothing) }
     }
@@ -228,7 +241,8 @@ impl<'a, F: Fn(&Profile) -> Arc<Catalog>> Parts<'a, F> {
             return Arc::clone(shown.unwrap_or(self.whole));
         };
         let make = || {
-            let profile = profile.map(|(_, profile)| profile.clone()).unwrap_or_default();
+            let whole = || Profile { surface: self.rules.surface.clone(), ..Profile::default() };
+            let profile = profile.map_or_else(whole, |(_, profile)| profile.clone());
             let kept = only.iter().filter(|server| profile.has(server)).cloned().collect();
             (self.make)(&Profile { servers: Some(kept), ..profile })
         };
@@ -239,6 +253,30 @@ impl<'a, F: Fn(&Profile) -> Arc<Catalog>> Parts<'a, F> {
 /// The path of a profile, or of everything.
 fn address(profile: Option<&str>) -> String {
     profile.map_or_else(|| "/mcp".to_owned(), |name| format!("/mcp/{name}"))
+}
+
+/// What stands in the list of tools of a catalogue. `is_pinned` goes by the names by which patterns go.
+fn surface(wanted: &Wanted, catalog: &Catalog, is_pinned: impl Fn(&Patterns, &Entry) -> bool) -> Option<Surface> {
+    match wanted {
+        Wanted::All => None,
+        Wanted::Search => Some(Surface::over(&catalog.tools, |_| false)),
+        Wanted::Hybrid(pinned) => Some(Surface::over(&catalog.tools, |entry| is_pinned(pinned, entry))),
+    }
+}
+
+/// Adds what is wrong in a profile alone to what people see of the whole.
+fn complain_of(whole: &Catalog, profiles: &BTreeMap<Arc<str>, Arc<Catalog>>) {
+    let mut all = whole.complaints.clone();
+    for (name, profile) in profiles {
+        for (server, complaints) in &profile.complaints {
+            let known = whole.complaints(server.as_str());
+            let new = complaints.iter().filter(|complaint| !known.contains(complaint));
+            let placed =
+                new.map(|it| Complaint { what: format!("{} in profile `{name}`", it.what), why: it.why.clone() });
+            all.entry(server.clone()).or_default().extend(placed);
+        }
+    }
+    let _ = whole.complaints_of_all.set(all);
 }
 
 /// The names by which patterns go.

@@ -40,6 +40,7 @@ pub(super) struct Series {
     pub(super) lanes_refused: IntCounterVec,
     pub(super) parked_calls: IntGaugeVec,
     pub(super) tool_calls: IntCounterVec,
+    pub(super) own_tool_calls: IntCounterVec,
     pub(super) children: IntGauge,
     pub(super) resident_bytes: IntGaugeVec,
     pub(super) cpu_seconds: CounterVec,
@@ -126,6 +127,7 @@ impl Series {
             lanes: gauges(r, "upstream_lanes", "server", "Connections that sessions or projects have of their own."),
             lanes_refused: counters(r, "upstream_lanes_refused_total", "server", "Calls that found all in use."),
             tool_calls: counters(r, "tool_calls_total", "server tool outcome", "Calls by catalogued tool."),
+            own_tool_calls: counters(r, "own_tool_calls_total", "tool outcome", "Calls that tool search answered."),
             children: gauge(r, "children", "Servers' process trees alive, each with its guard."),
             resident_bytes: gauges(r, "server_resident_bytes", "server", "Resident memory of a server's processes."),
             cpu_seconds: registered(

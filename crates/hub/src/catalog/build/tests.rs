@@ -5,7 +5,7 @@ use super::*;
 use crate::catalog::Pages;
 use crate::fakes::{entries, server, source};
 
-const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false };
+const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false, own_tools: false };
 
 fn tools(bodies: &[&str]) -> Offer {
     Offer { tools: entries("name", bodies), ..Offer::default() }

@@ -8,7 +8,7 @@ use crate::catalog::output::Class;
 use crate::fakes::{self, World, entries, message, source};
 use crate::{Reply, Session, Wants};
 
-const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false };
+const SHAPE: Shape = Shape { name_chars: 48, page_size: None, bare_names: false, own_tools: false };
 const BOTH: Wants = Wants { json: true, sse: true };
 
 fn offer() -> Offer {
