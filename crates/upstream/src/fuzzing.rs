@@ -40,8 +40,10 @@ pub fn lines(input: &[u8]) {
             Line::Discarded { head, tail, bytes, no_room } => {
                 assert!(printed.len() > bound && !no_room, "there was room");
                 assert_eq!(*bytes, printed.len() as u64);
-                let kept = printed.len().min(END_BYTES);
-                assert!(head == &printed[..kept] && tail == &printed[printed.len() - kept..], "other ends");
+                // Of the beginning there is what was there when the line became too long.
+                let (begun, kept) = (END_BYTES.min(bound + 1), printed.len().min(END_BYTES));
+                assert!(printed.starts_with(head) && (begun..=END_BYTES).contains(&head.len()), "another beginning");
+                assert!(tail == &printed[printed.len() - kept..], "another end");
             }
         }
     }
