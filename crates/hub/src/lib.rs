@@ -40,6 +40,7 @@ mod meta;
 mod modern;
 mod pace;
 mod parked;
+mod parts;
 mod pins;
 mod progress;
 mod records;
@@ -48,6 +49,7 @@ mod relay;
 mod replay;
 mod reply;
 mod resources;
+mod rules;
 mod running;
 mod seal;
 mod search;
@@ -62,8 +64,7 @@ mod traces;
 mod wall;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
 use futures_util::StreamExt;
@@ -71,11 +72,11 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach, Surface};
+use trunkline_config::Config;
 use trunkline_telemetry::{Metrics, RecentCalls, Tracer, spawn};
-use trunkline_upstream::{CallerId, Fleet, ServerNotice, Upstream};
+use trunkline_upstream::{Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
-use trunkline_wire::{Budget, Fault, Id, Json, Message, Method, Object, Request, Revision, ServerName};
+use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Request, Revision};
 
 pub use catalog::views::{Guest, View};
 pub use catalog::{Catalog, Entry};
@@ -97,14 +98,15 @@ use catalog::told::Told;
 use catalog::views::Views;
 use explain::Acquaintances;
 use gates::Gates;
-use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX, REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
+use limits::{FINISHED_EVERY, REPLAY_BYTES_MAX};
 use listen::Listens;
 use parked::Parks;
 use pins::Pins;
 use records::Records;
-use replay::{EventId, Purse};
-use resources::{Place, Seen};
-use seal::{Sealer, Until};
+use replay::EventId;
+use resources::Seen;
+use rules::Rules;
+use seal::Sealer;
 use subscriptions::Interest;
 
 /// What all sessions together are at.
@@ -116,22 +118,6 @@ pub struct Busy {
     pub requests: usize,
     /// Standing streams.
     pub gets: usize,
-}
-
-/// What of the configuration the hub itself goes by.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Rules {
-    pub(crate) limits: Limits,
-    /// The form of the gateway's own failures.
-    pub(crate) errors: ErrorForm,
-    /// Which tools of the whole are listed.
-    pub(crate) surface: Surface,
-    /// Parts of the whole, by name.
-    pub(crate) profiles: Vec<(Box<str>, Profile)>,
-    /// How far tokens reach that do not reach everywhere.
-    pub(crate) limited: Vec<(Box<str>, Reach)>,
-    /// Whether tokens tell several clients' owners apart.
-    pub(crate) several_owners: bool,
 }
 
 /// Everything between the clients and the servers.
@@ -404,191 +390,11 @@ impl Hub {
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
     }
-
-    /// How many tool calls there may be.
-    pub(crate) fn gates(&self) -> &Gates {
-        &self.gates
-    }
-
-    /// The calls that wait for a modern client's answers.
-    pub(crate) fn parks(&self) -> &Parks {
-        &self.parks
-    }
-
-    /// Seals what clients carry for the gateway.
-    pub(crate) fn sealer(&self) -> &Sealer {
-        &self.sealer
-    }
-
-    /// Tells this process from others in what clients carry.
-    pub(crate) fn process(&self) -> &str {
-        &self.process
-    }
-
-    /// What has still so long to go.
-    pub(crate) fn until(&self, wait: Duration) -> Until {
-        let age = (self.began.elapsed() + wait).as_secs();
-        Until { process: self.process.clone(), age, wall: wall::now() + wait.as_secs() }
-    }
-
-    /// Whether that is over. Of another process the wall clock tells.
-    pub(crate) fn is_past(&self, until: &Until) -> bool {
-        let own = until.process == self.process;
-        if own { until.age < self.began.elapsed().as_secs() } else { until.wall < wall::now() }
-    }
-
-    pub(crate) fn records(&self) -> &Records {
-        &self.records
-    }
-
-    /// Notes that a modern client was seen. Calls are too many to note, and whoever calls has listed before.
-    pub(crate) fn met(&self, envelope: &Envelope) {
-        self.acquaintances.met(&envelope.name, Revision::V2026_07_28, &Arc::new(envelope.abilities.clone()));
-        self.acquaintances.met_at(&envelope.name, &envelope.view, envelope.port);
-    }
-
-    /// A number for a caller that no other has in this process.
-    pub(crate) fn next_caller(&self) -> CallerId {
-        CallerId(self.begun.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// What the hub goes by now.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        self.rules.borrow().clone()
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    pub(crate) fn interest(&self) -> &Interest {
-        &self.interest
-    }
-
-    pub(crate) fn listens(&self) -> &Listens {
-        &self.listens
-    }
-
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Cancelled when what still runs is to be given up.
-    pub(crate) fn cut_token(&self) -> &CancellationToken {
-        &self.cut
-    }
-
-    /// What the notices of one modern request are charged to until they are read.
-    pub(crate) fn purse(&self) -> Purse {
-        let session = Budget::new(REPLAY_STREAM_BYTES_MAX);
-        Purse { session, replay: self.replay.clone(), whole: self.budget.clone() }
-    }
-
-    pub(crate) fn levels(&self) -> MutexGuard<'_, logging::Running> {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
-    }
-
-    /// The catalogue of each view, at one moment.
-    pub(crate) fn views(&self) -> Arc<Views> {
-        self.views.borrow().clone()
-    }
-
-    pub(crate) fn catalogs(&self) -> watch::Receiver<Arc<Views>> {
-        self.views.subscribe()
-    }
-
-    /// Builds the catalogues anew and puts them in place of the old ones.
-    pub(crate) fn publish(&self) {
-        // A reload publishes, too: whoever comes last must have seen the newest servers.
-        let _in_turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let servers = self.fleet.all();
-        let rules = self.rules();
-        let version = self.catalog().version + 1;
-        let next = Views::build(version, &servers, &rules, &self.pins);
-        self.views.send_replace(Arc::new(next));
-        self.count_entries();
-    }
-
-    /// Shows what of each server is in the catalogue.
-    fn count_entries(&self) {
-        let catalog = self.catalog();
-        for upstream in self.fleet.all().iter() {
-            let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.server() == upstream.name()).count();
-            self.metrics.catalog_entries(upstream.name(), "tools", count(catalog.tools()));
-            self.metrics.catalog_entries(upstream.name(), "prompts", count(catalog.prompts()));
-            self.metrics.catalog_complaints(upstream.name(), catalog.complaints(upstream.name().as_str()).len());
-        }
-    }
-
-    pub(crate) fn each_session(&self, mut visit: impl FnMut(&Arc<Session>)) {
-        for entry in &self.sessions {
-            visit(entry.value());
-        }
-    }
-
-    /// Where a URI leads, as a client with this view wrote it.
-    pub(crate) fn resource(&self, view: &View, uri: &str) -> Option<Place> {
-        let views = self.views.borrow();
-        let catalog = views.of(view);
-        let place = catalog.resources.owner(uri, &self.seen, &catalog.servers)?;
-        catalog.may_ask(&place.uri).then_some(place)
-    }
-
-    /// Where the URI or template of a completion leads.
-    pub(crate) fn reference(&self, view: &View, uri: &str) -> Option<Place> {
-        let views = self.views.borrow();
-        let catalog = views.of(view);
-        let place = catalog.resources.reference(uri, &self.seen, &catalog.servers)?;
-        catalog.may_ask(&place.uri).then_some(place)
-    }
-
-    /// Remembers whose a URI is that stood in a result.
-    pub(crate) fn note_resource(&self, uri: &str, server: &ServerName) {
-        if uri.len() <= URI_BYTES_MAX && !self.views.borrow().whole().resources.is_listed(uri) {
-            self.seen.note(uri, server);
-        }
-    }
-
-    /// The outcome of a request of `method` that failed this way.
-    pub(crate) fn dress(&self, method: &Method, fault: &Fault) -> Result<Json, Json> {
-        refusal::dress(method, fault, self.rules().errors)
-    }
 }
 
 impl std::fmt::Debug for Hub {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Hub").field("sessions", &self.sessions.len()).finish_non_exhaustive()
-    }
-}
-
-impl Rules {
-    fn of(config: &Config) -> Self {
-        let mut names = config.auth.tokens.iter().map(|(name, _)| name);
-        let first = names.next();
-        let several_owners = names.any(|name| Some(name) != first);
-        Self {
-            limits: config.limits.clone(),
-            errors: config.errors,
-            surface: config.surface.clone(),
-            profiles: config.profiles.clone(),
-            limited: config.auth.limited.clone(),
-            several_owners,
-        }
-    }
-
-    /// The directories that a view's profile names, if it names some.
-    pub(crate) fn roots_of(&self, view: &View) -> Option<Arc<[String]>> {
-        let name = view.profile()?;
-        let (_, profile) = self.profiles.iter().find(|(known, _)| **known == *name)?;
-        (!profile.roots.is_empty()).then(|| profile.roots.clone().into())
     }
 }
 
