@@ -66,7 +66,7 @@ async fn a_profile_that_is_not_there_is_told_with_those_that_are() {
     let reply = http::get(daemon.address(), "/mcp/wrok").await;
     assert_eq!(reply.status, 404);
     let text = reply.text().await;
-    assert!(text.contains("home, work") && text.contains("/mcp"), "{text}");
+    assert!(text.contains("/mcp, /mcp/home, /mcp/work"), "{text}");
 }
 
 #[tokio::test]
