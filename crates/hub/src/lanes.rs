@@ -7,7 +7,8 @@
 //!   a legacy client is asked for its roots, once, on the stream of its first call, and again when it says that they have
 //!   changed. Else the profile's name tells, and clients of no profile share one lane.
 //!
-//! Clients with different tokens never share a lane (mcp-protocol 6.11). What is not known when it cannot be asked, since
+//! Clients with different tokens never share a lane (mcp-protocol 6.11), and one whose token is limited is not asked for
+//! roots: it reaches what the configuration says. What is not known when it cannot be asked, since
 //! nothing but a call has a stream to ask on, is [`known`] to be nothing.
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(crate) async fn seat(
 ) {
     if let (Caller::Legacy(session), Some(outbox)) = (caller, ask_on)
         && is_to_be_asked(hub, upstream.sharing(), view, session)
+        && !hub.views().limits(view)
     {
         let roots = session.roots();
         roots.get_or_init(|| ask(session, outbox)).await;
@@ -56,8 +58,13 @@ pub(crate) async fn seat(
 
 /// The lane of a caller by what is known of him now.
 pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -> Seat {
-    let own = |session: &Session| session.roots().get().cloned().unwrap_or_default();
     let none = || Arc::from([]);
+    // A token that is limited does not choose directories of this machine for the programs it reaches.
+    let is_limited = sharing != Sharing::Shared && hub.views().limits(view);
+    let own = |session: &Session| match session.roots().get() {
+        Some(roots) if !is_limited => Arc::clone(roots),
+        _ => none(),
+    };
     match (sharing, caller) {
         (Sharing::Shared, _) => (LaneKey::Common, none()),
         (Sharing::Session, Caller::Legacy(session)) => (LaneKey::Session(session.number()), own(session)),
@@ -76,6 +83,7 @@ pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -
             let lane = match view.profile() {
                 _ if !roots.is_empty() => LaneKey::Roots(owner, roots),
                 Some(profile) => LaneKey::Profile(owner, profile.into()),
+                None if owner.is_some() => LaneKey::Profile(owner, "".into()),
                 None => LaneKey::Common,
             };
             (lane, none())
@@ -85,8 +93,7 @@ pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -
 
 /// Whether the lane of this key is that of a session.
 pub(crate) fn is_of(hub: &Hub, upstream: &Upstream, session: &Arc<Session>, lane: &LaneKey) -> bool {
-    let sharing = upstream.sharing();
-    sharing == Sharing::Shared || known(hub, sharing, session.view(), &Caller::Legacy(Arc::clone(session))).0 == *lane
+    known(hub, upstream.sharing(), session.view(), &Caller::Legacy(Arc::clone(session))).0 == *lane
 }
 
 /// Whether it matters what the client's roots are, and it has some.

@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     pub(crate) profiles: Vec<(Box<str>, Profile)>,
     /// How far tokens reach that do not reach everywhere.
     pub(crate) limited: Vec<(Box<str>, Reach)>,
+    /// The names of all tokens, where any are asked for.
+    pub(crate) holders: Vec<Box<str>>,
     /// Whether tokens tell several clients' owners apart.
     pub(crate) several_owners: bool,
 }
@@ -33,6 +35,7 @@ impl Rules {
             surface: config.surface.clone(),
             profiles: config.profiles.clone(),
             limited: config.auth.limited.clone(),
+            holders: config.auth.tokens.iter().map(|(name, _)| name.as_str().into()).collect(),
             several_owners,
         }
     }

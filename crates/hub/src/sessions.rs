@@ -321,8 +321,19 @@ impl Hub {
 /// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.
 async fn resubscribe(hub: Arc<Hub>, session: Arc<Session>, wanted: Vec<(Upstream, Box<str>, CallerFacts)>) {
     for (upstream, uri, facts) in wanted {
+        // The session may end, or the client think better of it, while others are waited for.
+        if session.subscribed_on(upstream.name(), &uri).is_none() {
+            continue;
+        }
         let renewed = upstream.renew(&uri, &facts).await;
-        let source = Source { server: upstream.name().clone(), lane: facts.lane };
+        let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
+        if session.subscribed_on(upstream.name(), &uri).is_none() {
+            // On a lane of its own nobody else wants it, and one that is wanted for nothing would never end.
+            if matches!(facts.lane, LaneKey::Session(_)) {
+                let _ = upstream.unsubscribe(&uri, &facts.lane).await;
+            }
+            continue;
+        }
         match renewed {
             Renewed::Stands => hub.interest.confirm(&source, &uri),
             Renewed::Later => {}

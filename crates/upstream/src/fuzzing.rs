@@ -11,7 +11,7 @@ use trunkline_wire::Budget;
 use crate::transport::stdio::lines::{END_BYTES, Line, Lines};
 
 /// No more is printed than this, lest a few bytes of input take seconds.
-const STREAM_BYTES_MAX: usize = 8 << 20;
+const STREAM_BYTES_MAX: usize = 4 << 20;
 
 /// Bounds of a line: below and above what is copied, buffered and mapped.
 const LINE_BYTES_MAX: [usize; 6] = [1, 100, 5000, 40_000, 200_000, 3 << 20];

@@ -199,9 +199,12 @@ impl Upstream {
         self.0.lanes.end_all();
     }
 
-    /// Who shares a connection to it, as of now.
+    /// Who shares a connection to it, as of now. Everybody does where there are no connections to be told apart.
     pub fn sharing(&self) -> Sharing {
-        self.0.lanes.sharing()
+        match self.0.lanes.sharing() {
+            Sharing::Session | Sharing::Project if self.0.is_stateless() => Sharing::Shared,
+            sharing => sharing,
+        }
     }
 
     /// Nobody will use the lane of this key any more: it ends once what runs on it has ended.

@@ -310,7 +310,7 @@ impl Shared {
     }
 
     /// A modern server behind a URL knows no connections: what it is to keep is in each request (mcp-protocol 6.2).
-    fn is_stateless(&self) -> bool {
+    pub(crate) fn is_stateless(&self) -> bool {
         let is_modern = |offer: &crate::Offer| offer.revision.is_some_and(|revision| revision.era() == Era::Modern);
         matches!(self.server().connect, Connect::Http(_)) && is_modern(&self.offers.borrow())
     }

@@ -45,6 +45,8 @@ pub(crate) struct Views {
     profiles: BTreeMap<Arc<str>, Arc<Catalog>>,
     /// Of each limited token, what it sees at each address that is open to it.
     limited: BTreeMap<Arc<str>, Open>,
+    /// The names of all tokens, where any are asked for.
+    holders: Vec<Box<str>>,
     /// Of a profile that is no more, while its clients are still there.
     nothing: Arc<Catalog>,
 }
@@ -136,7 +138,13 @@ impl Views {
         complain_of(&whole, &known);
         let mut parts = Parts { made: BTreeMap::new(), whole: &whole, profiles: &known, rules, make: &part };
         let limited = rules.limited.iter().map(|(holder, reach)| (Arc::from(&**holder), parts.open(reach))).collect();
-        Self { limited, nothing: Arc::new(build::build(version, &[], shape)), profiles: known, whole }
+        Self {
+            limited,
+            holders: rules.holders.clone(),
+            nothing: Arc::new(build::build(version, &[], shape)),
+            profiles: known,
+            whole,
+        }
     }
 
     /// A whole, and no profiles.
@@ -145,7 +153,7 @@ impl Views {
         let nothing =
             build::build(0, &[], Shape { name_chars: 48, page_size: None, bare_names: false, own_tools: false });
         let (profiles, limited) = (BTreeMap::new(), BTreeMap::new());
-        Self { whole: Arc::new(whole), profiles, limited, nothing: Arc::new(nothing) }
+        Self { whole: Arc::new(whole), profiles, limited, holders: Vec::new(), nothing: Arc::new(nothing) }
     }
 
     /// Everything.
@@ -155,6 +163,9 @@ impl Views {
 
     /// What a view shows.
     pub(crate) fn of(&self, view: &View) -> &Arc<Catalog> {
+        if self.is_gone(view.holder.as_deref()) {
+            return &self.nothing;
+        }
         let limited = view.holder.as_ref().and_then(|holder| self.limited.get(holder));
         let found = match (limited, &view.profile) {
             (Some(open), address) => open.get(address),
@@ -162,6 +173,12 @@ impl Views {
             (None, Some(profile)) => self.profiles.get(profile),
         };
         found.unwrap_or(&self.nothing)
+    }
+
+    /// Whether the holder's token was taken back. What was let in by it before is not shown more for that.
+    fn is_gone(&self, holder: Option<&str>) -> bool {
+        let known = |holder: &str| self.holders.iter().any(|known| **known == *holder);
+        !self.holders.is_empty() && holder.is_some_and(|holder| !known(holder))
     }
 
     /// Each view that there is; those of tokens without limits are everybody's.
@@ -193,6 +210,9 @@ impl Views {
             let found = open.keys().find(|known| known.as_deref() == profile).cloned();
             let addresses = || open.keys().map(|known| address(known.as_deref())).collect();
             return found.map(|profile| View { profile, holder }).ok_or_else(addresses);
+        }
+        if self.is_gone(holder.as_deref()) {
+            return Err(Vec::new());
         }
         let Some(name) = profile else { return Ok(View { profile: None, holder }) };
         let found = self.profiles.get_key_value(name).map(|(name, _)| Arc::clone(name));

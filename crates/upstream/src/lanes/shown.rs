@@ -20,6 +20,7 @@ impl Further {
                 let path = Url::parse(root).ok().and_then(|url| url.to_file_path().ok());
                 format!("{}{more}", path.map_or_else(|| root.clone(), |path| path.display().to_string()))
             }),
+            LaneKey::Profile(_, profile) if profile.is_empty() => "no project".to_owned(),
             LaneKey::Profile(_, profile) => format!("profile {profile}"),
             // Its calls come and go, each under a number of its own.
             LaneKey::Client(whole) => whole.split('\0').next().unwrap_or_default().to_owned(),

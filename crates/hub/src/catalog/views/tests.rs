@@ -287,6 +287,24 @@ async fn s5_changed_limits_hold_at_once_and_are_told_to_those_that_they_concern(
 }
 
 #[tokio::test]
+async fn s5_whoever_had_a_token_that_was_taken_back_sees_nothing_by_what_it_let_in() {
+    let world = profiled(vec![]).await;
+    let with = |names: &[&str], limited: Vec<(&str, Reach)>| {
+        let tokens = names.iter().map(|name| ((*name).to_owned(), trunkline_config::Secret::new("x"))).collect();
+        let limited = limited.into_iter().map(|(name, reach)| (name.into(), reach)).collect();
+        world.hub.reload(&Config { auth: Auth { tokens, limited, ..Auth::default() }, ..Config::default() });
+    };
+    with(&["ci", "me"], vec![("ci", to_server("other"))]);
+    let view = world.hub.view_at(Some("ci".into()), None).expect("open");
+    let mine = world.hub.view_at(Some("me".into()), None).expect("open");
+    assert!(world.hub.view(&view).tools().is_empty() && !world.hub.view(&mine).tools().is_empty());
+    with(&["me"], vec![]);
+    assert!(world.hub.view(&view).tools().is_empty(), "its limits went with it, and it did not grow");
+    assert!(world.hub.view_at(Some("ci".into()), None).is_err());
+    assert!(!world.hub.view(&mine).tools().is_empty());
+}
+
+#[tokio::test]
 async fn s5_a_session_from_before_the_tokens_gives_a_limited_one_nothing_more() {
     let world = profiled(vec![("logs", logs())]).await;
     let before = session(&world, None).id().to_owned();
