@@ -189,9 +189,28 @@ fn reached_by(row: &Row) -> String {
         return field(&if url.starts_with("${") { "an address that is kept".to_owned() } else { redact::url(url) });
     }
     let args = translated.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let words: Vec<&str> = translated.get("command").and_then(Value::as_str).into_iter().chain(args).collect();
+    let command = translated.get("command").and_then(Value::as_str).map(program);
+    let words: Vec<&str> = command.as_deref().into_iter().chain(args).collect();
     redact::printable(&Scrubber::default().scrub(&words.join(" ")), COMMAND_BYTES_MAX)
+}
+
+/// A program as it is told from others: of a long path the end, since a line that is cut loses that.
+fn program(command: &str) -> String {
+    let name = Path::new(command).file_name().filter(|_| command.len() > COMMAND_BYTES_MAX / 2);
+    name.map_or_else(|| command.to_owned(), |name| format!("…/{}", name.to_string_lossy()))
 }
 
 /// Enough to know a command by.
 const COMMAND_BYTES_MAX: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_shown_by_its_end() {
+        assert_eq!(program("/opt/tools/some/where/version-1.2/bin/git-mcp"), "…/git-mcp");
+        assert_eq!(program("./tools/db-mcp"), "./tools/db-mcp");
+        assert_eq!(program("npx"), "npx");
+    }
+}
