@@ -2,7 +2,9 @@
 //!
 //! How many requests a server works on at a time is `upstream`'s to say, and fair between clients; what is here is asked before,
 //! and only where the configuration says so. Who must wait does so for as long as for a place at the server, and hears when it is
-//! worth to come again if that is not enough. A call that waits for a person holds no place.
+//! worth to come again if that is not enough. What is counted is calls that begin: one to which a
+//! modern client comes back with answers has given its place back and goes on without one; that of a legacy client keeps it while its
+//! person is asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

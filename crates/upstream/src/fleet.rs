@@ -106,7 +106,7 @@ impl Fleet {
     fn put(&self, servers: &[(ServerName, Server)]) {
         let roster = &self.0;
         let mut posts = roster.posts();
-        if roster.draining.is_cancelled() || roster.stop.is_cancelled() {
+        if roster.is_ending() {
             return;
         }
         let before = self.all();
@@ -143,7 +143,7 @@ impl Fleet {
     /// or is not there, has nothing to pause.
     pub fn pause(&self, name: &str) -> bool {
         let _posts = self.0.posts();
-        let Some(upstream) = self.get(name) else { return false };
+        let Some(upstream) = self.get(name).filter(|_| !self.0.is_ending()) else { return false };
         if upstream.is_paused() {
             return true;
         }
@@ -161,7 +161,7 @@ impl Fleet {
     /// Has a paused server go on, as it is configured by now. Returns whether it was paused.
     pub fn resume(&self, name: &str) -> bool {
         let _posts = self.0.posts();
-        let Some(upstream) = self.get(name) else { return false };
+        let Some(upstream) = self.get(name).filter(|_| !self.0.is_ending()) else { return false };
         let Some(server) = self.0.paused().remove(upstream.name()) else { return false };
         upstream.0.paused.store(false, Ordering::Release);
         upstream.reconfigure(server);
@@ -214,6 +214,11 @@ impl std::fmt::Debug for Fleet {
 }
 
 impl Roster {
+    /// Whether the daemon stops: nothing new begins any more.
+    fn is_ending(&self) -> bool {
+        self.draining.is_cancelled() || self.stop.is_cancelled()
+    }
+
     fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }

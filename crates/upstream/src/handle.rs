@@ -203,7 +203,7 @@ impl Upstream {
     pub fn sharing(&self) -> Sharing {
         match self.0.lanes.sharing() {
             Sharing::Session | Sharing::Project if self.0.is_stateless() => Sharing::Shared,
-            sharing => sharing,
+            sharing @ (Sharing::Shared | Sharing::Session | Sharing::Project) => sharing,
         }
     }
 
