@@ -47,7 +47,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("phpstorm", "TL-TRANSPORT", "transport = \"sse\"", "trunkline check"),
     ("figma", "TL-APP-OFF", "Switch the MCP server on in the desktop app", "trunkline restart figma"),
     ("snyk", "TL-SLOW", "startup_timeout_sec", "trunkline logs snyk"),
-    ("banner", "TL-SLOW", "anything but MCP to standard output", "trunkline logs banner"),
+    ("banner", "TL-STDOUT", "no MCP server as it is started", "trunkline logs banner"),
     ("broken", "TL-STDIO", "by hand", "trunkline logs broken"),
     ("absent", "TL-COMMAND", "give its full path", "trunkline service install"),
     ("off", "TL-REFUSED", "Start the program behind `url`", "trunkline restart off"),

@@ -129,12 +129,19 @@ fn away(cause: &str, is_child: bool, block: &str) -> (&'static str, String) {
     let by_itself = "it is connected by itself then";
     // What a child said is its own affair: a certificate that npx does not trust is none of a `url`.
     let (cause, words) = cause.split_once("; its last words").unwrap_or((cause, ""));
+    if is_child && cause.contains("it wrote to standard output what is no message") {
+        let text = format!(
+            "It starts, and is no MCP server as it is started: look for the argument that makes it one, or for a package of \
+             another name, and correct `command` or `args` in {block}. A server that only prints a banner first is none of \
+             this."
+        );
+        return ("TL-STDOUT", text);
+    }
     let too_slow = cause.contains("startup_timeout_sec") || cause.contains("no connection within");
     if too_slow && is_child {
         let text = format!(
             "It takes longer to start than it may: raise `startup_timeout_sec` in {block}, or run its command once by \
-             hand, so that what it downloads is there. If that writes anything but MCP to standard output, it is no server \
-             in this mode: look for its option that makes it one."
+             hand, so that what it downloads is there."
         );
         ("TL-SLOW", text)
     } else if cause.contains("desktop app") {

@@ -251,16 +251,25 @@ impl<'a> Child<'a> {
 
     fn too_slow(&self, asked: &str) -> DialError {
         let name = self.order.name;
-        let tail = self.order.environment.journal.stderr_tail(name, 300);
-        let said = match tail.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(line) => format!("; the last it wrote to stderr is: {}", redact::printable(line.trim(), 300)),
-            None => String::new(),
+        let tail = self.order.environment.journal.stderr_tail(name, 4096);
+        let noise = tail.lines().rev().find_map(|line| line.trim().strip_prefix(stdio::NOT_A_MESSAGE));
+        let why = match (noise, tail.lines().rev().find(|line| !line.trim().is_empty())) {
+            // It is not slow: it speaks, and something else than MCP.
+            (Some(noise), _) => {
+                let noise = noise.split_once("): ").map_or(noise, |(_, line)| line);
+                format!("it wrote to standard output what is no message of MCP: {}", redact::printable(noise, 300))
+            }
+            (None, said) => {
+                let said = said
+                    .map(|line| format!("; the last it wrote to stderr is: {}", redact::printable(line.trim(), 300)));
+                format!(
+                    "if it is only slow, as a launcher that downloads first is, raise `startup_timeout_sec` in \
+                     [mcp_servers.{name}]{}",
+                    said.unwrap_or_default()
+                )
+            }
         };
-        let text = format!(
-            "started, but did not answer `{asked}` within {} s; if it is only slow, as a launcher that downloads first \
-             is, raise `startup_timeout_sec` in [mcp_servers.{name}]{said}",
-            self.limit.as_secs_f64(),
-        );
+        let text = format!("started, but did not answer `{asked}` within {} s; {why}", self.limit.as_secs_f64());
         DialError::new(DialErrorKind::Timeout, text)
     }
 }

@@ -42,6 +42,9 @@ use crate::environment::Environment;
 use crate::error::{DialError, DialErrorKind};
 
 pub use launch::find_program;
+
+/// How a line of stdout that is no message begins in the journal, where it stands among those of stderr.
+pub(crate) const NOT_A_MESSAGE: &str = "stdout, not a message";
 pub(crate) use launch::helper;
 
 /// What a dead child wrote may still be in the pipe, and a descendant may hold the pipe open: read on for so long.
@@ -314,7 +317,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         }
         self.bad.count += 1;
         let shown = redact::printable(&String::from_utf8_lossy(&line[..line.len().min(SHOWN_CHARS * 4)]), SHOWN_CHARS);
-        let note = format!("stdout, not a message ({why}): {shown}\n");
+        let note = format!("{NOT_A_MESSAGE} ({why}): {shown}\n");
         self.journal.stderr(&self.name, note.as_bytes());
         if let Some(stderr) = &self.stderr {
             stderr.written.fetch_add(note.len(), Ordering::Relaxed);
