@@ -209,7 +209,9 @@ async fn r30_a_killed_guard_takes_its_tree_along() {
     }
     let guard = guard_of(pid);
     assert!(StdCommand::new("kill").args(["-9", &guard.to_string()]).status().expect("runs").success());
-    assert!(broken(&mut stream).await.starts_with("the process ended"));
+    // On a machine that is busy the end of the pipe is seen, and that of the process not in time to be told.
+    let text = broken(&mut stream).await;
+    assert!(["the process ended", "it closed its stdout"].iter().any(|begin| text.starts_with(begin)), "{text}");
     assert!(vanished(&seconds, Duration::from_secs(10)).await);
 }
 
