@@ -174,17 +174,17 @@ impl Block<'_, '_> {
             let value = self.expand("env", text);
             self.late(&value, Place::Env(variable.clone()), text);
             let value = self.text("env", value);
-            if is_likely(variable, value.expose()) {
+            if is_likely(variable, value.expose(), self.resolver) {
                 self.secrets.push(value.clone());
             }
             env.insert(variable.clone(), value);
         }
-        self.secrets.extend(likely_in_args(args.iter().map(Secret::expose)));
+        self.secrets.extend(likely_in_args(args.iter().map(Secret::expose), self.resolver));
         for variable in file.env_vars.iter().flatten() {
             self.check_variable("env_vars", variable.name());
             // One that is not set is passed on to nobody.
             let value = self.resolver.variable(variable.name()).ok();
-            self.secrets.extend(value.filter(|value| is_likely(variable.name(), value.expose())));
+            self.secrets.extend(value.filter(|value| is_likely(variable.name(), value.expose(), self.resolver)));
         }
         let env_vars = file.env_vars.iter().flatten().map(EnvVar::name).map(str::to_owned).collect();
         let cwd = file.cwd.as_deref().map(|path| self.resolver.path(path));

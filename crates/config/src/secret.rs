@@ -116,6 +116,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Whether a value is the path of something on this machine: from the root, or from the home directory.
+    fn is_there(&self, value: &str) -> bool {
+        (value == "~" || value.starts_with('/') || value.starts_with("~/")) && self.path(value).exists()
+    }
+
     /// Replaces the references in a value. What they bring in is not looked at again.
     pub(crate) fn expand(&self, text: &str) -> Expanded {
         let mut out = Expanded::default();
@@ -175,15 +180,20 @@ impl<'a> Resolver<'a> {
 }
 
 /// Whether a value is most likely a secret, by the name that it has or by its own looks. Errs toward words that people must
-/// be able to read in a log: those of more than one part, paths and addresses.
-pub(crate) fn is_likely(name: &str, value: &str) -> bool {
+/// be able to read in a log where the name says nothing, those of more than one part, paths and addresses; and toward
+/// secrets where it does: a token in Base64 begins with `/` now and then, so only what is there is a path.
+pub(crate) fn is_likely(name: &str, value: &str, paths: &Resolver<'_>) -> bool {
+    (is_named(name) && !paths.is_there(value)) || is_random(value)
+}
+
+/// Whether a name says that a secret stands under it.
+fn is_named(name: &str) -> bool {
     let words =
         ["key", "token", "secret", "password", "passwd", "pass", "pwd", "pat", "auth", "credential", "credentials"];
     let run_on = ["apikey", "accesskey", "secretkey", "token", "secret", "password"];
     let folded = name.trim_start_matches('-').to_ascii_lowercase();
     let last = folded.rsplit(['_', '-', '.']).next().unwrap_or_default();
-    let named = words.contains(&last) || run_on.iter().any(|ending| folded.ends_with(ending));
-    (named && !value.starts_with(['/', '~'])) || is_random(value)
+    words.contains(&last) || run_on.iter().any(|ending| folded.ends_with(ending))
 }
 
 /// Whether it reads like the output of a generator of tokens.
@@ -195,7 +205,7 @@ fn is_random(value: &str) -> bool {
 }
 
 /// What of a command's arguments is likely a secret: `--token X`, `--token=X`, or what reads like one.
-pub(crate) fn likely_in_args<'a>(args: impl Iterator<Item = &'a str>) -> Vec<Secret> {
+pub(crate) fn likely_in_args<'a>(args: impl Iterator<Item = &'a str>, paths: &Resolver<'_>) -> Vec<Secret> {
     let mut before = "";
     let mut found = Vec::new();
     for arg in args {
@@ -203,7 +213,7 @@ pub(crate) fn likely_in_args<'a>(args: impl Iterator<Item = &'a str>) -> Vec<Sec
             Some((name, value)) if name.starts_with('-') => (name, value),
             _ => (if before.starts_with('-') { before } else { "" }, arg),
         };
-        if !value.starts_with('-') && is_likely(name, value) {
+        if !value.starts_with('-') && is_likely(name, value, paths) {
             found.push(Secret::new(value));
         }
         before = arg;
@@ -211,11 +221,13 @@ pub(crate) fn likely_in_args<'a>(args: impl Iterator<Item = &'a str>) -> Vec<Sec
     found
 }
 
-/// What of an address is likely a secret: a user and password, and parts of path and query that are named or read so.
+/// What of an address is likely a secret: a user and password, and parts of path and query that are named or read so. Nothing
+/// in it is a path of this machine.
 pub(crate) fn likely_in_url(url: &Url) -> Vec<Secret> {
     let user = [url.username(), url.password().unwrap_or_default()].into_iter().map(ToOwned::to_owned);
     let path = url.path_segments().into_iter().flatten().filter(|part| is_random(part)).map(ToOwned::to_owned);
-    let query = url.query_pairs().filter(|(name, value)| is_likely(name, value)).map(|(_, value)| value.into_owned());
+    let query = url.query_pairs().filter(|(name, value)| is_named(name) || is_random(value));
+    let query = query.map(|(_, value)| value.into_owned());
     user.chain(path).chain(query).filter(|text| !text.is_empty()).map(Secret::new).collect()
 }
 
@@ -252,6 +264,10 @@ mod tests {
 
     const RANDOM: &str = "q0123456789abcdef0123456789abcdef";
 
+    fn nowhere() -> Resolver<'static> {
+        Resolver::new(&[], None)
+    }
+
     fn texts(secrets: Vec<Secret>) -> Vec<String> {
         secrets.into_iter().map(|secret| secret.expose().to_owned()).collect()
     }
@@ -261,25 +277,47 @@ mod tests {
         for (name, value) in
             [("API_KEY", "abc"), ("GITHUB_TOKEN", "x"), ("DB_PASSWORD", "p"), ("apikey", "x"), ("X", RANDOM)]
         {
-            assert!(is_likely(name, value), "{name}={value}");
+            assert!(is_likely(name, value, &nowhere()), "{name}={value}");
         }
         for (name, value) in [
             ("NODE_ENV", "production"),
             ("KEY_FILE", "/home/me/key"),
-            ("SSH_KEY", "~/.ssh/id"),
             ("MONKEY", "george"),
             ("COMPASS", "north"),
             ("A", "@modelcontextprotocol/server-everything2"),
             ("A", "a-name-of-more-than-one-part-2"),
         ] {
-            assert!(!is_likely(name, value), "{name}={value}");
+            assert!(!is_likely(name, value, &nowhere()), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn s31_a_secret_that_begins_like_a_path_is_known_as_one_unless_something_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = dir.path().to_str().expect("a path").to_owned();
+        std::fs::write(dir.path().join("id"), "").expect("written");
+        let file = dir.path().join("config.toml");
+        let text = format!(
+            "[mcp_servers.s]\ncommand = \"x\"\nargs = [\"--token\", \"/arg+abc/def==\", \"--api-key\", \"{home}/id\", \
+             \"--root\", \"/no/such\"]\nenv_vars = [\"B_TOKEN\", \"C_KEY\"]\n\
+             [mcp_servers.s.env]\nA_TOKEN = \"/env+abc/def==\"\nA_PASSWORD = \"~tilde\"\nSSH_KEY = \"~/id\"\n\
+             KEY_FILE = \"/no/such/key\"\nTLS_KEY = \"~/no-such\"\n\
+             [mcp_servers.w]\nurl = \"http://127.0.0.1:9/mcp?api_key=/query-abc\"\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let env = [("HOME", home.as_str()), ("B_TOKEN", "/passed+abc"), ("C_KEY", "~/id")];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let loaded =
+            crate::load(&crate::Sources { file: Some(file), env, flags: crate::Flags::default() }).expect("it loads");
+        let mut known: Vec<_> = loaded.config.secrets().map(Secret::expose).collect();
+        known.sort_unstable();
+        assert_eq!(known, ["/arg+abc/def==", "/env+abc/def==", "/passed+abc", "/query-abc", "~/no-such", "~tilde"]);
     }
 
     #[test]
     fn s31_the_secrets_of_arguments_and_addresses_are_found() {
         let args = ["-y", "server-x@1.2.3", "--token", "t1", "--api-key=t2", "--verbose", RANDOM, "--token", "--other"];
-        assert_eq!(texts(likely_in_args(args.into_iter())), ["t1", "t2", RANDOM]);
+        assert_eq!(texts(likely_in_args(args.into_iter(), &nowhere())), ["t1", "t2", RANDOM]);
         let url = format!("https://me:pw@host.example/mcp/{RANDOM}?mode=fast&api_key=k&x={RANDOM}");
         assert_eq!(texts(likely_in_url(&url.parse().expect("a URL"))), ["me", "pw", RANDOM, "k", RANDOM]);
     }
