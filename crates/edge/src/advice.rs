@@ -132,8 +132,9 @@ fn away(cause: &str, is_child: bool, block: &str) -> (&'static str, String) {
     if is_child && cause.contains("it wrote to standard output what is no message") {
         let text = format!(
             "It starts, and is no MCP server as it is started: look for the argument that makes it one, or for a package of \
-             another name, and correct `command` or `args` in {block}. A server that only prints a banner first is none of \
-             this."
+             another name, since many are only for the command line, and correct `command` or `args` in {block}. If it is \
+             one, have it log to standard error, or be quiet; if it is only slow after a banner, raise \
+             `startup_timeout_sec`."
         );
         return ("TL-STDOUT", text);
     }
@@ -287,6 +288,15 @@ mod tests {
                 "started, but did not answer `initialize` within 30 s; …, raise `startup_timeout_sec` in …",
                 false,
                 "startup_timeout_sec",
+                "trunkline logs it",
+                Some("restart"),
+            ),
+            (
+                child(),
+                "backoff",
+                "did not answer `initialize` within 30 s; it wrote to standard output what is no message of MCP: usage",
+                false,
+                "have it log to standard error",
                 "trunkline logs it",
                 Some("restart"),
             ),

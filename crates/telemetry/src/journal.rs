@@ -146,6 +146,9 @@ fn tail(text: &str, max: usize) -> &str {
         from += 1;
     }
     let end = &text[from..];
+    if text[..from].ends_with('\n') {
+        return end;
+    }
     match end.find('\n') {
         Some(at) if at + 1 < end.len() => &end[at + 1..],
         _ => end,
@@ -199,6 +202,7 @@ mod tests {
         journal.stderr(&server(), b"horse today\nlast line\n");
         assert_eq!(journal.stderr_tail(&server(), 1000), "using *** today\nlast line\n");
         assert_eq!(journal.stderr_tail(&server(), 15), "last line\n");
+        assert_eq!(journal.stderr_tail(&server(), 10), "last line\n", "a line that begins where it is cut is whole");
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Child<'a> {
     deadline: Instant,
     /// It was sent the probe, in whatever way that ended.
     probed: bool,
+    /// How much the journal had of earlier starts.
+    journal_before: u64,
 }
 
 /// Why a process could not be opened.
@@ -88,10 +90,11 @@ pub(crate) async fn open(order: Order<'_>, process: &impl Start, limit: Duration
 
 impl<'a> Child<'a> {
     async fn start(order: Order<'a>, process: &impl Start, limit: Duration) -> Result<Self, DialError> {
+        let journal_before = order.environment.journal.stderr_read(order.name);
         let (transport, shared) = process.start().await?;
         // From here on: that an earlier daemon's processes had to end first is not the server's fault.
         let deadline = Instant::now() + limit;
-        Ok(Self { order, transport, shared, next_id: FIRST_ID, limit, deadline, probed: false })
+        Ok(Self { order, transport, shared, next_id: FIRST_ID, limit, deadline, probed: false, journal_before })
     }
 
     /// Opens it, or ends it.
@@ -251,8 +254,11 @@ impl<'a> Child<'a> {
 
     fn too_slow(&self, asked: &str) -> DialError {
         let name = self.order.name;
-        let tail = self.order.environment.journal.stderr_tail(name, 4096);
-        let noise = tail.lines().rev().find_map(|line| line.trim().strip_prefix(stdio::NOT_A_MESSAGE));
+        let journal = &self.order.environment.journal;
+        let own = journal.stderr_read(name).saturating_sub(self.journal_before);
+        let tail = journal.stderr_tail(name, usize::try_from(own).unwrap_or(usize::MAX));
+        // The first line tells most: a usage text begins with what the program is.
+        let noise = tail.lines().find_map(|line| line.trim().strip_prefix(stdio::NOT_A_MESSAGE));
         let why = match (noise, tail.lines().rev().find(|line| !line.trim().is_empty())) {
             // It is not slow: it speaks, and something else than MCP.
             (Some(noise), _) => {

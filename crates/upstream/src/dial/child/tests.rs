@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use tokio::io::AsyncWriteExt as _;
 use trunkline_config::Server;
 use trunkline_testkit::{Fault, Handle, Script, pipes, serve};
 use trunkline_wire::{Message, Method};
@@ -165,6 +166,49 @@ async fn a_server_that_answers_neither_is_started_again_once() {
     let error = dialed.err().expect("deaf");
     assert!(error.kind == DialErrorKind::Timeout && error.text.contains("did not answer `initialize` within 30 s"));
     assert_eq!(seen, [&["server/discover", "initialize"][..], &["initialize"]]);
+}
+
+/// A program that writes this to stdout, reads nothing, and stays.
+struct NoServer {
+    writes: &'static [u8],
+    environment: crate::environment::Environment,
+    ends: Mutex<Vec<trunkline_testkit::End>>,
+}
+
+impl Start for NoServer {
+    fn start(&self) -> BoxFuture<'_, Started> {
+        Box::pin(async {
+            let (here, mut there) = pipes(65_536);
+            there.writer.write_all(self.writes).await.expect("room");
+            self.ends.lock().unwrap_or_else(PoisonError::into_inner).push(there);
+            Ok(stdio::over(&name(), here.reader, here.writer, &self.environment))
+        })
+    }
+}
+
+/// How the failure of such a program reads, of which an earlier start had written a banner.
+async fn failure_after_a_banner(writes: &'static [u8]) -> String {
+    let (environment, _notices) = environment();
+    let banner = format!("{} (no JSON): the banner of an earlier start\n", stdio::NOT_A_MESSAGE);
+    environment.journal.stderr(&name(), banner.as_bytes());
+    let program = NoServer { writes, environment: environment.clone(), ends: Mutex::default() };
+    let (server, memory) = (config(), Mutex::default());
+    let order =
+        Order { name: &name(), server: &server, first_start: false, environment: &environment, memory: &memory };
+    open(order, &program, LATER_START).await.err().expect("no connection").text
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_mcp_on_stdout_is_shown_by_its_first_line_and_an_earlier_start_counts_for_nothing() {
+    let text = failure_after_a_banner(b"usage: \x1b[1mtool\x1b[0m COMMAND\n\nmore of it\n").await;
+    assert!(text.contains("what is no message of MCP: ") && text.contains("usage: "), "{text}");
+    assert!(
+        !text.contains("more of it") && !text.contains("startup_timeout_sec") && !text.contains("stderr"),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b') && !text.contains("earlier"), "{text}");
+    let text = failure_after_a_banner(b"").await;
+    assert!(text.contains("startup_timeout_sec") && !text.contains("stdout") && !text.contains("banner"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
