@@ -13,6 +13,9 @@ use crate::transport::stdio::lines::{END_BYTES, Line, Lines};
 /// No more is printed than this, lest a few bytes of input take seconds.
 const STREAM_BYTES_MAX: usize = 4 << 20;
 
+/// Nor more often than this is it read.
+const READS_MAX: usize = 20_000;
+
 /// Bounds of a line: below and above what is copied, buffered and mapped.
 const LINE_BYTES_MAX: [usize; 6] = [1, 100, 5000, 40_000, 200_000, 3 << 20];
 
@@ -23,10 +26,12 @@ pub fn lines(input: &[u8]) {
     let [bound, size, recipe @ ..] = input else { return };
     let bound = LINE_BYTES_MAX[usize::from(*bound) % LINE_BYTES_MAX.len()];
     let size = (usize::from(*size) + 1).pow(2);
+    // Small reads of much take long and show nothing that they do not show of less.
+    let most = STREAM_BYTES_MAX.min(size * READS_MAX);
     let mut stream = Vec::new();
     for step in recipe.chunks_exact(2) {
         let times = usize::from(step[1] >> 2) * [1, 90, 7000, 90_000][usize::from(step[1] & 3)];
-        stream.resize((stream.len() + times).min(STREAM_BYTES_MAX), step[0]);
+        stream.resize((stream.len() + times).min(most), step[0]);
     }
     let mut printed: Vec<&[u8]> = stream.split(|byte| *byte == b'\n').collect();
     let rest = printed.pop().unwrap_or_default();
