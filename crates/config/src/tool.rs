@@ -30,7 +30,7 @@ pub(crate) struct ToolFile {
     pub(crate) default: BTreeMap<String, Value>,
     /// Arguments that clients do not see and may not give.
     pub(crate) hidden: Vec<String>,
-    /// Calls of it at the same time; the others wait as long as `limits.queue_wait_sec` says. Default: as many as the
+    /// Calls of it at the same time, those that wait for a person's answer too; the others wait as long as `limits.queue_wait_sec` says. Default: as many as the
     /// server takes.
     pub(crate) in_flight: Option<usize>,
     /// Calls of it within a minute; what is beyond waits in the same way, and is refused if it would be longer. Default: no

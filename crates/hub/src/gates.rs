@@ -2,13 +2,12 @@
 //!
 //! How many requests a server works on at a time is `upstream`'s to say, and fair between clients; what is here is asked before,
 //! and only where the configuration says so. Who must wait does so for as long as for a place at the server, and hears when it is
-//! worth to come again if that is not enough. What is counted is calls that begin: one to which a
-//! modern client comes back with answers has given its place back and goes on without one; that of a legacy client keeps it while its
-//! person is asked.
+//! worth to come again if that is not enough. A call keeps its place until it is over, while a person is asked too, as it keeps
+//! the one at its server: a tool that bears one call at a time has begun that one. A turn that was taken is spent, whatever
+//! becomes of the call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -19,19 +18,18 @@ use trunkline_wire::{Fault, ServerName};
 use crate::pace::{Pace, Rate};
 use crate::refusal;
 
-/// The gates of all servers and tools that have any. Their number is bounded by the configuration's length.
+/// What is limited of all servers and tools. How much that is, the configuration's length bounds.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(Mutex<HashMap<Key, Arc<Gate>>>);
+pub(crate) struct Gates {
+    places: Limited<Semaphore>,
+    paces: Limited<Pace>,
+}
+
+/// By whom it limits: the number it was made for, and what counts.
+type Limited<T> = Mutex<HashMap<Key, (usize, Arc<T>)>>;
 
 /// A server, or one of its tools by the server's own name of it.
 type Key = (ServerName, Option<Box<str>>);
-
-/// A way in.
-#[derive(Debug)]
-struct Gate {
-    places: Option<(usize, Arc<Semaphore>)>,
-    pace: Option<(u32, Pace)>,
-}
 
 /// Leave to call, given back on drop.
 #[derive(Debug, Default)]
@@ -50,65 +48,46 @@ impl Gates {
         if !is_tool || (tuning.per_minute.is_none() && rules.is_none()) {
             return Ok(Leave::default());
         }
-        let until = Instant::now() + tuning.queue_wait;
-        let name = upstream.name();
-        let place = match rules {
-            Some(rules) => {
-                let tool = &*rules.tool;
-                let gate = self.gate(name, Some(tool), rules.in_flight_max, rules.per_minute);
-                let place = gate.place(until).await.map_err(|()| {
-                    refusal::too_many_at_once(name, tool, rules.in_flight_max.unwrap_or_default(), tuning.queue_wait)
-                })?;
-                gate.turn(until).await.map_err(|(count, wait)| refusal::too_fast(name, Some(tool), count, wait))?;
-                place
-            }
-            None => None,
-        };
-        if tuning.per_minute.is_some() {
-            let gate = self.gate(name, None, None, tuning.per_minute);
-            gate.turn(until).await.map_err(|(count, wait)| refusal::too_fast(name, None, count, wait))?;
+        let (server, until) = (upstream.name(), Instant::now() + tuning.queue_wait);
+        self.turn(server, None, tuning.per_minute, until).await?;
+        let Some(rules) = rules else { return Ok(Leave::default()) };
+        self.turn(server, Some(&rules.tool), rules.per_minute, until).await?;
+        let Some(most) = rules.in_flight_max else { return Ok(Leave::default()) };
+        let places = of(&self.places, (server.clone(), Some(rules.tool.clone())), most, || Semaphore::new(most));
+        match timeout_at(until, places.acquire_owned()).await {
+            Ok(place) => Ok(Leave(Some(place.expect("never closed")))),
+            Err(_elapsed) => Err(refusal::too_many_at_once(server, &rules.tool, most, tuning.queue_wait)),
         }
-        Ok(Leave(place))
     }
 
-    /// The gate of these numbers. Other numbers than before make a new one; who is inside stays there.
-    fn gate(&self, server: &ServerName, tool: Option<&str>, places: Option<usize>, rate: Option<u32>) -> Arc<Gate> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = gates.entry((server.clone(), tool.map(Box::from))).or_insert_with(|| Gate::new(places, rate));
-        if gate.places.as_ref().map(|(count, _)| *count) != places
-            || gate.pace.as_ref().map(|(count, _)| *count) != rate
-        {
-            *gate = Gate::new(places, rate);
-        }
-        gate.clone()
-    }
-}
-
-impl Gate {
-    fn new(places: Option<usize>, rate: Option<u32>) -> Arc<Self> {
-        let places = places.map(|count| (count, Arc::new(Semaphore::new(count))));
-        let pace = rate.map(|count| (count, Pace::new(Rate::per_minute(count), Instant::now())));
-        Arc::new(Self { places, pace })
-    }
-
-    /// Waits for a place, in the order of coming.
-    async fn place(&self, until: Instant) -> Result<Option<OwnedSemaphorePermit>, ()> {
-        let Some((_, places)) = &self.places else { return Ok(None) };
-        let place = timeout_at(until, places.clone().acquire_owned()).await.map_err(drop)?;
-        Ok(Some(place.expect("never closed")))
-    }
-
-    /// Waits for its turn. Fails with the rate and with how long it would be.
-    async fn turn(&self, until: Instant) -> Result<(), (u32, Duration)> {
-        let Some((count, pace)) = &self.pace else { return Ok(()) };
-        let now = Instant::now();
-        let patience = until.saturating_duration_since(now);
-        let wait = pace.take(Rate::per_minute(*count), patience, now).map_err(|wait| (*count, wait))?;
+    /// Waits for a turn of a server or of a tool of it.
+    async fn turn(
+        &self,
+        server: &ServerName,
+        tool: Option<&str>,
+        per_minute: Option<u32>,
+        until: Instant,
+    ) -> Result<(), Fault> {
+        let Some(count) = per_minute else { return Ok(()) };
+        let (rate, now) = (Rate::per_minute(count), Instant::now());
+        let pace = of(&self.paces, (server.clone(), tool.map(Box::from)), count as usize, || Pace::new(rate, now));
+        let wait = pace.take(rate, until.saturating_duration_since(now), now);
+        let wait = wait.map_err(|wait| refusal::too_fast(server, tool, count, wait))?;
         if !wait.is_zero() {
             sleep(wait).await;
         }
         Ok(())
     }
+}
+
+/// What counts for this number. Another number than before makes a new one; who is inside the old one stays there.
+fn of<T>(all: &Limited<T>, key: Key, number: usize, new: impl Fn() -> T) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = all.entry(key).or_insert_with(|| (number, Arc::new(new())));
+    if known.0 != number {
+        *known = (number, Arc::new(new()));
+    }
+    known.1.clone()
 }
 
 #[cfg(test)]

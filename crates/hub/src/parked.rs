@@ -18,6 +18,7 @@ use trunkline_upstream::{Call, CallEvent, Question};
 use trunkline_wire::{Budget, Charge, Fault, FaultCode, Json, Method, Notification, Outcome, ServerName};
 
 use crate::asking;
+use crate::gates::Leave;
 use crate::limits::{ANSWER_WAIT, PARKS_MAX};
 use crate::sessions::random_nonce;
 
@@ -49,13 +50,15 @@ pub(crate) struct Parked {
     pub progress: Option<Notification>,
     /// How the call ended already.
     pub ended: Option<Result<Result<Json, Json>, Fault>>,
+    /// Leave for the call, until it has ended.
+    pub leave: Leave,
     charge: Option<Charge>,
 }
 
 impl Parked {
     /// A call that waits for the answers to `questions`.
-    pub(crate) fn new(call: Call, questions: Vec<Question>, rounds: u32) -> Self {
-        Self { call, questions, rounds, progress: None, ended: None, charge: None }
+    pub(crate) fn new(call: Call, questions: Vec<Question>, rounds: u32, leave: Leave) -> Self {
+        Self { call, questions, rounds, progress: None, ended: None, leave, charge: None }
     }
 
     /// Gives back what the early outcome took of the budget, and returns the outcome.
@@ -65,6 +68,9 @@ impl Parked {
     }
 
     fn note(&mut self, event: CallEvent, server: &ServerName, budget: &Budget) {
+        if matches!(event, CallEvent::Failed(_) | CallEvent::Done(_)) {
+            self.leave = Leave::default();
+        }
         match event {
             CallEvent::Notice(notice) if notice.method == Method::Progress => self.progress = Some(notice),
             // A log line has no stream to go on (mcp-protocol 5.9 rule 4).

@@ -56,6 +56,8 @@ pub(crate) struct Relay<'a> {
     rounds: u32,
     /// How many questions there were in all.
     questions: usize,
+    /// Leave for the call, until it is over.
+    leave: Leave,
 }
 
 impl<'a> Relay<'a> {
@@ -75,18 +77,16 @@ impl<'a> Relay<'a> {
             window: None,
             rounds: 0,
             questions: 0,
+            leave: Leave::default(),
         }
     }
 
     /// Makes a call that has leave to be made, and drives it.
     pub(crate) async fn run_with(&mut self, leave: Result<Leave, Fault>, ask: Ask) -> Ended {
         match leave {
-            Ok(_leave) => self.run(ask).await,
-            Err(fault) => Ended::Fault(fault),
+            Ok(leave) => self.leave = leave,
+            Err(fault) => return Ended::Fault(fault),
         }
-    }
-
-    async fn run(&mut self, ask: Ask) -> Ended {
         match self.upstream.call(ask).await {
             Ok(call) => self.drive(call).await,
             Err(error) => Ended::Fault(error.fault()),
@@ -115,6 +115,7 @@ impl<'a> Relay<'a> {
         if !parked.questions.is_empty() {
             return Ended::Input(Box::new(Input { held: Some(parked), asked: None }));
         }
+        self.leave = parked.leave;
         self.drive(parked.call).await
     }
 
@@ -280,7 +281,10 @@ impl<'a> Relay<'a> {
     fn park(&mut self, call: Call) -> Ended {
         let questions = std::mem::take(&mut self.gathered);
         self.flush();
-        Ended::Input(Box::new(Input { held: Some(Parked::new(call, questions, self.rounds)), asked: None }))
+        Ended::Input(Box::new(Input {
+            held: Some(Parked::new(call, questions, self.rounds, std::mem::take(&mut self.leave))),
+            asked: None,
+        }))
     }
 
     fn notice(&mut self, notice: &Notification) {

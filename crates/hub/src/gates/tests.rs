@@ -1,5 +1,7 @@
 //! What is said of single tools, up to what their server hears.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use trunkline_config::{Connect, Server, Stdio};
 use trunkline_testkit::{Fault as Deed, Script};

@@ -1,6 +1,6 @@
 //! What clients carry from one round to the next, brought back by others or elsewhere.
 
-use trunkline_config::{Config, Profile};
+use trunkline_config::{Config, Connect, Profile, Server, Stdio, ToolRules};
 
 use super::*;
 
@@ -26,6 +26,25 @@ async fn s08_what_one_owner_was_given_to_carry_is_unknown_to_another() {
         let done = of("laptop", retry(&asked["requestState"], &answers)).await;
         assert!(done.is_ok(), "{done:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_person_keeps_its_place_among_those_of_its_tool_until_it_is_over() {
+    let mut server = Server::new(Connect::Stdio(Stdio::new("true", [])));
+    let rules = ToolRules { tool: "echo".into(), in_flight_max: Some(1), ..ToolRules::default() };
+    server.expose.rules.insert("echo".to_owned(), Arc::new(rules));
+    let once = Deed::ask("tools/call", "elicitation/create", ELICIT).times(1);
+    let world = World::configured(Script { faults: vec![once], ..Script::default() }, server).await;
+    let asked = modern(&world, CALL, ALL).await.expect("a result");
+    let key = asked["inputRequests"].as_object().expect("questions").keys().next().expect("one").clone();
+    let other = modern(&world, CALL, ALL).await.expect("a result");
+    assert!(other["content"][0]["text"].as_str().is_some_and(|text| text.contains("one call at a time")), "{other}");
+    let answers = json!({ key: { "action": "accept", "content": {} } });
+    let done = modern(&world, &retry(&asked["requestState"], &answers), ALL).await.expect("a result");
+    assert_eq!(done["content"][0]["text"], r#"{"action":"accept","content":{}}"#, "{done}");
+    assert_eq!(calls(&world), 1, "the other never got there");
+    let next = modern(&world, CALL, ALL).await.expect("a result");
+    assert!(next["isError"].is_null() && calls(&world) == 2, "the place is free: {next}");
 }
 
 #[tokio::test(start_paused = true)]
