@@ -126,6 +126,8 @@ impl Edit {
             (Self::KeyInFront, Client::Codex) => format!("mine = 1{line}{text}"),
             (Self::CommentInFront, Client::Codex) => format!("# of theirs{line}{text}"),
             (Self::Rewritten, Client::Codex) => text.to_owned(),
+            // Without a table of the user's servers the first one in the text would be a project's.
+            (Self::ServerInFront, _) if !has_servers(client, text) => text.to_owned(),
             (Self::ServerInFront, _) => {
                 let alone = text.contains(&format!("{servers}}}"));
                 let comma = if alone { "" } else { "," };
@@ -137,6 +139,12 @@ impl Edit {
         };
         format!("{mark}{own}")
     }
+}
+
+/// Whether a JSON file has a table of the user's servers.
+fn has_servers(client: Client, text: &str) -> bool {
+    let root = CstRootNode::parse(text, &JSON).expect("JSON");
+    root.object_value().is_some_and(|root| root.get(client.key()).is_some())
 }
 
 /// What a text says; a table or list that is empty says what none would.
