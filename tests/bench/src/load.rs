@@ -11,6 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+/// Where clients knock.
+pub(crate) const MCP: &str = "/mcp";
+
 /// What one run of clients found.
 pub(crate) struct Measured {
     pub(crate) calls: usize,
@@ -48,6 +51,7 @@ pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
     address: SocketAddr,
     host: String,
+    path: &'static str,
     session: Option<String>,
     speech: Speech,
 }
@@ -67,7 +71,12 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 impl Client {
     /// Connects and shakes hands as a 2025-06-18 client does.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
-        let mut client = Self::connect(address, Speech::Legacy).await?;
+        Self::open_at(address, MCP).await
+    }
+
+    /// The same at another path than `/mcp`.
+    async fn open_at(address: SocketAddr, path: &'static str) -> Result<Self, Failure> {
+        let mut client = Self { path, ..Self::connect(address, Speech::Legacy).await? };
         let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
         let (session, _) = client.post(Bytes::from_static(hello.as_bytes())).await?;
         client.session = session;
@@ -78,7 +87,7 @@ impl Client {
     /// Connects, and is done: what a modern client does.
     async fn connect(address: SocketAddr, speech: Speech) -> Result<Self, Failure> {
         let sender = dial(address).await?;
-        Ok(Self { sender, address, host: address.to_string(), session: None, speech })
+        Ok(Self { sender, address, host: address.to_string(), path: MCP, session: None, speech })
     }
 
     /// Connects again if the connection was ended, as one is that rested while the others had their turns.
@@ -116,7 +125,7 @@ impl Client {
         let accept = if method == "GET" { "text/event-stream" } else { "application/json, text/event-stream" };
         let mut request = Request::builder()
             .method(method)
-            .uri("/mcp")
+            .uri(self.path)
             .header(header::HOST, &self.host)
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
@@ -135,12 +144,17 @@ impl Client {
 pub(crate) struct Crowd(Vec<Client>);
 
 impl Crowd {
-    pub(crate) async fn open(address: SocketAddr, clients: usize, speech: Speech) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        address: SocketAddr,
+        path: &'static str,
+        clients: usize,
+        speech: Speech,
+    ) -> Result<Self, Failure> {
         let mut opened = Vec::with_capacity(clients);
         for _ in 0..clients {
             opened.push(match speech {
-                Speech::Legacy => Client::open(address).await?,
-                Speech::Modern(_) => Client::connect(address, speech).await?,
+                Speech::Legacy => Client::open_at(address, path).await?,
+                Speech::Modern(_) => Client { path, ..Client::connect(address, speech).await? },
             });
         }
         Ok(Self(opened))

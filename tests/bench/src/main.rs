@@ -46,7 +46,7 @@ struct Options {
     /// Writes the table to this file as well.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Measures only the sections whose name has this in it: small, eras, large, lists, health, memory.
+    /// Measures only the sections whose name has this in it: small, eras, shapes, large, lists, health, asleep, memory.
     #[arg(long)]
     only: Option<String>,
     /// Measures the small calls with these numbers of clients instead, for example `--clients 1,32`.
@@ -90,6 +90,9 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     }
     if wanted("eras") {
         sections::eras(options, &mut report).await?;
+    }
+    if wanted("shapes") {
+        sections::shapes(options, &mut report).await?;
     }
     if wanted("large") {
         sections::large_results(options, &mut report).await?;

@@ -12,11 +12,11 @@ pub(crate) struct Row {
     /// CPU of the process between client and upstream; none for a direct connection.
     pub(crate) cpu_us: Option<f64>,
     pub(crate) peak_mib: Option<f64>,
-    /// How it compares to the older daemon, if there is one.
+    /// How it compares to what it was measured beside: the older daemon, if there is one, or another row.
     pub(crate) beside: Option<Beside>,
 }
 
-/// The new daemon over the older one.
+/// One over the other, in many short pairs of turns.
 #[derive(Clone, Copy)]
 pub(crate) struct Beside {
     pub(crate) throughput: Ratio,
@@ -43,17 +43,33 @@ impl Ratio {
     }
 }
 
+/// Rows that were measured in turns.
+struct Section {
+    title: String,
+    rows: Vec<Row>,
+    /// What pairs were made with.
+    beside: &'static str,
+}
+
+/// What pairs are made with if nothing else is said.
+const OLDER: &str = "older";
+
 /// All sections and facts of a run.
 #[derive(Default)]
 pub(crate) struct Report {
-    sections: Vec<(String, Vec<Row>)>,
+    sections: Vec<Section>,
     facts: Vec<(&'static str, String)>,
 }
 
 impl Report {
     pub(crate) fn section(&mut self, title: String, rows: Vec<Row>) {
+        self.section_beside(OLDER, title, rows);
+    }
+
+    /// One whose pairs were made with another of its rows.
+    pub(crate) fn section_beside(&mut self, beside: &'static str, title: String, rows: Vec<Row>) {
         eprintln!("measured: {title}");
-        self.sections.push((title, rows));
+        self.sections.push(Section { title, rows, beside });
     }
 
     pub(crate) fn fact(&mut self, name: &'static str, value: String) {
@@ -85,17 +101,26 @@ impl fmt::Display for Report {
              hyper proxy's in front of the same HTTP upstream; \"p50 ÷ bare\" is median latency over the bare \
              proxy's. CPU is that of the process in the middle, per call.\n"
         )?;
-        if self.sections.iter().any(|(_, rows)| rows.iter().any(|row| row.beside.is_some())) {
+        let has_pairs = |section: &Section| section.rows.iter().any(|row| row.beside.is_some());
+        if self.sections.iter().any(|section| section.beside == OLDER && has_pairs(section)) {
             writeln!(
                 out,
                 "\"of older\" is throughput over that of the older build named with `--against`: the median of many short \
                  pairs of turns, and twice its standard error; beside it, the same of the processor time that a call takes.\n"
             )?;
         }
-        for (title, rows) in &self.sections {
+        for section @ Section { title, rows, beside } in &self.sections {
             writeln!(out, "## {title}\n")?;
-            let older = rows.iter().any(|row| row.beside.is_some());
-            let (title, rule) = if older { (" of older | CPU of older |", "--:|--:|") } else { ("", "") };
+            let paired = has_pairs(section);
+            if paired && *beside != OLDER {
+                writeln!(
+                    out,
+                    "\"of {beside}\" is throughput over that of {beside} calls to the same daemon: the median of many short \
+                     pairs of turns, and twice its standard error; beside it, the same of the processor time that a call takes.\n"
+                )?;
+            }
+            let (title, rule) =
+                if paired { (format!(" of {beside} | CPU of {beside} |"), "--:|--:|") } else { (String::new(), "") };
             writeln!(out, "| | calls/s | of bare | p50 µs | p50 ÷ bare | CPU µs | peak MiB |{title}")?;
             writeln!(out, "|---|--:|--:|--:|--:|--:|--:|{rule}")?;
             let bare = rows.iter().find(|row| row.label.starts_with("bare"));
@@ -107,7 +132,7 @@ impl fmt::Display for Report {
                     Some(Beside { throughput: Ratio { median, off }, cpu }) => {
                         format!(" {median:.3} ± {off:.3} | {cpu:.3} |")
                     }
-                    None if older => "  |  |".to_owned(),
+                    None if paired => "  |  |".to_owned(),
                     None => String::new(),
                 };
                 writeln!(

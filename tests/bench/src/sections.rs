@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
-use crate::load::{Client, Crowd, Failure, Speech, as_f64};
+use crate::load::{Client, Crowd, Failure, MCP, Speech, as_f64};
 use crate::report::Report;
 use crate::stage::{self, Both, Daemon, Upstream};
 use crate::turns::{self, Contender};
@@ -56,6 +56,40 @@ pub(crate) async fn eras(options: &Options, report: &mut Report) -> Result<(), F
     ];
     let rows = turns::take(options, &contenders, CLIENTS, 1024, |contender| contender.call(1024)).await?;
     report.section(format!("tools/call between eras, 1 KiB result, {CLIENTS} clients"), rows);
+    Ok(())
+}
+
+/// What it costs that a client is shown a part: small calls at a profile, and of a server with filters, beside plain ones.
+pub(crate) async fn shapes(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    const CLIENTS: usize = 32;
+    // All three blocks lead to one process, and all clients to one daemon: what differs is the shape alone.
+    let server = Upstream::http(options, "server", 200)?;
+    let proxy = stage::Proxy::start(server.address()?)?;
+    let filters = "enabled_tools = [\"e*\", \"size\", \"tool_00*\"]\ndisabled_tools = [\"tool_009*\", \"exit\"]\n";
+    let rename = "[mcp_servers.filtered.rename]\nsize = \"weigh\"\n";
+    let profile = concat!(
+        "[profiles.part]\nservers = [\"plain\", \"filtered\"]\n",
+        "enabled_tools = [\"plain__*\", \"filtered__*\", \"weigh\"]\ndisabled_tools = [\"*_01*\", \"*exit*\"]\n",
+    );
+    let argument = "[mcp_servers.fixed.tools.size.default]\npad = \"x\"\n";
+    let blocks = [
+        server.config("plain"),
+        format!("{}{filters}{rename}{profile}", server.config("filtered")),
+        format!("{}{argument}", server.config("fixed")),
+    ];
+    let daemons = Both::start(options, &blocks.each_ref().map(String::as_str)).await?;
+    let plain = || Contender::through("trunkline, plain", &daemons, "plain__size");
+    let contenders = [
+        Contender::bare("bare proxy", &proxy),
+        // The first of them against itself: what the other ratios are worth.
+        plain().beside(&plain()),
+        Contender::through("server with filters and a renamed tool", &daemons, "weigh").beside(&plain()),
+        plain().named("profile with filters").at("/mcp/part").beside(&plain()),
+        Contender::through("both", &daemons, "weigh").at("/mcp/part").beside(&plain()),
+        Contender::through("tool with an argument put in", &daemons, "fixed__size").beside(&plain()),
+    ];
+    let rows = turns::take(options, &contenders, CLIENTS, 1024, |contender| contender.call(1024)).await?;
+    report.section_beside("plain", format!("tools/call in other shapes, 1 KiB result, {CLIENTS} clients"), rows);
     Ok(())
 }
 
@@ -109,7 +143,7 @@ pub(crate) async fn health_under_load(options: &Options, report: &mut Report) ->
         move || health::probe(address, &over)
     });
     let body = Contender::direct("", daemon.address).of("http__size").call(1024);
-    let mut crowd = Crowd::open(daemon.address, CALLERS, Speech::Legacy).await?;
+    let mut crowd = Crowd::open(daemon.address, MCP, CALLERS, Speech::Legacy).await?;
     let loaded = crowd.run(Duration::from_millis(options.millis), &body, 1024).await;
     over.store(true, Ordering::Relaxed);
     let took = probing.join().map_err(|_| "the probes panicked")??;

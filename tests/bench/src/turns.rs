@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
-use crate::load::{Crowd, Failure, Measured, Speech, as_f64};
+use crate::load::{Crowd, Failure, MCP, Measured, Speech, as_f64};
 use crate::report::{self, Beside, Ratio, Row};
 use crate::stage::{Both, Proxy};
 use crate::{Options, process};
@@ -28,19 +28,29 @@ pub(crate) struct Middle {
 }
 
 /// One place where a client may knock.
+#[derive(Clone)]
 pub(crate) struct Contender {
     label: &'static str,
     address: SocketAddr,
     tool: &'static str,
+    path: &'static str,
     middle: Option<Middle>,
-    rival: Option<Middle>,
+    rival: Option<Rival>,
     is_modern: bool,
+}
+
+/// Who takes the other turn of each pair.
+#[derive(Clone, Copy)]
+struct Rival {
+    middle: Middle,
+    path: &'static str,
+    tool: &'static str,
 }
 
 impl Contender {
     /// Nothing in between.
     pub(crate) fn direct(label: &'static str, address: SocketAddr) -> Self {
-        Self { label, address, tool: "size", middle: None, rival: None, is_modern: false }
+        Self { label, address, tool: "size", path: MCP, middle: None, rival: None, is_modern: false }
     }
 
     pub(crate) fn bare(label: &'static str, proxy: &Proxy) -> Self {
@@ -51,7 +61,7 @@ impl Contender {
     /// Through the daemon, and the older one if there is one.
     pub(crate) fn through(label: &'static str, daemons: &Both, tool: &'static str) -> Self {
         let middle = daemons.daemon.middle();
-        let rival = daemons.rival.as_ref().map(crate::stage::Daemon::middle);
+        let rival = daemons.rival.as_ref().map(|daemon| Rival { middle: daemon.middle(), path: MCP, tool });
         Self { tool, middle: Some(middle), rival, ..Self::direct(label, middle.address) }
     }
 
@@ -63,6 +73,21 @@ impl Contender {
     /// The same with another tool.
     pub(crate) fn of(self, tool: &'static str) -> Self {
         Self { tool, ..self }
+    }
+
+    pub(crate) fn named(self, label: &'static str) -> Self {
+        Self { label, ..self }
+    }
+
+    /// At another path.
+    pub(crate) fn at(self, path: &'static str) -> Self {
+        Self { path, ..self }
+    }
+
+    /// In pairs with another one, who speaks as this one does.
+    pub(crate) fn beside(self, other: &Self) -> Self {
+        let rival = other.middle.map(|middle| Rival { middle, path: other.path, tool: other.tool });
+        Self { rival, ..self }
     }
 
     fn speech(&self) -> Speech {
@@ -99,7 +124,7 @@ pub(crate) async fn take(
     let contenders: Vec<&Contender> = contenders.iter().filter(|contender| is_wanted(contender.label)).collect();
     let mut crowds = Vec::new();
     for contender in &contenders {
-        crowds.push(Crowd::open(contender.address, clients, contender.speech()).await?);
+        crowds.push(Crowd::open(contender.address, contender.path, clients, contender.speech()).await?);
     }
     let time = Duration::from_millis(options.millis);
     let mut found: Vec<Vec<(Measured, f64)>> = contenders.iter().map(|_| Vec::new()).collect();
@@ -117,10 +142,12 @@ pub(crate) async fn take(
     for ((&contender, crowd), rounds) in contenders.iter().zip(&mut crowds).zip(found) {
         let beside = match contender.rival {
             Some(rival) => {
-                let mut other = Crowd::open(rival.address, clients, contender.speech()).await?;
-                let middle = contender.middle.unwrap_or(rival);
-                let (mut new, mut old) = (Side::new(crowd, middle), Side::new(&mut other, rival));
-                Some(in_pairs(&mut new, &mut old, &body(contender), bytes).await?)
+                let other = Contender { tool: rival.tool, path: rival.path, rival: None, ..*contender };
+                let mut against = Crowd::open(rival.middle.address, other.path, clients, other.speech()).await?;
+                let middle = contender.middle.unwrap_or(rival.middle);
+                let mut new = Side::new(crowd, middle, body(contender));
+                let mut old = Side::new(&mut against, rival.middle, body(&other));
+                Some(in_pairs(&mut new, &mut old, bytes).await?)
             }
             None => None,
         };
@@ -140,19 +167,20 @@ pub(crate) async fn take(
 struct Side<'a> {
     crowd: &'a mut Crowd,
     pid: u32,
+    body: Bytes,
     calls: usize,
     cpu_seconds: f64,
 }
 
 impl<'a> Side<'a> {
-    fn new(crowd: &'a mut Crowd, middle: Middle) -> Self {
-        Self { crowd, pid: middle.pid, calls: 0, cpu_seconds: 0.0 }
+    fn new(crowd: &'a mut Crowd, middle: Middle, body: Bytes) -> Self {
+        Self { crowd, pid: middle.pid, body, calls: 0, cpu_seconds: 0.0 }
     }
 
     /// Has its turn; returns its calls a second.
-    async fn turn(&mut self, body: &Bytes, bytes: usize) -> Result<f64, Failure> {
+    async fn turn(&mut self, bytes: usize) -> Result<f64, Failure> {
         let before = process::cpu_seconds(self.pid);
-        let measured = self.crowd.run(MOMENT, body, bytes).await?;
+        let measured = self.crowd.run(MOMENT, &self.body, bytes).await?;
         self.cpu_seconds += process::cpu_seconds(self.pid) - before;
         self.calls += measured.calls;
         Ok(measured.per_second())
@@ -164,16 +192,16 @@ impl<'a> Side<'a> {
 }
 
 /// How much faster the one is than the other, and how much more of a processor a call takes.
-async fn in_pairs(new: &mut Side<'_>, old: &mut Side<'_>, body: &Bytes, bytes: usize) -> Result<Beside, Failure> {
+async fn in_pairs(new: &mut Side<'_>, old: &mut Side<'_>, bytes: usize) -> Result<Beside, Failure> {
     let mut ratios = Vec::with_capacity(PAIRS);
     for pair in 0..PAIRS {
         // Whoever comes second finds the machine as the first left it.
         let (fresh, older) = if pair % 2 == 0 {
-            let fresh = new.turn(body, bytes).await?;
-            (fresh, old.turn(body, bytes).await?)
+            let fresh = new.turn(bytes).await?;
+            (fresh, old.turn(bytes).await?)
         } else {
-            let older = old.turn(body, bytes).await?;
-            (new.turn(body, bytes).await?, older)
+            let older = old.turn(bytes).await?;
+            (new.turn(bytes).await?, older)
         };
         ratios.push(fresh / older);
     }
