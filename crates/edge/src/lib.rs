@@ -270,14 +270,12 @@ where
     }
     let origin = guard.listed_origin(request.headers()).cloned();
     let response = match route {
-        Route::Mcp | Route::Profile | Route::Sse => match view(edge, &principal, request.uri().path()) {
-            Ok(view) if route == Route::Sse => {
-                sse_pair::open(edge, Visitor { principal, view, from }, request.headers())
+        Route::Mcp | Route::Profile | Route::Sse | Route::Messages => {
+            match view(edge, &principal, request.uri().path()) {
+                Ok(view) => by_visitor(edge, route, Visitor { principal, view, from }, request).await,
+                Err(closed) => plain(StatusCode::NOT_FOUND, &closed),
             }
-            Ok(view) => mcp::answer(edge, Visitor { principal, view, from }, request).await,
-            Err(closed) => plain(StatusCode::NOT_FOUND, &closed),
-        },
-        Route::Messages => Box::pin(sse_pair::post(edge, principal, request)).await,
+        }
         Route::Callback => signin::callback(edge, request.uri()).await,
         Route::Health => health::report(edge, may_connect && limited.is_none()).await,
         Route::Live => health::live(),
@@ -289,6 +287,20 @@ where
     match origin {
         Some(origin) => cors::exposed(response, origin),
         None => response,
+    }
+}
+
+/// Answers a client, whose view is known.
+async fn by_visitor<B>(edge: &Arc<Edge>, route: Route, visitor: Visitor, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    if route == Route::Sse {
+        sse_pair::open(edge, visitor, request.headers())
+    } else if route == Route::Messages {
+        Box::pin(sse_pair::post(edge, visitor, request)).await
+    } else {
+        mcp::answer(edge, visitor, request).await
     }
 }
 

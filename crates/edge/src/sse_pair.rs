@@ -36,9 +36,9 @@ use crate::Edge;
 use crate::body::Body;
 use crate::incoming::{self, Incoming};
 use crate::limits::{PAIR_GRACE, PAIR_QUEUE_MAX, STREAM_RETRY};
-use crate::mcp::{Visitor, bad_body, error_text, idle_end, not_here, owner, readable_id, refused_in_text, stopped};
+use crate::mcp::{Visitor, bad_body, error_text, idle_end, not_here, readable_id, refused_in_text, stopped};
 use crate::reply::{self, Named, plain};
-use crate::tokens::{Needs, Principal};
+use crate::tokens::Needs;
 
 /// Where messages are posted to.
 pub(crate) const MESSAGES: &str = "/messages";
@@ -98,8 +98,8 @@ pub(crate) fn open(edge: &Arc<Edge>, visitor: Visitor, headers: &HeaderMap) -> R
     reply::events(reply::until_ended(said(Open { edge: Arc::clone(edge), pair, queue })))
 }
 
-/// Takes what was posted: rows 2, 3 and 5 of mcp-protocol 3.13.
-pub(crate) async fn post<B>(edge: &Arc<Edge>, principal: Principal, request: Request<B>) -> Response<Body>
+/// Takes what `visitor` posted: rows 2, 3 and 5 of mcp-protocol 3.13.
+pub(crate) async fn post<B>(edge: &Arc<Edge>, visitor: Visitor, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -113,9 +113,7 @@ where
         return plain(StatusCode::BAD_REQUEST, text);
     };
     let pair = edge.pairs.lock().get(id).cloned();
-    let is_open = |pair: &Arc<Pair>| {
-        owner(&pair.visitor.principal).zip(owner(&principal)).is_none_or(|(one, other)| one == other)
-    };
+    let is_open = |pair: &Arc<Pair>| edge.hub.may_go_on(pair.visitor.guest(), visitor.guest());
     let Some(pair) = pair.filter(is_open) else { return unknown() };
     let Incoming { bytes, charge } =
         match incoming::read(body, &parts.headers, &edge.config().limits, &edge.budget).await {

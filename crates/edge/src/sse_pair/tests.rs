@@ -306,3 +306,19 @@ async fn s5_a_limited_token_gets_here_what_it_gets_at_mcp() {
     let views: Vec<_> = edge.pairs.lock().values().map(|pair| pair.visitor.view.clone()).collect();
     assert_eq!(views, [edge.hub.view_at(Some("ci".into()), None).expect("open")]);
 }
+
+#[tokio::test]
+async fn s5_a_stream_from_before_the_tokens_gives_a_limited_one_nothing_more() {
+    let edge = edge(config());
+    let client = Client::begun(&edge, "2025-06-18").await;
+    let ping = call(&json!(1), "ping", &json!({})).to_string();
+    let tokens = [("laptop", "one"), ("ci", "two")].map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
+    let limited = vec![("ci".into(), Reach { servers: Some(vec![]), ..Reach::default() })];
+    let guarded = Config { auth: Auth { tokens, limited }, ..config() };
+    // The stream ends only once what runs on it has ended; it can be posted to until then.
+    edge.hub.reload(&guarded);
+    edge.go_by(&guarded);
+    let (status, text) = client.send(&[("authorization", "Bearer two")], &ping).await;
+    assert!(status == 404 && text.contains("session not found"), "{status} {text}");
+    assert_eq!(client.send(&[("authorization", "Bearer one")], &ping).await.0, 202, "who sees the same goes on");
+}
