@@ -80,6 +80,22 @@ impl Caller {
         }
     }
 
+    /// A number for what it has a share by of what there is little of: all requests of one client have the same.
+    ///
+    /// What a modern client calls itself proves nothing, and is enough to take turns by: who lies about it gets the share of
+    /// another with the same token, or one of its own.
+    pub(crate) fn share(&self) -> u64 {
+        match self {
+            Self::Legacy(session) => session.caller().0,
+            Self::Modern(client) => {
+                let mut hasher = std::hash::DefaultHasher::new();
+                (client.name(), client.owner.as_deref()).hash(&mut hasher);
+                // The first bit tells it from the number of a session.
+                hasher.finish() | 1 << 63
+            }
+        }
+    }
+
     /// What a server's side of the gateway must know. `questions`: whether they would reach it on this exchange.
     pub(crate) fn facts(&self, questions: bool) -> CallerFacts {
         let (client, id, abilities, log_level) = match self {
@@ -88,31 +104,24 @@ impl Caller {
         };
         let abilities = if questions { abilities } else { Arc::new(abilities.without_questions()) };
         let logs_with_request = matches!(self, Self::Modern(_));
-        // What a modern client calls itself proves nothing, and is enough to take turns by: who lies about it gets the
-        // share of another, or one of its own.
-        let share = match self {
-            Self::Legacy(_) => id.0,
-            Self::Modern(client) => share_of(&client.label),
-        };
+        let share = self.share();
         let (client, lane, roots) = (Some(client), LaneKey::Common, Arc::from([]));
         CallerFacts { client, id, share, abilities, log_level, logs_with_request, lane, roots }
     }
 }
 
 impl ModernClient {
+    /// What it calls itself: its label without the number of the request.
+    pub(crate) fn name(&self) -> &str {
+        self.label.rsplit_once('#').map_or(&self.label, |(name, _)| name)
+    }
+
     /// Whoever listens, which is no request of a server.
     pub(crate) fn listening(envelope: &Envelope, id: CallerId) -> Self {
         let label = format!("{}#{}", envelope.name, id.0).into();
         let (owner, abilities) = (envelope.owner.clone(), Arc::new(envelope.abilities.clone()));
         Self { id, label, owner, abilities, level: None }
     }
-}
-
-/// A number for a name. Its first bit tells it from the number of a session.
-fn share_of(name: &str) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish() | 1 << 63
 }
 
 impl Facts {
@@ -192,6 +201,23 @@ mod tests {
                 Facts::read(&Request { id: Id::from(0), method: Method::Initialize, params }).expect("readable");
             assert_eq!(Facts::carried(&facts.carry()), Some(facts));
         }
+    }
+
+    #[test]
+    fn r24_all_requests_of_a_modern_client_have_one_share_and_others_have_another() {
+        let share = |number: u64, name: &str, owner: Option<&str>| {
+            let client = ModernClient {
+                id: CallerId(number),
+                label: format!("{name}#{number}").into(),
+                owner: owner.map(Into::into),
+                abilities: Arc::default(),
+                level: None,
+            };
+            Caller::Modern(Arc::new(client)).facts(true).share
+        };
+        assert_eq!(share(1, "codex", None), share(2, "codex", None));
+        assert_ne!(share(1, "codex", None), share(1, "zed", None));
+        assert_ne!(share(1, "codex", Some("ci")), share(2, "codex", Some("laptop")));
     }
 
     #[test]

@@ -53,11 +53,12 @@ pub(crate) async fn seat(
         let roots = session.roots();
         roots.get_or_init(|| ask(session, outbox)).await;
     }
-    (facts.lane, facts.roots) = known(hub, upstream.sharing(), view, caller);
+    (facts.lane, facts.roots) = known(hub, upstream, view, caller);
 }
 
 /// The lane of a caller by what is known of him now.
-pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -> Seat {
+pub(crate) fn known(hub: &Hub, upstream: &Upstream, view: &View, caller: &Caller) -> Seat {
+    let sharing = upstream.sharing();
     let none = || Arc::from([]);
     // A token that is limited does not choose directories of this machine for the programs it reaches.
     let is_limited = sharing != Sharing::Shared && hub.views().limits(view);
@@ -69,7 +70,7 @@ pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -
         (Sharing::Shared, _) => (LaneKey::Common, none()),
         (Sharing::Session, Caller::Legacy(session)) => (LaneKey::Session(session.number()), own(session)),
         (Sharing::Session, Caller::Modern(client)) => {
-            let name = client.label.rsplit_once('#').map_or(&*client.label, |(name, _)| name);
+            let name = client.name();
             let abilities = String::from_utf8_lossy(client.abilities.declaration().as_bytes());
             let whole = format!("{name}\0{}\0{abilities}", client.owner.as_deref().unwrap_or_default());
             (LaneKey::Client(whole.into()), none())
@@ -93,7 +94,7 @@ pub(crate) fn known(hub: &Hub, sharing: Sharing, view: &View, caller: &Caller) -
 
 /// Whether the lane of this key is that of a session.
 pub(crate) fn is_of(hub: &Hub, upstream: &Upstream, session: &Arc<Session>, lane: &LaneKey) -> bool {
-    known(hub, upstream.sharing(), session.view(), &Caller::Legacy(Arc::clone(session))).0 == *lane
+    known(hub, upstream, session.view(), &Caller::Legacy(Arc::clone(session))).0 == *lane
 }
 
 /// Whether it matters what the client's roots are, and it has some.

@@ -46,6 +46,7 @@ mod progress;
 mod records;
 mod refusal;
 mod relay;
+mod renewal;
 mod replay;
 mod reply;
 mod resources;
@@ -103,6 +104,7 @@ use listen::Listens;
 use parked::Parks;
 use pins::Pins;
 use records::Records;
+use renewal::Tenures;
 use replay::EventId;
 use resources::Seen;
 use rules::Rules;
@@ -139,6 +141,8 @@ pub struct Hub {
     births: Births,
     gates: Gates,
     interest: Interest,
+    /// Which servers hold the interest.
+    tenures: Tenures,
     listens: Listens,
     seen: Seen,
     /// Which levels modern requests want. Held while the servers are told, so that none hears an older word last.
@@ -208,6 +212,7 @@ impl Hub {
             births,
             gates: Gates::default(),
             interest: Interest::default(),
+            tenures: Tenures::default(),
             listens: Listens::default(),
             seen: Seen::default(),
             levels: Mutex::default(),
@@ -224,6 +229,7 @@ impl Hub {
         });
         // What an earlier process kept stands in it, and may stay as it is; or a server was quicker than this.
         hub.count_entries();
+        spawn("subscriptions", renewal::keep_current(Arc::downgrade(&hub), offers.clone()));
         spawn("catalogue", build::keep_current(Arc::downgrade(&hub), offers));
         spawn("server notices", chores::pass_on(Arc::downgrade(&hub), notices));
         spawn("sweeper", chores::sweep(Arc::downgrade(&hub)));

@@ -54,6 +54,9 @@ pub(crate) const RECORDS_WAIT: Duration = Duration::from_secs(1);
 /// Calls that wait for a modern client's answer; each holds a request open at its server (mcp-protocol 5.9 rule 13).
 pub(crate) const PARKS_MAX: usize = 256;
 
+/// Such calls of one client, at all servers: more forms than a person would fill in.
+pub(crate) const PARKS_OWN_MAX: usize = 32;
+
 /// Ids of URLs remembered as shown to one client. The newest are the ones that are still open.
 pub(crate) const SHOWN_URLS_MAX: usize = 64;
 

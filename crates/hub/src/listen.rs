@@ -22,8 +22,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
-use trunkline_upstream::{CallerFacts, Upstream};
-use trunkline_wire::{Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, key};
+use trunkline_upstream::{CallerFacts, LaneKey, Upstream};
+use trunkline_wire::{Charge, Fault, FaultCode, Json, Method, Notification, Object, Outcome, Request, ServerName, key};
 
 use crate::catalog::List;
 use crate::client::{Caller, ModernClient};
@@ -33,7 +33,7 @@ use crate::limits::{LISTEN_ACK_WAIT, LISTEN_WIDTH, LISTENS_MAX, UPDATE_BYTES_MAX
 use crate::replay::Event;
 use crate::resources::Place;
 use crate::stamp::{self, Caching};
-use crate::{Hub, Reply, View, refusal, subscriptions, tasks};
+use crate::{Hub, Reply, View, refusal, renewal, subscriptions, tasks};
 use filter::Filter;
 
 /// All open listens.
@@ -42,7 +42,7 @@ pub(crate) struct Listens(Mutex<HashMap<u64, Arc<Listen>>>);
 
 /// One open listen.
 #[derive(Debug)]
-struct Listen {
+pub(crate) struct Listen {
     /// The id of its request, which is that of the subscription.
     id: Json,
     /// Whose it is.
@@ -141,6 +141,11 @@ impl Listens {
         }
     }
 
+    /// Those that are open.
+    pub(crate) fn all(&self) -> Vec<Arc<Listen>> {
+        self.lock().values().cloned().collect()
+    }
+
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
@@ -208,11 +213,40 @@ impl Listen {
     }
 
     /// Who it is, as a server with lanes must know.
-    fn facts(&self, hub: &Hub, upstream: &Upstream) -> CallerFacts {
+    pub(crate) fn facts(&self, hub: &Hub, upstream: &Upstream) -> CallerFacts {
         let caller = Caller::Modern(Arc::clone(&self.client));
         let mut facts = caller.facts(false);
-        (facts.lane, facts.roots) = lanes::known(hub, upstream.sharing(), &self.view, &caller);
+        (facts.lane, facts.roots) = lanes::known(hub, upstream, &self.view, &caller);
         facts
+    }
+
+    /// What it watches at a server, and on which lanes.
+    pub(crate) fn watched_at(&self, server: &ServerName) -> Vec<(Box<str>, LaneKey)> {
+        let state = self.lock();
+        let here = state.watched.keys().filter(|(source, _)| source.server == *server);
+        here.map(|(source, uri)| (uri.clone(), source.lane.clone())).collect()
+    }
+
+    /// On which lane it watches this.
+    pub(crate) fn watched_on(&self, server: &ServerName, uri: &str) -> Option<LaneKey> {
+        let state = self.lock();
+        let mut here = state.watched.keys().filter(|(source, own)| source.server == *server && **own == *uri);
+        here.next().map(|(source, _)| source.lane.clone())
+    }
+
+    /// It watches this on another lane from now on. Says whether it did on that one.
+    pub(crate) fn shift(&self, from: &Source, to: &Source, uri: &str) -> bool {
+        let mut state = self.lock();
+        let own = state.watched.remove(&(from.clone(), uri.into()));
+        own.map(|own| state.watched.insert((to.clone(), uri.into()), own)).is_some()
+    }
+
+    /// Watches this no longer. Says on which lane it did.
+    pub(crate) fn unwatch(&self, server: &ServerName, uri: &str) -> Option<LaneKey> {
+        let lane = self.watched_on(server, uri)?;
+        let source = Source { server: server.clone(), lane };
+        let was = self.lock().watched.remove(&(source.clone(), uri.into()));
+        was.map(|_| source.lane)
     }
 
     /// Subscribes to one resource. Says whether its server took that in time.
@@ -222,19 +256,23 @@ impl Listen {
         if !upstream.offer().capabilities.subscribe {
             return false;
         }
-        let facts = self.facts(hub, &upstream);
+        let (tenure, facts) = (upstream.tenure(), self.facts(hub, &upstream));
         let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
         let key = (source.clone(), own.clone());
         // Two URIs of the client may be one of the server's.
-        if self.lock().watched.insert(key.clone(), uri.into()).is_some() {
+        if self.lock().watched.insert(key, uri.into()).is_some() {
             return true;
         }
         let joined = hub.interest().join(&source, &own);
         let asked = timeout_at(until, subscriptions::enter(hub, &upstream, &facts, &own, joined)).await;
         if matches!(asked, Ok(Ok(_))) {
+            if upstream.tenure() != tenure {
+                renewal::follow(hub, &upstream);
+            }
             return true;
         }
-        self.lock().watched.remove(&key);
+        let Some(lane) = self.unwatch(upstream.name(), &own) else { return false };
+        let source = Source { lane, ..source };
         match asked {
             Ok(_) => subscriptions::refused(hub, &source, &own),
             // It may take it yet: then it is to be left in good order.

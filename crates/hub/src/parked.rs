@@ -19,7 +19,7 @@ use trunkline_wire::{Budget, Charge, Fault, FaultCode, Json, Method, Notificatio
 
 use crate::asking;
 use crate::gates::Leave;
-use crate::limits::{ANSWER_WAIT, PARKS_MAX};
+use crate::limits::{ANSWER_WAIT, PARKS_MAX, PARKS_OWN_MAX};
 use crate::sessions::random_nonce;
 
 /// The parked calls of a hub.
@@ -34,6 +34,8 @@ pub(crate) struct Parks {
 #[derive(Debug)]
 struct Ticket {
     server: ServerName,
+    /// Whose it is, as in [`Caller::share`](crate::client::Caller::share).
+    share: u64,
     take: oneshot::Sender<oneshot::Sender<Parked>>,
 }
 
@@ -52,13 +54,26 @@ pub(crate) struct Parked {
     pub ended: Option<Result<Result<Json, Json>, Fault>>,
     /// Leave for the call, until it has ended.
     pub leave: Leave,
+    /// By whose share it waits.
+    share: u64,
     charge: Option<Charge>,
 }
 
+/// Whether a call may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It may.
+    Some,
+    /// Too many wait.
+    None,
+    /// So many wait of its own client, which is its share.
+    NoneOfItsOwn { waiting: usize },
+}
+
 impl Parked {
-    /// A call that waits for the answers to `questions`.
-    pub(crate) fn new(call: Call, questions: Vec<Question>, rounds: u32, leave: Leave) -> Self {
-        Self { call, questions, rounds, progress: None, ended: None, leave, charge: None }
+    /// A call by the share of `share` that waits for the answers to `questions`.
+    pub(crate) fn new(call: Call, questions: Vec<Question>, rounds: u32, leave: Leave, share: u64) -> Self {
+        Self { call, questions, rounds, progress: None, ended: None, leave, share, charge: None }
     }
 
     /// Gives back what the early outcome took of the budget, and returns the outcome.
@@ -106,10 +121,23 @@ impl Parks {
         Self { tickets: Arc::default(), budget, metrics }
     }
 
-    /// Whether one more call of `server` may wait, which has so many places: a call that waits keeps its own, and half of
-    /// them stay for calls that work.
-    pub(crate) fn has_room(&self, server: &ServerName, places: usize) -> bool {
-        self.tickets.len() < PARKS_MAX && self.count(server) < places.div_ceil(2)
+    /// Whether one more call of `server` may wait, which has so many places, for the client with this share.
+    ///
+    /// A call that waits keeps its place, and half of them stay for calls that work. Of the other half one client gets half,
+    /// so that one who asks a person and never comes back does not keep others from asking.
+    pub(crate) fn room(&self, server: &ServerName, places: usize, share: u64) -> Room {
+        let all = places.div_ceil(2);
+        let own = all.div_ceil(2).min(PARKS_OWN_MAX);
+        let of_client = |ticket: &Ticket| ticket.share == share;
+        let here = self.tickets.iter().filter(|ticket| ticket.server == *server && of_client(ticket)).count();
+        let anywhere = self.tickets.iter().filter(|ticket| of_client(ticket)).count();
+        if self.tickets.len() >= PARKS_MAX || self.count(server) >= all {
+            Room::None
+        } else if here >= own || anywhere >= PARKS_OWN_MAX {
+            Room::NoneOfItsOwn { waiting: anywhere }
+        } else {
+            Room::Some
+        }
     }
 
     /// How many calls of `server` wait.
@@ -121,7 +149,8 @@ impl Parks {
     pub(crate) fn park(&self, server: &ServerName, parked: Parked) -> Box<str> {
         let nonce = random_nonce();
         let (take, taken) = oneshot::channel();
-        self.tickets.insert(nonce.clone(), Ticket { server: server.clone(), take });
+        let ticket = Ticket { server: server.clone(), share: parked.share, take };
+        self.tickets.insert(nonce.clone(), ticket);
         self.metrics.parked_calls(server, self.count(server));
         spawn("parked call", keep(self.clone(), server.clone(), nonce.clone(), parked, taken));
         nonce

@@ -18,6 +18,7 @@ use crate::limits::{REPLAY_STREAM_BYTES_MAX, URI_BYTES_MAX};
 use crate::listen::Listens;
 use crate::parked::Parks;
 use crate::records::Records;
+use crate::renewal::Tenures;
 use crate::replay::Purse;
 use crate::resources::Place;
 use crate::rules::Rules;
@@ -84,6 +85,10 @@ impl Hub {
 
     pub(crate) fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    pub(crate) fn tenures(&self) -> &Tenures {
+        &self.tenures
     }
 
     pub(crate) fn listens(&self) -> &Listens {

@@ -13,6 +13,7 @@ use trunkline_wire::{
     Era, Fault, FaultCode, Id, Json, Lack, Method, Object, Outcome, Response, RpcError, ServerName, code, key,
 };
 
+use crate::limits::ANSWER_WAIT;
 use crate::pins::Why;
 
 /// A request that is refused as a whole. `edge` adds the HTTP status of mcp-protocol 3.9 and 3.14.
@@ -258,6 +259,23 @@ pub(crate) fn nobody_to_ask(server: &ServerName) -> Fault {
         server,
         format!("server `{server}` wants to ask something, and nobody is behind this call; make it from a client"),
     )
+}
+
+/// So many calls of this client wait for answers that one more may not (R-24).
+pub(crate) fn too_many_wait(server: &ServerName, waiting: usize) -> Fault {
+    Fault {
+        code: FaultCode::Overloaded,
+        server: Some(server.clone()),
+        text: format!(
+            "server `{server}` wants to ask something during this call, but {waiting} calls of this client wait for answers \
+             already, and that is its share; answer those, or let them end by themselves within {} min. The call was begun \
+             and then cancelled: check what was done before you call it again",
+            ANSWER_WAIT.as_secs() / 60
+        ),
+        outcome: Outcome::Unknown,
+        retryable: false,
+        retry_after_ms: None,
+    }
 }
 
 /// Who was asked answered with an error where no error can be passed on.

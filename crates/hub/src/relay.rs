@@ -20,7 +20,7 @@ use crate::client::Caller;
 use crate::gates::Leave;
 use crate::limits::{QUESTIONS_MAX, ROUND_WINDOW, ROUNDS_MAX};
 use crate::logging;
-use crate::parked::Parked;
+use crate::parked::{Parked, Room};
 use crate::progress::Progress;
 use crate::refusal;
 
@@ -138,10 +138,11 @@ impl<'a> Relay<'a> {
                     () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                         if self.window.is_some_and(|window| window <= Instant::now()) {
                             // Others may have taken the last place while this round was gathered.
-                            if self.may_park() {
-                                return self.park(call);
+                            match self.room() {
+                                Room::Some => return self.park(call),
+                                Room::NoneOfItsOwn { waiting } => return self.too_many_wait(waiting),
+                                Room::None => self.refuse(&mut call),
                             }
-                            self.refuse(&mut call);
                             continue;
                         }
                         self.flush();
@@ -207,14 +208,15 @@ impl<'a> Relay<'a> {
         match (&listener.caller, asked.held) {
             (Caller::Legacy(_), _) => self.put(call, &asked).err().map(|fault| Ended::Fault(*fault)),
             (Caller::Modern(_), false) => Some(Ended::Input(Box::new(Input { held: None, asked: Some(asked) }))),
-            (Caller::Modern(_), true) if self.rounds >= ROUNDS_MAX || !self.may_park() => {
-                self.gathered.extend(asked.questions);
-                self.refuse(call);
-                None
-            }
             (Caller::Modern(_), true) => {
                 self.gathered.extend(asked.questions);
-                self.window.get_or_insert_with(|| Instant::now() + ROUND_WINDOW);
+                match self.room() {
+                    Room::Some if self.rounds < ROUNDS_MAX => {
+                        self.window.get_or_insert_with(|| Instant::now() + ROUND_WINDOW);
+                    }
+                    Room::NoneOfItsOwn { waiting } => return Some(self.too_many_wait(waiting)),
+                    Room::Some | Room::None => self.refuse(call),
+                }
                 None
             }
         }
@@ -269,8 +271,18 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn may_park(&self) -> bool {
-        self.hub.parks().has_room(self.upstream.name(), self.upstream.config().tuning.in_flight_max)
+    fn room(&self) -> Room {
+        let places = self.upstream.config().tuning.in_flight_max;
+        self.hub.parks().room(self.upstream.name(), places, self.share())
+    }
+
+    fn share(&self) -> u64 {
+        self.listener.as_ref().map_or(0, |listener| listener.caller.share())
+    }
+
+    /// Whoever calls hears that, and not what its server makes of an answer that nobody gave.
+    fn too_many_wait(&self, waiting: usize) -> Ended {
+        Ended::Fault(refusal::too_many_wait(self.upstream.name(), waiting))
     }
 
     /// Whether the server is one that can be told of no error, and knows from the request what its caller can be asked.
@@ -282,7 +294,7 @@ impl<'a> Relay<'a> {
         let questions = std::mem::take(&mut self.gathered);
         self.flush();
         Ended::Input(Box::new(Input {
-            held: Some(Parked::new(call, questions, self.rounds, std::mem::take(&mut self.leave))),
+            held: Some(Parked::new(call, questions, self.rounds, std::mem::take(&mut self.leave), self.share())),
             asked: None,
         }))
     }

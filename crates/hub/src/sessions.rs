@@ -19,15 +19,16 @@ use dashmap::Entry;
 use tokio::time::{Instant, timeout};
 use trunkline_config::Sharing;
 use trunkline_telemetry::spawn;
-use trunkline_upstream::{CallerFacts, LaneKey, Renewed, Upstream};
+use trunkline_upstream::{LaneKey, Upstream};
 use trunkline_wire::{Request, Response};
 
-use crate::client::{Caller, Facts};
-use crate::lanes::{self, Source};
+use crate::client::Facts;
+use crate::lanes::Source;
 use crate::limits::{RECORD_BYTES_MAX, RECORDS_WAIT, SESSION_ID_BYTES_MAX};
 use crate::logging::LogLevel;
 use crate::records::Record;
 use crate::refusal::Refusal;
+use crate::renewal::{self, Owner, Wanted};
 use crate::seal::{Opened, State, is_open};
 use crate::subscriptions::Joined;
 use crate::{Guest, Hub, Session, View, logging, subscriptions, wall};
@@ -96,11 +97,17 @@ impl Hub {
         Ok((session, Response::result(initialize.id.clone(), result)))
     }
 
+    /// Whether `comes` may go on with what `began` has begun: it is the same address, he is the same or one of the two was
+    /// asked for no token, and neither sees more there than the other (S-5, S-8).
+    pub fn may_go_on(&self, began: Guest<'_>, comes: Guest<'_>) -> bool {
+        is_open(began.owner, comes.owner) && self.views.borrow().are_one(began.view, comes.view)
+    }
+
     /// The session with this id, made again if need be, if it was begun at the same address and is open to whoever showed
     /// this token: who began it, and everybody where one of the two was not asked for a token (S-8).
     pub fn session(self: &Arc<Self>, id: &str, guest: Guest<'_>) -> Option<Arc<Session>> {
         if let Some(entry) = self.sessions.get(id) {
-            if !is_open(entry.owner(), guest.owner) || !self.views.borrow().are_one(entry.view(), guest.view) {
+            if !self.may_go_on(entry.guest(), guest) {
                 return None;
             }
             // While the map holds it, so that it does not give way to another at this moment.
@@ -233,17 +240,16 @@ impl Hub {
             let is_seen =
                 |upstream: &Upstream| upstream.config().enabled && seen.has(upstream.name()) && seen.may_ask(uri);
             let Some(upstream) = self.fleet.get(server).filter(is_seen) else { continue };
-            let caller = Caller::Legacy(Arc::clone(session));
-            let mut facts = caller.facts(false);
-            (facts.lane, facts.roots) = lanes::known(self, upstream.sharing(), session.view(), &caller);
+            let owner = Owner::Session(Arc::clone(session));
+            let facts = owner.facts(self, &upstream);
             let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
             let joined = self.interest.join_if(&source, uri, || session.subscribe(&source, uri));
             if joined == Some(Joined::First) {
-                wanted.push((upstream.clone(), uri.clone(), facts));
+                wanted.push(Wanted { owner, upstream: upstream.clone(), uri: uri.clone(), facts });
             }
         }
         if !wanted.is_empty() {
-            spawn("resubscribe", resubscribe(Arc::clone(self), Arc::clone(session), wanted));
+            spawn("resubscribe", renewal::resubscribe(Arc::clone(self), wanted));
         }
     }
 
@@ -314,35 +320,6 @@ impl Hub {
         }
         if had_level {
             logging::apply(self);
-        }
-    }
-}
-
-/// Tells servers of the subscriptions of a session that came back. One that a server refuses now is gone.
-async fn resubscribe(hub: Arc<Hub>, session: Arc<Session>, wanted: Vec<(Upstream, Box<str>, CallerFacts)>) {
-    for (upstream, uri, facts) in wanted {
-        // The session may end, or the client think better of it, while others are waited for.
-        if session.subscribed_on(upstream.name(), &uri).is_none() {
-            continue;
-        }
-        let renewed = upstream.renew(&uri, &facts).await;
-        let source = Source { server: upstream.name().clone(), lane: facts.lane.clone() };
-        if session.subscribed_on(upstream.name(), &uri).is_none() {
-            // On a lane of its own nobody else wants it, and one that is wanted for nothing would never end.
-            if matches!(facts.lane, LaneKey::Session(_)) {
-                let _ = upstream.unsubscribe(&uri, &facts.lane).await;
-            }
-            continue;
-        }
-        match renewed {
-            Renewed::Stands => hub.interest.confirm(&source, &uri),
-            Renewed::Later => {}
-            Renewed::Refused => {
-                if session.unsubscribe(upstream.name(), &uri).is_some() {
-                    subscriptions::refused(&hub, &source, &uri);
-                    hub.note_settings(&session);
-                }
-            }
         }
     }
 }

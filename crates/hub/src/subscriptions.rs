@@ -12,12 +12,13 @@ use bytes::Bytes;
 use trunkline_config::Sharing;
 use trunkline_telemetry::spawn;
 use trunkline_upstream::{CallerFacts, Upstream};
-use trunkline_wire::{Era, Json, Method, Notification, Object, Request};
+use trunkline_wire::{Era, Json, Method, Notification, Object, Request, ServerName};
 
 use crate::client::Caller;
 use crate::lanes::{self, Source};
 use crate::limits::{UNSUBSCRIBE_GRACE, URI_BYTES_MAX};
 use crate::refusal;
+use crate::renewal;
 use crate::replay::Outbox;
 use crate::resources::Place;
 use crate::session::Session;
@@ -70,6 +71,7 @@ pub(crate) async fn request(
         }
         return Ok(Json::literal("{}"));
     }
+    let tenure = upstream.tenure();
     let caller = Caller::Legacy(Arc::clone(&session));
     let mut facts = caller.facts(false);
     if upstream.sharing() != Sharing::Shared {
@@ -86,8 +88,12 @@ pub(crate) async fn request(
     let outcome = enter(&hub, &upstream, &facts, &own, joined).await;
     if outcome.is_ok() {
         hub.note_settings(&session);
-    } else if session.unsubscribe(server, &own).is_some() {
-        refused(&hub, &source, &own);
+    } else if let Some(lane) = session.unsubscribe(server, &own) {
+        refused(&hub, &Source { lane, ..source }, &own);
+    }
+    if upstream.tenure() != tenure {
+        // It was not looked at, since it was not there yet.
+        renewal::follow(&hub, &upstream);
     }
     outcome
 }
@@ -124,7 +130,13 @@ pub(crate) fn refused(hub: &Hub, source: &Source, uri: &str) {
 
 /// One subscriber less. The last one starts the grace.
 pub(crate) fn leave(hub: &Arc<Hub>, source: &Source, uri: &str) {
-    let Some(turn) = hub.interest().part(source, uri) else { return };
+    if let Some(turn) = hub.interest().part(source, uri) {
+        after_a_grace(hub, source, uri, turn);
+    }
+}
+
+/// Unsubscribes at the server unless somebody comes before the grace is over.
+pub(crate) fn after_a_grace(hub: &Arc<Hub>, source: &Source, uri: &str, turn: u64) {
     let (hub, source, uri) = (Arc::downgrade(hub), source.clone(), uri.to_owned());
     spawn("unsubscribe", async move {
         tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
@@ -189,12 +201,38 @@ impl Interest {
         }
     }
 
+    /// Whether the server said yes, for all that is known.
+    pub(crate) fn is_confirmed(&self, source: &Source, uri: &str) -> bool {
+        self.lock().0.get(source).and_then(|uris| uris.get(uri)).is_some_and(|count| count.confirmed)
+    }
+
+    /// What a server said yes to may hold no longer. Says whether there is anything.
+    pub(crate) fn doubt(&self, server: &ServerName) -> bool {
+        let mut counts = self.lock();
+        let mut any = false;
+        for (_, uris) in counts.0.iter_mut().filter(|(source, _)| source.server == *server) {
+            any |= !uris.is_empty();
+            for count in uris.values_mut() {
+                count.confirmed = false;
+            }
+        }
+        any
+    }
+
+    /// Counts a subscriber elsewhere who says by `shifts` that he goes there. Returns the turn of the grace if he was the last
+    /// one here.
+    pub(crate) fn shift(&self, from: &Source, to: &Source, uri: &str, shifts: impl FnOnce() -> bool) -> Option<u64> {
+        let mut counts = self.lock();
+        if !shifts() {
+            return None;
+        }
+        counts.join(to, uri, true);
+        counts.part(from, uri)
+    }
+
     /// Counts one subscriber less. Returns the turn of the grace if it was the last one.
     fn part(&self, source: &Source, uri: &str) -> Option<u64> {
-        let mut counts = self.lock();
-        let count = counts.0.get_mut(source)?.get_mut(uri)?;
-        count.sessions = count.sessions.saturating_sub(1);
-        (count.sessions == 0).then_some(count.turn)
+        self.lock().part(source, uri)
     }
 
     /// Ends the interest. `false` if it came back since, or has ended.
@@ -234,12 +272,17 @@ impl Counts {
         count.turn += 1;
         if count.confirmed { Joined::Standing } else { Joined::First }
     }
+
+    fn part(&mut self, source: &Source, uri: &str) -> Option<u64> {
+        let count = self.0.get_mut(source)?.get_mut(uri)?;
+        count.sessions = count.sessions.saturating_sub(1);
+        (count.sessions == 0).then_some(count.turn)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use trunkline_upstream::LaneKey;
-    use trunkline_wire::ServerName;
 
     use super::*;
 

@@ -280,8 +280,17 @@ async fn keep(upstream: Upstream, dialer: Arc<dyn Dialer>, stop: CancellationTok
                 () = tokio::time::sleep(SUPERVISOR_RESTART) => {}
             }
         }
-        if stop.is_cancelled() || !upstream.0.is_listed() {
-            // With a server go its lanes, and its name is free when nothing is left of them.
+        if !stop.is_cancelled() && !upstream.0.is_listed() {
+            // With a server go its lanes, and its name is free when nothing is left of them. If it comes back before that, it
+            // does not wait for them.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = upstream.0.returned() => {}
+                () = upstream.0.lanes.gone() => {}
+            }
+        }
+        if stop.is_cancelled() {
             upstream.0.lanes.gone().await;
         }
         if !roster.upgrade().is_some_and(|roster| roster.ended(&upstream)) {

@@ -357,6 +357,14 @@ impl Shared {
         self.wanted.load(Ordering::Acquire)
     }
 
+    /// Waits until it is in the configuration again. Only while no supervisor runs, whose marks these are: the next one
+    /// looks at everything anew.
+    pub(crate) async fn returned(&self) {
+        while !self.is_listed() {
+            self.marks.taken().await;
+        }
+    }
+
     /// Notes that a request is over.
     pub(crate) fn used(&self) {
         let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -17,7 +17,7 @@
 
 mod shown;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use trunkline_wire::{Era, Method, Object, Outcome};
 
 use crate::call::CallerFacts;
 use crate::error::{CallError, CallErrorKind};
-use crate::handle::{Shared, mark};
+use crate::handle::{Shared, Upstream, mark};
 use crate::limits::{READY_WAIT, SUPERVISOR_RESTART};
 use crate::state::Phase;
 use crate::status::LaneStatus;
@@ -50,9 +50,21 @@ pub enum LaneKey {
     Profile(Option<Arc<str>>, Arc<str>),
 }
 
+/// What a server has been, without a break, for whoever subscribed to something there: while two of it are equal, the
+/// connections that hold the subscriptions are the same ones, each still of the callers that it was of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    number: u64,
+    sharing: Sharing,
+}
+
+/// Numbers tenures, over all servers: one that was taken away and put back is another.
+static TENURES: AtomicU64 = AtomicU64::new(0);
+
 /// The lanes of a server beyond the first; of a further lane, none.
 pub(crate) struct Lanes {
     sharing: AtomicU8,
+    tenure: AtomicU64,
     table: Mutex<Table>,
     dialer: Option<Arc<dyn Dialer>>,
     stop: CancellationToken,
@@ -109,6 +121,7 @@ impl Lanes {
     fn none() -> Self {
         Self {
             sharing: AtomicU8::new(Sharing::Shared as u8),
+            tenure: AtomicU64::new(TENURES.fetch_add(1, Ordering::Relaxed)),
             table: Mutex::default(),
             dialer: None,
             stop: CancellationToken::new(),
@@ -136,7 +149,15 @@ impl Lanes {
 
     /// Has all further lanes end.
     pub(crate) fn end_all(&self) {
-        self.table().end_all();
+        self.end_those_of(&mut self.table());
+    }
+
+    /// With the lanes go the subscriptions that they hold.
+    fn end_those_of(&self, table: &mut Table) {
+        if !table.lanes.is_empty() {
+            self.tenure.store(TENURES.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+        }
+        table.end_all();
     }
 
     /// Has the lane of this key end, if there is one.
@@ -155,7 +176,7 @@ impl Lanes {
         let before = self.sharing();
         self.sharing.store(server.sharing as u8, Ordering::Relaxed);
         if before != server.sharing || !server.enabled {
-            return table.end_all();
+            return self.end_those_of(&mut table);
         }
         for lane in &table.lanes {
             if let Some(further) = &lane.further {
@@ -247,6 +268,13 @@ impl Further {
             LaneKey::Profile(..) | LaneKey::Common => {}
         }
         own
+    }
+}
+
+impl Upstream {
+    /// What it is now for those who subscribed to something there.
+    pub fn tenure(&self) -> Tenure {
+        Tenure { number: self.0.lanes.tenure.load(Ordering::Acquire), sharing: self.sharing() }
     }
 }
 

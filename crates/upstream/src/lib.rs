@@ -79,7 +79,7 @@ pub use environment::{Environment, GuardProgram, LogLevel, ServerNotice};
 pub use error::{CallError, CallErrorKind};
 pub use fleet::Fleet;
 pub use handle::Upstream;
-pub use lanes::LaneKey;
+pub use lanes::{LaneKey, Tenure};
 pub use offer::{Capabilities, Complaint, Entry, Offer};
 pub use questions::{Asked, CallerId, Question};
 pub use shelf::Shelf;

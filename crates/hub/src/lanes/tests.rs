@@ -139,14 +139,15 @@ async fn a_profile_says_which_project_whatever_its_client_says_and_a_token_parts
     let mut config = Config::default();
     let work = Profile { roots: vec!["file:///work".to_owned()], ..Profile::default() };
     config.profiles = vec![("plain".into(), Profile::default()), ("work".into(), work)];
-    let hub = fakes::hub(&[], &config);
+    let hub = fakes::hub(&[("git", Server { enabled: false, ..server(Sharing::Project) })], &config);
+    let upstream = hub.fleet().all()[0].clone();
     let lane = |profile: Option<&str>, owner: Option<&str>| {
         let view = profile.map_or(View::WHOLE, |name| hub.profile(name).expect("a profile"));
         let initialize = fakes::request(0, Method::Initialize, r#"{"capabilities":{"roots":{}}}"#);
         let (session, _) = hub.open(&initialize, Guest { owner, view: &view }).expect("a session");
         session.roots().set(Arc::from(["file:///own".to_owned()])).expect("not asked yet");
         let is_asked = is_to_be_asked(&hub, Sharing::Project, &view, &session);
-        (known(&hub, Sharing::Project, &view, &Caller::Legacy(session)).0, is_asked)
+        (known(&hub, &upstream, &view, &Caller::Legacy(session)).0, is_asked)
     };
     let roots = |owner: Option<&str>, uri: &str| LaneKey::Roots(owner.map(Into::into), Arc::from([uri.to_owned()]));
     assert_eq!(lane(Some("work"), None), (roots(None, "file:///work"), false));
@@ -157,7 +158,8 @@ async fn a_profile_says_which_project_whatever_its_client_says_and_a_token_parts
 
 #[tokio::test]
 async fn a_modern_client_is_told_from_others_by_its_name_its_abilities_and_its_token() {
-    let hub = fakes::hub(&[], &Config::default());
+    let hub = fakes::hub(&[("git", Server { enabled: false, ..server(Sharing::Session) })], &Config::default());
+    let upstream = hub.fleet().all()[0].clone();
     let lane = |label: &str, owner: Option<&str>, abilities: &'static str| {
         let declared = Object::parse(&Json::literal(abilities)).expect("an object");
         let abilities = trunkline_wire::Abilities::read(&declared, trunkline_wire::Revision::V2026_07_28);
@@ -168,7 +170,7 @@ async fn a_modern_client_is_told_from_others_by_its_name_its_abilities_and_its_t
             abilities: Arc::new(abilities),
             level: None,
         };
-        known(&hub, Sharing::Session, &View::WHOLE, &Caller::Modern(Arc::new(client))).0
+        known(&hub, &upstream, &View::WHOLE, &Caller::Modern(Arc::new(client))).0
     };
     let one = lane("codex#1", None, "{}");
     assert_eq!(one, lane("codex#2", None, "{}"), "each request has a number of its own");
@@ -208,4 +210,79 @@ async fn s11_what_a_server_says_on_a_lane_reaches_the_session_of_that_lane_alone
     }
     assert!(heard[1].contains("mine") && heard[1].contains(r#""uri":"a:b""#), "{}", heard[1]);
     assert!(!heard[0].contains("mine") && !heard[0].contains("a:b"), "{}", heard[0]);
+}
+
+const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"a:b"}}"#;
+
+/// What a stream says within the next seconds.
+async fn heard(events: &mut crate::EventStream) -> String {
+    let mut all = String::new();
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_secs(3), events.next()).await {
+        all += std::str::from_utf8(&event.data.into_bytes()).expect("text");
+    }
+    all
+}
+
+/// A listen of a modern client for `a:b`, which was acknowledged.
+async fn listening(world: &World) -> crate::EventStream {
+    let params = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},
+        "notifications":{"resourceSubscriptions":["a:b"]}}"#;
+    let request = fakes::request(3, Method::SubscriptionsListen, params);
+    let params = crate::Params::read(request.params.as_ref()).expect("an object");
+    let envelope = crate::Envelope::read(params).expect("an envelope");
+    let Reply::Listening { mut events, .. } = world.hub.handle_modern(envelope, request, BOTH).await else {
+        panic!("a stream")
+    };
+    let first = heard(&mut events).await;
+    assert!(first.contains(r#"["a:b"]"#), "{first}");
+    events
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_subscription_outlives_the_connection_that_held_it_whatever_ended_that() {
+    type Change = fn(&World);
+    fn apply(world: &World, servers: &[Server]) {
+        let name = ServerName::new("git").expect("a name");
+        let named: Vec<_> = servers.iter().map(|server| (name.clone(), server.clone())).collect();
+        world.hub.fleet().apply(&named);
+    }
+    let world = world(Sharing::Session).await;
+    let session = fakes::session(&world.hub, "2025-06-18");
+    let (answer, _) = said(&world, &session, SUBSCRIBE, &[]).await;
+    assert!(answer["result"].is_object(), "{answer}");
+    let mut streams = [session.open_get().expect("open").boxed(), listening(&world).await];
+    let changes: [(&str, Change, Change); 7] = [
+        ("nothing", |_| {}, |_| {}),
+        ("a pause", |world| assert!(world.hub.fleet().pause("git")), |world| assert!(world.hub.fleet().resume("git"))),
+        (
+            "off and on",
+            |world| apply(world, &[Server { enabled: false, ..server(Sharing::Session) }]),
+            |world| apply(world, &[server(Sharing::Session)]),
+        ),
+        ("shared", |_| {}, |world| apply(world, &[server(Sharing::Shared)])),
+        ("by project", |_| {}, |world| apply(world, &[server(Sharing::Project)])),
+        ("by session", |_| {}, |world| apply(world, &[server(Sharing::Session)])),
+        ("gone and back", |world| apply(world, &[]), |world| apply(world, &[server(Sharing::Session)])),
+    ];
+    for (what, first, then) in changes {
+        first(&world);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        then(&world);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for server in world.servers().iter().filter(|server| !server.seen_of("resources/subscribe").is_empty()) {
+            server.notify("notifications/resources/updated", r#"{"uri":"a:b"}"#).await;
+        }
+        for (nth, stream) in streams.iter_mut().enumerate() {
+            let told = heard(stream).await;
+            assert_eq!(told.matches(r#""uri":"a:b""#).count(), 1, "{what}, stream {nth}: {told}");
+        }
+    }
+    // And with the last of those who want it, it ends.
+    world.hub.end(&session);
+    drop(streams);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let upstream = world.hub.fleet().all()[0].clone();
+    assert!(!world.hub.interest().doubt(upstream.name()), "nobody is interested");
+    tokio::time::sleep(Duration::from_mins(31)).await;
+    assert_eq!(upstream.status().state, "idle", "no subscription keeps a connection open");
 }

@@ -383,25 +383,6 @@ async fn s40_nobody_is_sent_to_a_page_without_tls_and_no_page_is_fetched_here() 
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn calls_that_wait_are_bounded_the_rest_is_answered_and_all_are_freed_in_time() {
-    let world = World::new(asking()).await;
-    let mut waiting = 0;
-    // The server works on 64 at a time; half of them may wait for a person, so that the others are served.
-    // One caller, so that there is no doubt whom to ask.
-    let caller = world.hub.next_caller();
-    let calls = (0..80).map(|_| modern_as(&world, caller, CALL, ALL).boxed());
-    let ended = timeout(Duration::from_mins(1), futures_util::future::join_all(calls)).await.expect("all end");
-    for outcome in ended {
-        let result = outcome.expect("a result");
-        waiting += usize::from(result["resultType"] == "input_required");
-    }
-    let parked = world.hub.parks().count(world.hub.fleet().all()[0].name());
-    assert_eq!((parked, waiting), (32, 32));
-    sleep(ANSWER_WAIT + Duration::from_secs(1)).await;
-    assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 0);
-}
-
 /// A modern server that asks for a form, and wants its state back.
 const ROUND: &str = r#"{"x-own":1e2,"resultType":"input_required","requestState":"s\u0031 ","inputRequests":{"e":{"method":"elicitation/create","params":{"mode":"form","message":"Which?","requestedSchema":{"type":"object","properties":{}},"x":1.50}}}}"#;
 

@@ -62,6 +62,20 @@ impl Session {
         state.subscriptions.get(&(server.clone(), uri.into())).cloned()
     }
 
+    /// What the client subscribed to at a server, and on which lanes.
+    pub(crate) fn subscribed_at(&self, server: &ServerName) -> Vec<(Box<str>, LaneKey)> {
+        let state = self.lock();
+        let here = state.subscriptions.iter().filter(|((name, _), _)| name == server);
+        here.map(|((_, uri), lane)| (uri.clone(), lane.clone())).collect()
+    }
+
+    /// A subscription is on another lane from now on. Says whether it was on that one.
+    pub(crate) fn shift(&self, from: &Source, to: &Source, uri: &str) -> bool {
+        let mut state = self.lock();
+        let lane = state.subscriptions.get_mut(&(from.server.clone(), uri.into())).filter(|lane| **lane == from.lane);
+        lane.map(|lane| *lane = to.lane.clone()).is_some()
+    }
+
     /// Forgets a subscription. Says on which lane there was one.
     pub(crate) fn unsubscribe(&self, server: &ServerName, uri: &str) -> Option<LaneKey> {
         self.lock().subscriptions.remove(&(server.clone(), uri.into()))

@@ -392,3 +392,23 @@ async fn a_modern_server_behind_a_url_has_no_lanes() {
     called(&world, session(2)).await.expect("answered");
     assert_eq!((world.pipes.dials(), shown(&world).len()), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_while_its_lanes_end_does_not_wait_for_them() {
+    let world = world(lanes(Sharing::Session, 8), slow(15)).await;
+    let running = begun(&world, session(1)).await.expect("sent");
+    world.fleet.apply(&[]);
+    sleep(Duration::from_secs(1)).await;
+    world.fleet.apply(&[(name(), lanes(Sharing::Session, 8))]);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.upstream().status().state, "idle", "and not stopped");
+    let begun_at = Instant::now();
+    drop(begun(&world, CallerFacts::default()).await.expect("the first lane is there"));
+    drop(begun(&world, session(2)).await.expect("and others begin"));
+    assert!(begun_at.elapsed() < Duration::from_secs(1));
+    assert!(!server(&world, 0).is_closed(), "what ran goes on");
+    drop(running);
+    // When the daemon stops now, nothing is left of any of them.
+    world.fleet.stop().await;
+    assert!(world.pipes.servers().iter().all(Handle::is_closed));
+}

@@ -69,3 +69,37 @@ async fn g70_what_was_asked_at_one_address_is_another_request_at_the_next() {
         assert!(at(&few, again).await.is_ok(), "it was not used up");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn r24_calls_that_wait_are_bounded_for_each_client_and_in_all_and_are_freed_in_time() {
+    let world = World::new(asking()).await;
+    // One caller for the server, so that there is no doubt whom to ask.
+    let caller = world.hub.next_caller();
+    let all_of = async |owner: &'static str, count: usize| {
+        let guest = Guest::of_whole(Some(owner));
+        let calls = (0..count).map(|_| modern_of(&world, guest, caller, CALL, ALL).boxed());
+        let ended = timeout(Duration::from_mins(1), futures_util::future::join_all(calls)).await.expect("all end");
+        ended.into_iter().map(|outcome| outcome.expect("a result")).collect::<Vec<_>>()
+    };
+    let waiting = |results: &[Value]| results.iter().filter(|it| it["resultType"] == "input_required").count();
+    // The server works on 64 at a time. Half of them may wait for a person, and half of those for one client's.
+    let first = all_of("one", 40).await;
+    assert_eq!(waiting(&first), 16);
+    let refused = first.iter().find(|it| it["resultType"] != "input_required").expect("too many");
+    assert_eq!(refused["_meta"]["dev.trunkline/fault"]["code"], -31004);
+    let text = refused["content"][0]["text"].as_str().expect("text");
+    assert!(
+        text.contains("16 calls of this client wait for answers already") && text.contains("within 10 min"),
+        "{text}"
+    );
+    assert_eq!(waiting(&all_of("two", 40).await), 16, "another one has its share");
+    let third = all_of("three", 5).await;
+    assert_eq!(waiting(&third), 0);
+    assert!(
+        third.iter().all(|it| it["isError"] != true),
+        "the server is told what a person would say who closed the form"
+    );
+    assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 32);
+    sleep(ANSWER_WAIT + Duration::from_secs(1)).await;
+    assert_eq!(world.hub.parks().count(world.hub.fleet().all()[0].name()), 0);
+}
