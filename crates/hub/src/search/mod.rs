@@ -2,9 +2,9 @@
 //!
 //! A tool's words come from its name, its server's name, title, description, and the names and descriptions of its
 //! parameters. Where a word stands decides what it weighs (`FIELDS`); the weighted counts go through BM25's saturation, and
-//! `postings.rs` keeps for each word the tools that have it, and what it is worth for each. Words that mean the same match by
-//! their group (`words.rs`), for less; a word of the question that no tool has is taken for its nearest neighbour, if that is one
-//! letter away.
+//! `postings.rs` keeps for each word the tools that have it. What a word of the question may mean besides itself is in a table
+//! (`words/related.txt`): a tool that has one of these words counts for less than one that has the word itself (`score.rs`). A word
+//! that neither the tools nor the table have is taken for its nearest neighbour (`spelling.rs`).
 //!
 //! The order is the same whenever the catalogue is: equal scores go by the order of the list. The index is built when somebody
 //! searches for the first time, and belongs to its catalogue.
@@ -12,6 +12,8 @@
 //! Nothing here decides who may see what: whoever asks says which tools count.
 
 mod postings;
+mod score;
+mod spelling;
 mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,8 +22,13 @@ use std::fmt;
 use trunkline_wire::{Json, Object};
 
 use postings::Postings;
+use score::Score;
+use spelling::Vocabulary;
+use words::{Asked, Related};
 
-use crate::limits::{SEARCH_PARAMETERS_MAX, SEARCH_QUERY_BYTES_MAX, SEARCH_QUERY_WORDS_MAX, SEARCH_WORDS_MAX};
+use crate::limits::{
+    SEARCH_GUESSES_MAX, SEARCH_PARAMETERS_MAX, SEARCH_QUERY_BYTES_MAX, SEARCH_QUERY_WORDS_MAX, SEARCH_WORDS_MAX,
+};
 
 /// What a word weighs by where it stands. The server's name stands in most titles too, and so do the words of the name; what
 /// parameters say helps where nothing else tells neighbours apart.
@@ -35,19 +42,13 @@ struct Weights {
 }
 
 const FIELDS: Weights =
-    Weights { name: 3.0, server: 3.0, title: 1.0, description: 1.0, parameter: 0.5, parameter_description: 0.25 };
-
-/// Of a word's weight, what its groups get.
-const ALIKE: f32 = 0.5;
+    Weights { name: 3.0, server: 3.0, title: 1.0, description: 1.0, parameter: 0.5, parameter_description: 0.5 };
 
 /// What a question that names the server is worth more for its tools: who has several that create issues says which is meant.
 const NAMED: f32 = 2.0;
 
 /// Shorter beginnings of words have too many ends.
 const PREFIX_CHARS_MIN: usize = 4;
-
-/// Shorter words have too many neighbours to guess which was meant.
-const TYPO_CHARS_MIN: usize = 5;
 
 /// A tool, as far as it is searched.
 pub(crate) struct Document<'a> {
@@ -61,11 +62,12 @@ pub(crate) struct Document<'a> {
 
 /// The index over some tools, which are told by their place in the list.
 pub(crate) struct Index {
-    /// Groups come first, then words.
-    numbers: HashMap<Box<str>, u32>,
+    vocabulary: Vocabulary,
     postings: Postings,
     /// Words of servers' names.
     proper: HashSet<String>,
+    /// Of each tool, the words of its name without those of its server's.
+    names: Vec<Box<[u32]>>,
     /// Of each tool, whose it is.
     servers: Vec<usize>,
     /// Of each server, the words by which it is told from the others.
@@ -79,9 +81,10 @@ impl Index {
         let proper: HashSet<String> = tools.iter().flat_map(|tool| words::of_name(tool.server)).collect();
         let mut numbers = HashMap::new();
         let texts: Vec<_> = tools.iter().map(|tool| weigh(tool, &proper, &mut numbers)).collect();
+        let names = tools.iter().map(|tool| of_the_name(tool, &proper, &numbers)).collect();
         let (servers, telling) = tell_apart(&tools, &texts, &numbers);
-        let postings = Postings::new(words::group_count() + numbers.len(), &texts);
-        Self { numbers, postings, proper, servers, telling }
+        let postings = Postings::new(numbers.len(), &texts);
+        Self { vocabulary: Vocabulary::new(numbers), postings, proper, names, servers, telling }
     }
 
     /// The places of the tools that fit the question and are `wanted`, the best first.
@@ -89,13 +92,17 @@ impl Index {
         let query = &query[..query.floor_char_boundary(SEARCH_QUERY_BYTES_MAX)];
         let mut asked = words::asked(query, &self.proper);
         asked.truncate(SEARCH_QUERY_WORDS_MAX);
-        let mut scores = vec![0.0_f32; self.servers.len()];
-        let mut best = scores.clone();
-        for word in &asked {
-            self.score(word, &mut best, &mut scores);
-        }
         let named: Vec<bool> =
             self.telling.iter().map(|words| words.iter().any(|word| self.means(&asked, word))).collect();
+        let mut score = Score::new(&self.postings, self.servers.len());
+        let mut guesses = SEARCH_GUESSES_MAX;
+        for asked in asked {
+            let asked = self.spelt(asked, &mut guesses);
+            let own = asked.word.as_deref().and_then(|word| self.vocabulary.number(word));
+            let meant = asked.meant.iter().filter_map(|(word, worth)| Some((self.vocabulary.number(word)?, *worth)));
+            score.add(own, meant);
+        }
+        let mut scores = score.finish(&self.names);
         for (score, server) in scores.iter_mut().zip(&self.servers) {
             *score *= if named[*server] { NAMED } else { 1.0 };
         }
@@ -106,50 +113,36 @@ impl Index {
         found
     }
 
-    /// Adds what one word of the question is worth for each tool: as itself or by its group, whichever is more. `best` is
-    /// room to find that out.
-    fn score(&self, word: &str, best: &mut [f32], scores: &mut [f32]) {
-        let groups = words::groups(word);
-        let mut numbers: Vec<u32> = groups.iter().map(|group| u32::from(*group)).collect();
-        // A word with a group is spelt right.
-        numbers.extend(self.known(word).or_else(|| groups.is_empty().then(|| self.nearest(word)).flatten()));
-        best.fill(0.0);
-        for (at, worth) in numbers.into_iter().flat_map(|number| self.postings.of(number)) {
-            let best = &mut best[*at as usize];
-            *best = best.max(*worth);
+    /// The word, or what it was probably meant to be: where the tools have nothing of it, its end may be missing, and where nobody
+    /// knows it, letters may be wrong.
+    fn spelt(&self, asked: Asked, guesses: &mut usize) -> Asked {
+        let known = |word: &str| self.vocabulary.number(word).is_some();
+        let Some(word) = asked.word.as_deref() else { return asked };
+        if known(word) || asked.meant.iter().any(|(word, _)| known(word)) || *guesses == 0 {
+            return asked;
         }
-        for (score, best) in scores.iter_mut().zip(best) {
-            *score += *best;
+        *guesses -= 1;
+        let (table, tools) = (Related::table(), |number| self.postings.of(number).len());
+        let longer = self.vocabulary.longer(word, tools);
+        let near = || if table.knows(word) { None } else { self.vocabulary.near(word, tools) };
+        match longer.or_else(near) {
+            Some(meant) => Asked { word: Some(meant.into()), meant: table.meant(meant) },
+            None if table.knows(word) => asked,
+            None => table.nearest(word).unwrap_or(asked),
         }
-    }
-
-    fn known(&self, word: &str) -> Option<u32> {
-        self.numbers.get(word).copied()
     }
 
     /// Whether the question has this word of a server's name, or its beginning: `mongo` is `mongodb`.
-    fn means(&self, asked: &[String], word: &str) -> bool {
-        let begins = |asked: &String| asked.len() >= PREFIX_CHARS_MIN && !self.numbers.contains_key(&**asked);
-        asked.iter().any(|asked| asked == word || (begins(asked) && word.starts_with(&**asked)))
-    }
-
-    /// The word of the tools that begins with this one or is one letter away; of several, the first in the alphabet.
-    fn nearest(&self, word: &str) -> Option<u32> {
-        let chars = word.chars().count();
-        let begins = |known: &str| chars >= PREFIX_CHARS_MIN && known.starts_with(word);
-        let near = |known: &str| {
-            chars >= TYPO_CHARS_MIN
-                && known.chars().count().abs_diff(chars) <= 1
-                && strsim::osa_distance(known, word) == 1
-        };
-        let least = |fits: &dyn Fn(&str) -> bool| self.numbers.iter().filter(|(known, _)| fits(known)).min();
-        least(&begins).or_else(|| least(&near)).map(|(_, number)| *number)
+    fn means(&self, asked: &[Asked], word: &str) -> bool {
+        let begins = |asked: &str| asked.len() >= PREFIX_CHARS_MIN && self.vocabulary.number(asked).is_none();
+        let mut asked = asked.iter().filter_map(|asked| asked.word.as_deref());
+        asked.any(|asked| asked == word || (word.starts_with(asked) && begins(asked)))
     }
 }
 
 impl fmt::Debug for Index {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Index").field("words", &self.numbers.len()).finish_non_exhaustive()
+        out.debug_struct("Index").field("tools", &self.servers.len()).finish_non_exhaustive()
     }
 }
 
@@ -193,23 +186,17 @@ fn tell_apart(
 fn weigh(tool: &Document<'_>, proper: &HashSet<String>, numbers: &mut HashMap<Box<str>, u32>) -> BTreeMap<u32, f32> {
     let mut counts = BTreeMap::new();
     let mut left = SEARCH_WORDS_MAX;
-    let mut add = |words: Vec<String>, weight: f32| {
-        for word in words {
-            if left == 0 {
-                return;
-            }
+    let mut add = |words: Vec<Box<str>>, weight: f32| {
+        for word in words.into_iter().take(left) {
             left -= 1;
-            for group in words::groups(&word) {
-                *counts.entry(u32::from(*group)).or_default() += weight * ALIKE;
-            }
-            let next = u32::try_from(words::group_count() + numbers.len()).unwrap_or(u32::MAX);
-            let number = *numbers.entry(word.into()).or_insert(next);
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            let number = *numbers.entry(word).or_insert(next);
             *counts.entry(number).or_default() += weight;
         }
     };
     let words = |text: &str| words::words(text, proper);
     add(words(tool.name), FIELDS.name);
-    add(words::of_name(tool.server), FIELDS.server);
+    add(words::of_name(tool.server).into_iter().map(Into::into).collect(), FIELDS.server);
     let Ok(body) = Object::parse(tool.body) else { return counts };
     add(words(&body.get_str("title").unwrap_or_default()), FIELDS.title);
     add(words(&body.get_str("description").unwrap_or_default()), FIELDS.description);
@@ -220,6 +207,13 @@ fn weigh(tool: &Document<'_>, proper: &HashSet<String>, numbers: &mut HashMap<Bo
         add(words(&parameter.get_str("description").unwrap_or_default()), FIELDS.parameter_description);
     }
     counts
+}
+
+/// The words of a tool's name without those of its server's.
+fn of_the_name(tool: &Document<'_>, proper: &HashSet<String>, numbers: &HashMap<Box<str>, u32>) -> Box<[u32]> {
+    let server = words::of_name(tool.server);
+    let own = words::words(tool.name, proper).into_iter().filter(|word| !server.iter().any(|of| **of == **word));
+    own.filter_map(|word| numbers.get(&word).copied()).collect()
 }
 
 #[cfg(test)]

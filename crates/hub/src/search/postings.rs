@@ -1,4 +1,4 @@
-//! [`Postings`]: for each word the tools that have it, and what it is worth for each of them, by BM25.
+//! [`Postings`]: for each word the tools that have it, and how much of it, by BM25.
 //!
 //! All that depends on the tools alone is worked out once: a question only adds up. Tools and words are numbers here; what
 //! they stand for is `mod.rs`'s.
@@ -6,14 +6,17 @@
 use std::collections::BTreeMap;
 
 /// How soon another occurrence of a word adds nothing more.
-const SATURATION: f32 = 1.2;
+const SATURATION: f32 = 1.0;
 
 /// How much a long text counts against a tool: little, for long descriptions are no worse than short ones.
 const LENGTH: f32 = 0.4;
 
 /// The tools of each word.
 #[derive(Debug)]
-pub(super) struct Postings(Vec<Vec<(u32, f32)>>);
+pub(super) struct Postings {
+    lists: Vec<Vec<(u32, f32)>>,
+    tools: usize,
+}
 
 impl Postings {
     /// Takes the words of each tool, and how often each counts. All words are below `words`.
@@ -27,24 +30,23 @@ impl Postings {
                 lists[*word as usize].push((at, count * (SATURATION + 1.0) / (count + lasting)));
             }
         }
-        for list in &mut lists {
-            let having = number(list.len());
-            let rarity = (1.0 + (number(tools.len()) - having + 0.5) / (having + 0.5)).ln();
-            for (_, worth) in list {
-                *worth *= rarity;
-            }
-        }
-        Self(lists)
+        Self { lists, tools: tools.len() }
     }
 
-    /// The tools that have this word, in the order of the list, and what it is worth for each.
+    /// The tools that have this word, in the order of the list, and how much of it each has.
     pub(super) fn of(&self, word: u32) -> &[(u32, f32)] {
-        &self.0[word as usize]
+        &self.lists[word as usize]
+    }
+
+    /// What a word is worth that this many tools have.
+    pub(super) fn rarity(&self, having: usize) -> f32 {
+        let having = number(having);
+        (1.0 + (number(self.tools) - having + 0.5) / (having + 0.5)).ln()
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few thousand tools")]
-fn number(count: usize) -> f32 {
+pub(super) fn number(count: usize) -> f32 {
     count as f32
 }
 
@@ -59,11 +61,10 @@ mod tests {
     #[test]
     fn a_rare_word_is_worth_more_and_a_word_twice_not_twice_as_much() {
         let made = postings(&[&[(0, 1.0), (1, 1.0)], &[(0, 1.0), (2, 2.0)], &[(0, 1.0)]]);
-        let worth = |word: u32, tool: u32| made.of(word).iter().find(|(at, _)| *at == tool).map(|(_, worth)| *worth);
-        let (common, rare, twice) = (worth(0, 0), worth(1, 0), worth(2, 1));
-        assert!(common > Some(0.0) && rare > common && twice > rare);
-        assert!(twice < rare.map(|rare| 2.0 * rare), "{twice:?} and {rare:?}");
-        assert_eq!(worth(1, 1), None);
+        let having = |word: u32| made.of(word).len();
+        assert!(made.rarity(having(1)) > made.rarity(having(0)) && made.rarity(having(0)) > 0.0);
+        let ([(0, once)], [(1, twice)]) = (made.of(1), made.of(2)) else { panic!("each is one tool's") };
+        assert!(twice > once && *twice < 2.0 * once, "{twice:?} and {once:?}");
     }
 
     #[test]
