@@ -2,7 +2,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 
-.PHONY: help run test parts check fmt lint doc deny audit schema reference bench bench-page pictures soak fuzz release install clean-parts
+.PHONY: help run test parts check fmt lint doc deny audit schema reference bench bench-page bench-search pictures soak fuzz release install clean-parts
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: ## Measure direct, bare proxy and Trunkline side by side; writes docs/ben
 bench-page: parts ## Measure the dashboard: weight, first paint, processor time while it is watched
 	$(CARGO) build --release --bin trunkline --example fake-upstream
 	node tests/bench/page/measure.mjs target/release/trunkline target/release/examples/fake-upstream
+
+bench-search: ## Measure tool search: reading and searching 2,000 tools
+	$(CARGO) test --release --quiet -p trunkline-hub --lib takes_this_long -- --ignored --nocapture
 
 pictures: parts ## Make the pictures of the dashboard in docs/ anew (takes port 6270 for some minutes)
 	$(CARGO) build --release --bin trunkline --example fake-upstream

@@ -33,7 +33,7 @@ use crate::tasks;
 use crate::traces;
 use crate::{Hub, View};
 use aim::listed;
-pub(crate) use aim::{aim, aim_at};
+pub(crate) use aim::{aim, aim_at, to_be_read};
 
 /// A request that knows where it goes.
 #[derive(Debug)]

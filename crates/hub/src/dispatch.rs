@@ -70,6 +70,9 @@ async fn request(hub: &Arc<Hub>, session: &Arc<Session>, request: Request, wants
             work(session, id, wants, start).await
         }
         Owner::ByName | Owner::ByUri => {
+            if let Some(catalog) = call::to_be_read(hub, &request, session.guest().view) {
+                Box::pin(catalog.indexed()).await;
+            }
             let errand = match call::aim(hub, &request, session.revision(), session.guest()) {
                 Ok(errand) => errand,
                 Err(outcome) => return Reply::One(answer(request.id, outcome)),

@@ -287,6 +287,9 @@ impl Hub {
             params.set("arguments", arguments);
         }
         let request = Request { id: Id::from(0), method: Method::ToolsCall, params: Some(params.to_json()) };
+        if let Some(catalog) = call::to_be_read(self, &request, &View::WHOLE) {
+            Box::pin(catalog.indexed()).await;
+        }
         // As the server wrote it: the newest revision knows every shape.
         match call::aim(self, &request, Revision::V2026_07_28, Guest::ANYBODY) {
             Ok(errand) => Box::pin(call::run(self, errand, None)).await,

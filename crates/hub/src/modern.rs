@@ -116,6 +116,9 @@ async fn relayed(hub: &Arc<Hub>, envelope: Envelope, request: &Request, wants: W
     let owner = envelope.owner.clone();
     let (view, params) = (envelope.view.clone(), envelope.into_params());
     let guest = Guest { owner: owner.as_deref(), view: &view };
+    if let Some(catalog) = call::to_be_read(hub, request, &view) {
+        Box::pin(catalog.indexed()).await;
+    }
     let errand = match call::aim_at(hub, method, params, Revision::V2026_07_28, guest) {
         Ok(errand) => errand,
         Err(outcome) => return Ok(dressed(hub, method, id, outcome).reply()),

@@ -59,6 +59,16 @@ pub(crate) fn aim_at(
     }
 }
 
+/// The catalogue that a request is about to search, if its tools are to be read before ([`Catalog::indexed`]).
+pub(crate) fn to_be_read(hub: &Hub, request: &Request, view: &View) -> Option<Arc<Catalog>> {
+    let catalog = hub.view(view);
+    if request.method != Method::ToolsCall || catalog.surface.is_none() || catalog.is_read() {
+        return None;
+    }
+    let params = Params::read(request.params.as_ref()).ok()?;
+    catalog.is_searched_by(&params.members).then_some(catalog)
+}
+
 fn aimed(
     hub: &Hub,
     method: &Method,

@@ -94,7 +94,7 @@ pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
     let said = sources.iter().map(|it| (it.upstream.name().as_str(), it.offer.instructions.as_deref()));
     let instructions = Json::from(instructions::compose(said, shape.own_tools).as_str());
     let book = Book::new(shape.page_size);
-    let index = OnceLock::new();
+    let searched = super::Searched::default();
     let extensions = extensions(sources);
     let servers = sources.iter().map(|source| source.upstream.clone()).collect();
     Catalog {
@@ -103,7 +103,7 @@ pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
         prompts,
         resources,
         book,
-        index,
+        searched,
         instructions,
         surface: None,
         extensions,

@@ -6,6 +6,7 @@
 pub(crate) mod arguments;
 pub(crate) mod build;
 pub(crate) mod clean;
+mod found;
 pub(crate) mod names;
 pub(crate) mod output;
 pub(crate) mod pages;
@@ -23,8 +24,8 @@ use trunkline_wire::{ExposedName, Json, Method, Object, Revision, ServerName};
 
 use crate::pins::Why;
 use crate::resources::{self, Resources};
-use crate::search::{Document, Index};
 use crate::surface::Surface;
+pub(crate) use found::Searched;
 use output::{Class, Output};
 use pages::{Book, Pages};
 
@@ -36,8 +37,7 @@ pub struct Catalog {
     pub(crate) prompts: Table,
     pub(crate) resources: Resources,
     pub(crate) book: Book,
-    /// Built when somebody searches for the first time.
-    pub(crate) index: OnceLock<Index>,
+    pub(crate) searched: Searched,
     pub(crate) instructions: Json,
     /// What stands in the list of tools in their place, if not all do.
     pub(crate) surface: Option<Surface>,
@@ -122,13 +122,6 @@ impl Catalog {
         &self.prompts.entries
     }
 
-    /// Of the tools that count, those that fit what is asked, the best first. The first search of a catalogue reads all of it.
-    pub fn find(&self, query: &str, limit: usize, counts: impl Fn(&Entry) -> bool) -> Vec<&Entry> {
-        let tools = self.tools();
-        let index = self.index.get_or_init(|| Index::new(tools.iter().map(Entry::document)));
-        index.find(query, limit, |at| counts(&tools[at])).into_iter().map(|at| &tools[at]).collect()
-    }
-
     /// What of a server's entries was left out or changed here, and why. The server's own status has what was
     /// left out before.
     pub fn complaints(&self, server: &str) -> &[Complaint] {
@@ -199,10 +192,6 @@ impl Entry {
             let schema = Object::parse(&self.body).ok().and_then(|body| body.get("inputSchema").cloned());
             schema.map(|schema| headers::annotated(&schema).headers.into()).unwrap_or_default()
         })
-    }
-
-    fn document(&self) -> Document<'_> {
-        Document { name: &self.original, server: self.server().as_str(), body: &self.body }
     }
 
     /// The server it belongs to.

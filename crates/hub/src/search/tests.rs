@@ -1,4 +1,7 @@
 use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::corpus::{index, tools};
 use super::*;
@@ -119,4 +122,34 @@ fn a_question_of_any_length_is_answered_by_its_first_words() {
     let index = index(&tools);
     let long = "list every pod ".to_owned() + &"zebra 日本 ".repeat(100_000);
     assert_eq!(index.find(&long, 5, |_| true), index.find("list every pod", 5, |_| true));
+}
+
+/// `make bench-search`: how long it takes to read 2,000 tools, and to find some of them.
+#[test]
+#[ignore = "a measurement; it proves nothing"]
+fn reading_and_finding_in_2000_tools_takes_this_long() {
+    let once = tools();
+    let more = once.iter().map(|tool| (format!("{}_two", tool.server), tool));
+    let tools: Vec<(String, &corpus::Tool)> =
+        once.iter().map(|tool| (tool.server.clone(), tool)).chain(more).take(2000).collect();
+    let documents = || tools.iter().map(|(server, tool)| Document { name: &tool.name, server, body: &tool.body });
+    let began = Instant::now();
+    let index = Index::new(documents());
+    println!("reading {} tools, and the table of words: {:?}", tools.len(), began.elapsed());
+    let began = Instant::now();
+    drop(Index::new(documents()));
+    println!("reading them again: {:?}", began.elapsed());
+    let lines = [QUESTIONS, HELD_OUT, OTHERS].into_iter().flat_map(str::lines).filter(|line| !line.starts_with('#'));
+    let questions: Vec<String> = lines.filter_map(|line| Some(line.split_once(" | ")?.0.to_owned())).collect();
+    let unknown = |at: usize| (0..32).map(|word| format!("qzx{at}wv{word}yk")).collect::<Vec<_>>().join(" ");
+    for (what, asked) in [("questions", questions), ("32 words that nobody knows", (0..400).map(unknown).collect())] {
+        let find = |question: &String| {
+            let began = Instant::now();
+            std::hint::black_box(index.find(question, 8, |_| true));
+            began.elapsed()
+        };
+        let mut took: Vec<Duration> = asked.iter().cycle().take(4000).map(find).collect();
+        took.sort_unstable();
+        println!("{what}: median {:?}, 99 of 100 within {:?}, at most {:?}", took[2000], took[3960], took[3999]);
+    }
 }

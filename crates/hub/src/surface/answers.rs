@@ -147,6 +147,9 @@ fn describe(catalog: &Catalog, said: &Object, revision: Revision) -> Result<Obje
 
 /// Which tools may have been meant by a name that there is not.
 pub(crate) fn like_it(catalog: &Catalog, name: &str) -> String {
+    if !catalog.is_read() {
+        return "; `find_tools` finds those that there are".to_owned();
+    }
     let like: Vec<&str> = catalog.find(name, LIKE_IT, |_| true).into_iter().map(|tool| tool.name.as_str()).collect();
     match &like[..] {
         [] => "; `find_tools` finds those that there are".to_owned(),

@@ -368,3 +368,27 @@ async fn the_list_changes_with_what_it_tells_and_with_nothing_else() {
     assert!(one.lists_alike(&other, crate::catalog::List::Tools), "as many of the same servers");
     assert!(!one.lists_alike(&*made(&["a"]).await, crate::catalog::List::Tools));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_tools_are_read_for_whoever_searches_first_and_not_by_the_thread_that_serves_calls() {
+    let world = world(Vec::new()).await;
+    let to_be_read = |name: &str, arguments: Value| {
+        let params = json!({ "name": name, "arguments": arguments }).to_string();
+        crate::call::to_be_read(&world.hub, &fakes::request(7, Method::ToolsCall, &params), &View::WHOLE)
+    };
+    for (name, arguments) in
+        [("git__echo", json!({})), ("call_tool", json!({ "name": "git__echo" })), ("other", json!({}))]
+    {
+        assert!(to_be_read(name, arguments).is_none(), "{name} searches nothing");
+    }
+    assert!(to_be_read("describe_tool", json!({ "name": "git__eccho" })).is_some(), "it tells what is like that");
+    let catalog = to_be_read("find_tools", json!({ "query": "issue" })).expect("nobody has searched");
+    let mut reading = std::pin::pin!(Arc::clone(&catalog).indexed());
+    assert!(futures_util::poll!(&mut reading).is_pending() && !catalog.is_read(), "another thread does it");
+    let also = Arc::clone(&catalog).indexed();
+    let asked = json!({ "query": "issue" });
+    let found = call(&world.hub, "find_tools", &asked);
+    let ((), (), found) = tokio::join!(reading, also, found);
+    assert!(catalog.is_read() && found["structuredContent"]["tools"][0]["name"] == "git__create_issue", "{found}");
+    assert!(to_be_read("find_tools", json!({ "query": "issue" })).is_none(), "once");
+}

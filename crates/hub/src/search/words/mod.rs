@@ -138,12 +138,15 @@ fn parted(table: &'static Related, words: &[Cow<'_, str>]) -> Option<&'static [M
 fn split<'a>(text: &'a str, proper: &HashSet<String>) -> Vec<Word<'a>> {
     let mut out = Vec::new();
     for part in text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()) {
-        let whole = stem(&part.to_lowercase()).into_owned();
-        if proper.contains(&whole) {
-            out.push(Word { stem: whole.into(), says: true });
-            continue;
+        let parts = humps(part);
+        if parts.len() > 1 {
+            let whole = stem(&part.to_lowercase()).into_owned();
+            if proper.contains(&whole) {
+                out.push(Word { stem: whole.into(), says: true });
+                continue;
+            }
         }
-        for part in humps(part) {
+        for part in parts {
             let small = part.to_lowercase();
             if small.len() <= WORD_BYTES_MAX {
                 let says = EMPTY.binary_search(&small.as_str()).is_err();
