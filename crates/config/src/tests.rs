@@ -61,6 +61,8 @@ fn stdio(server: &Server) -> &Stdio {
     }
 }
 
+mod pages;
+
 fn example(name: &str) -> String {
     let path = format!("{}/../../config/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).expect("an example")
