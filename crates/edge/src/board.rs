@@ -21,7 +21,7 @@ mod scene;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -170,16 +170,17 @@ pub(crate) async fn keep_trends(edge: Arc<Edge>) {
 /// What every answer of the dashboard says to browsers: nothing in here runs, frames, is taken for something else or is
 /// kept, and nobody learns from where a link was followed.
 fn armoured(mut response: Response<Body>) -> Response<Body> {
-    arm(response.headers_mut(), "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    let policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    arm(response.headers_mut(), HeaderValue::from_static(policy));
     if !response.headers().contains_key(CACHE_CONTROL) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
 
-fn arm(headers: &mut HeaderMap, policy: &'static str) {
+fn arm(headers: &mut HeaderMap, policy: HeaderValue) {
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
-        ("content-security-policy", policy),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),

@@ -2,21 +2,42 @@
 //!
 //! Browsers ask each time and are told at once that nothing changed: the tag holds content and version, so the page never
 //! mixes parts of two daemons. The policy lets nothing run or load but these files.
+//!
+//! The style is put into the page when the first browser asks: it is drawn with the page's own bytes and waits for no second
+//! request. The policy names that style by its hash, so no other one holds, inline or not.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
 
 use super::arm;
 use crate::body::Body;
 
 /// What the page may do: run and load what is here, ask the daemon, and no more.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("ASCII")
+});
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const STYLE: &str = include_str!("../../assets/app.css");
+/// Where the style goes.
+const STYLE_MARK: &str = "<!-- app.css -->";
+
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("../../assets/index.html").replacen(STYLE_MARK, &format!("<style>{STYLE}</style>"), 1)
+});
 
 /// A file of the page.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,25 +48,32 @@ pub(crate) struct Asset {
 }
 
 macro_rules! assets {
-    ($($path:literal $kind:expr, $file:literal;)*) => {
-        &[$(Asset { path: $path, kind: $kind, bytes: include_bytes!(concat!("../../assets/", $file)) }),*]
+    ($($path:literal $kind:expr, $text:expr;)*) => {
+        [$(Asset { path: $path, kind: $kind, bytes: $text.as_bytes() }),*]
     };
 }
 
-static ASSETS: &[Asset] = assets! {
-    "/" "text/html; charset=utf-8", "index.html";
-    "/assets/app.css" "text/css; charset=utf-8", "app.css";
-    "/assets/icon.svg" "image/svg+xml", "icon.svg";
-    "/assets/app.js" SCRIPT, "app.js";
-    "/assets/store.js" SCRIPT, "store.js";
-    "/assets/dom.js" SCRIPT, "dom.js";
-    "/assets/chart.js" SCRIPT, "chart.js";
-    "/assets/servers.js" SCRIPT, "servers.js";
-    "/assets/detail.js" SCRIPT, "detail.js";
-    "/assets/tools.js" SCRIPT, "tools.js";
-    "/assets/form.js" SCRIPT, "form.js";
-    "/assets/lists.js" SCRIPT, "lists.js";
-};
+macro_rules! file {
+    ($name:literal) => {
+        include_str!(concat!("../../assets/", $name))
+    };
+}
+
+static ASSETS: LazyLock<[Asset; 11]> = LazyLock::new(|| {
+    assets! {
+        "/" "text/html; charset=utf-8", PAGE;
+        "/assets/icon.svg" "image/svg+xml", file!("icon.svg");
+        "/assets/app.js" SCRIPT, file!("app.js");
+        "/assets/store.js" SCRIPT, file!("store.js");
+        "/assets/dom.js" SCRIPT, file!("dom.js");
+        "/assets/chart.js" SCRIPT, file!("chart.js");
+        "/assets/servers.js" SCRIPT, file!("servers.js");
+        "/assets/detail.js" SCRIPT, file!("detail.js");
+        "/assets/tools.js" SCRIPT, file!("tools.js");
+        "/assets/form.js" SCRIPT, file!("form.js");
+        "/assets/lists.js" SCRIPT, file!("lists.js");
+    }
+});
 
 /// The part of the page at this path.
 pub(super) fn at(path: &str) -> Option<&'static Asset> {
@@ -68,7 +96,7 @@ impl Asset {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
         let headers = response.headers_mut();
-        arm(headers, POLICY);
+        arm(headers, POLICY.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes"));
@@ -104,7 +132,7 @@ mod tests {
 
     #[test]
     fn s36_the_page_holds_no_inline_code_and_names_no_other_place() {
-        for asset in ASSETS {
+        for asset in ASSETS.iter() {
             let text = std::str::from_utf8(asset.bytes).expect("text");
             for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "javascript:"]
             {
@@ -122,7 +150,10 @@ mod tests {
         let page = std::str::from_utf8(ASSETS[0].bytes).expect("text");
         let listens =
             page.split(" on").skip(1).any(|rest| rest.trim_start_matches(char::is_alphabetic).starts_with('='));
-        assert!(!page.contains(" style=") && !page.contains("<style") && !listens, "no inline code");
+        assert!(!page.contains(" style=") && !listens, "no inline code");
+        let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
+        assert_eq!(style.map(|(style, _)| style), Some(STYLE), "the one style is the one that the policy names");
+        assert_eq!(page.matches("<style").count(), 1);
         assert!(page.matches("<script").all(|_| page.contains("<script type=\"module\" src=\"/assets/app.js\">")));
         assert_eq!(page.matches("<script").count(), 1);
     }
