@@ -3,7 +3,7 @@
 //! A server has one connection for everybody, or several *lanes*: one for each session, or for each project. Each lane of a
 //! server with `command` is a process of its own.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -61,6 +61,18 @@ impl Declared {
     pub(crate) fn check(name: &str, file: &ServerFile, resolver: &Resolver<'_>, findings: &mut Findings<'_>) -> Self {
         let roots = roots(&["mcp_servers", name, "roots"], file.roots.as_deref(), resolver, findings);
         Self { sampling: file.sampling.unwrap_or(false), roots }
+    }
+
+    /// Whether a client may name this directory, a `file://` URI, as its own to the server: one of the server's or beneath
+    /// it, or any where it has none. By name: where a link in it leads is for whoever made the link.
+    pub fn bounds(&self, root: &str) -> bool {
+        let path = |uri: &str| Url::parse(uri).ok()?.to_file_path().ok();
+        let is_plain = |path: &PathBuf| !path.components().any(|part| part == Component::ParentDir);
+        // `..` goes with the parse, but one that is spelled with escapes comes back with the path.
+        self.roots.is_empty()
+            || path(root).filter(is_plain).is_some_and(|path_of| {
+                self.roots.iter().filter_map(|root| path(root)).any(|top| path_of.starts_with(top))
+            })
     }
 
     /// The first of its directories.
@@ -144,5 +156,29 @@ mod tests {
         assert!(roots[2].ends_with("/here"), "beside the file: {roots:?}");
         let declared = Declared { sampling: false, roots: roots[1..].to_vec() };
         assert_eq!(declared.directory(), Some("/srv/b c".into()));
+    }
+
+    #[test]
+    fn s34_a_client_names_directories_beneath_those_of_the_server_alone_where_it_has_some() {
+        let open = Declared::default();
+        assert!(open.bounds("file:///anywhere"));
+        let bound = Declared { roots: vec!["file:///srv/a".to_owned(), "file:///srv/b%20c".to_owned()], ..open };
+        for inside in
+            ["file:///srv/a", "file:///srv/a/", "file:///srv/a/x/y", "file:///srv/b%20c/z", "file:///srv/x/../a"]
+        {
+            assert!(bound.bounds(inside), "{inside}");
+        }
+        for outside in [
+            "file:///srv",
+            "file:///srv/ab",
+            "file:///srv/a/../../etc",
+            "file:///srv/a/%2e%2e/etc",
+            "file:///srv/a/x%2F..%2F..%2F..%2Fetc",
+            "file://elsewhere/srv/a",
+            "https://srv/a",
+            "srv/a",
+        ] {
+            assert!(!bound.bounds(outside), "{outside}");
+        }
     }
 }

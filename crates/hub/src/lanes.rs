@@ -8,7 +8,8 @@
 //!   changed. Else the profile's name tells, and clients of no profile share one lane.
 //!
 //! Clients with different tokens never share a lane (mcp-protocol 6.11), and one whose token is limited is not asked for
-//! roots: it reaches what the configuration says. What is not known when it cannot be asked, since
+//! roots: it reaches what the configuration says. Nor does any client name directories beyond those of a server that has
+//! `roots` of its own (S-34). What is not known when it cannot be asked, since
 //! nothing but a call has a stream to ask on, is [`known`] to be nothing.
 
 use std::sync::Arc;
@@ -62,9 +63,13 @@ pub(crate) fn known(hub: &Hub, upstream: &Upstream, view: &View, caller: &Caller
     let none = || Arc::from([]);
     // A token that is limited does not choose directories of this machine for the programs it reaches.
     let is_limited = sharing != Sharing::Shared && hub.views().limits(view);
-    let own = |session: &Session| match session.roots().get() {
-        Some(roots) if !is_limited => Arc::clone(roots),
-        _ => none(),
+    let own = |session: &Session| {
+        let roots = if is_limited { none() } else { session.known_roots() };
+        let config = upstream.config();
+        if roots.iter().all(|root| config.declared.bounds(root)) {
+            return roots;
+        }
+        roots.iter().filter(|root| config.declared.bounds(root)).cloned().collect()
     };
     match (sharing, caller) {
         (Sharing::Shared, _) => (LaneKey::Common, none()),

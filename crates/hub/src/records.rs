@@ -43,6 +43,9 @@ pub(crate) struct Record {
     /// What its client subscribed to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<Subscribed>,
+    /// Its client's directories when it did: on whose lanes that is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<String>,
     /// What its id had no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<Carried>,
@@ -281,7 +284,8 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 impl Record {
     fn bytes(&self) -> usize {
         let subscriptions: usize = self.subscriptions.iter().map(|(server, uri)| server.len() + uri.len() + 8).sum();
-        RECORD_BYTES + subscriptions + self.carried.as_ref().map_or(0, Carried::bytes)
+        let roots: usize = self.roots.iter().map(|root| root.len() + 4).sum();
+        RECORD_BYTES + subscriptions + roots + self.carried.as_ref().map_or(0, Carried::bytes)
     }
 }
 

@@ -76,6 +76,8 @@ struct State {
     subscriptions: HashMap<(ServerName, Box<str>), LaneKey>,
     /// The client's directories.
     roots: Option<Arc<OnceCell<Arc<[String]>>>>,
+    /// What they were before.
+    noted_roots: Option<Arc<[String]>>,
     lists_until: Option<Instant>,
 }
 

@@ -168,10 +168,16 @@ impl Hub {
     /// Keeps what the client of a session has set, for when the session is made again.
     pub(crate) fn note_settings(&self, session: &Session) {
         let Some(nonce) = session.nonce() else { return };
-        let Some((level, subscriptions)) = session.settings(RECORD_BYTES_MAX) else { return };
+        // Without subscriptions they are of no use: a call asks for those of its time.
+        let roots = session.known_roots();
+        let bytes: usize = roots.iter().map(String::len).sum();
+        let left = RECORD_BYTES_MAX.checked_sub(bytes);
+        let Some((level, subscriptions)) = session.settings(left.unwrap_or(RECORD_BYTES_MAX)) else { return };
+        let roots = if left.is_some() && !subscriptions.is_empty() { roots.to_vec() } else { Vec::new() };
         self.records.change(nonce, |record| {
             record.level = level.map(|level| level.as_str().into());
             record.subscriptions = subscriptions;
+            record.roots = roots;
             record.used = wall::now();
         });
     }
@@ -232,6 +238,9 @@ impl Hub {
         if let Some(level) = record.level.as_deref().and_then(LogLevel::parse) {
             session.set_level(level);
             logging::apply(self);
+        }
+        if !record.roots.is_empty() {
+            session.recall_roots(&record.roots);
         }
         let mut wanted = Vec::new();
         let seen = self.view(session.view());

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use trunkline_config::{Config, Connect, Profile, Server, Stdio};
+use trunkline_config::{Config, Connect, Profile, Server, StateDir, Stdio};
 use trunkline_testkit::{Handle, Script, resource};
 
 use super::*;
 use crate::fakes::{self, World, message};
-use crate::{Guest, Reply, Wants};
+use crate::{Guest, Keep, Reply, Wants};
 
 const BOTH: Wants = Wants { json: true, sse: true };
 
@@ -285,4 +285,49 @@ async fn r5_a_subscription_outlives_the_connection_that_held_it_whatever_ended_t
     assert!(!world.hub.interest().doubt(upstream.name()), "nobody is interested");
     tokio::time::sleep(Duration::from_mins(31)).await;
     assert_eq!(upstream.status().state, "idle", "no subscription keeps a connection open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_session_that_comes_back_after_a_restart_subscribes_on_the_lane_of_its_project() {
+    let made = tempfile::tempdir().expect("a directory");
+    let process = async || {
+        let dir = StateDir::open(made.path().join("state")).expect("our own");
+        let script = Script { resources: vec![resource("a:b")], ..Script::default() };
+        World::kept(script, server(Sharing::Project), &Keep::in_directory(dir).expect("a key")).await
+    };
+    let first = process().await;
+    let session = fakes::able_session(&first.hub, "2025-06-18", r#"{"roots":{}}"#);
+    let (answer, asked) = said(&first, &session, SUBSCRIBE, &["file:///mine"]).await;
+    assert!(answer["result"].is_object() && asked == 1, "{answer}");
+    first.hub.remembered().await;
+
+    let next = process().await;
+    let back = next.hub.session(session.id(), Guest::ANYBODY).expect("known");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let told: Vec<Handle> =
+        next.servers().into_iter().filter(|server| !server.seen_of("resources/subscribe").is_empty()).collect();
+    assert_eq!((told.len(), owners(&next)), (1, vec!["/mine".to_owned()]), "and not on that of everybody");
+    let mut stream = back.open_get().expect("open").boxed();
+    told[0].notify("notifications/resources/updated", r#"{"uri":"a:b"}"#).await;
+    assert!(heard(&mut stream).await.contains(r#""uri":"a:b""#));
+    // Its client may have opened others meanwhile: a call asks.
+    let (_, asked) = said(&next, &back, CALL, &["file:///other"]).await;
+    assert_eq!((asked, owners(&next)), (1, vec!["/mine".to_owned(), "/other".to_owned()]));
+}
+
+#[tokio::test]
+async fn s34_directories_of_a_client_are_bounded_by_those_of_the_server() {
+    let lane = |sharing: Sharing, roots: &[&str]| {
+        let mut server = Server { enabled: false, ..server(sharing) };
+        server.declared.roots = vec!["file:///srv".to_owned()];
+        let hub = fakes::hub(&[("git", server)], &Config::default());
+        let session = fakes::able_session(&hub, "2025-06-18", r#"{"roots":{}}"#);
+        session.roots().set(roots.iter().map(|&root| root.to_owned()).collect()).expect("not asked yet");
+        known(&hub, &hub.fleet().all()[0], &View::WHOLE, &Caller::Legacy(session))
+    };
+    let of = |roots: &[&str]| -> Arc<[String]> { roots.iter().map(|&root| root.to_owned()).collect() };
+    let (key, _) = lane(Sharing::Project, &["file:///etc", "file:///srv/a"]);
+    assert_eq!(key, LaneKey::Roots(None, of(&["file:///srv/a"])));
+    assert_eq!(lane(Sharing::Project, &["file:///etc"]).0, LaneKey::Common, "as one that has none");
+    assert_eq!(lane(Sharing::Session, &["file:///etc", "file:///srv/a"]).1, of(&["file:///srv/a"]));
 }

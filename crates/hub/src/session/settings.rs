@@ -86,8 +86,23 @@ impl Session {
         Arc::clone(self.lock().roots.get_or_insert_default())
     }
 
+    /// The client's directories as far as they are known: as it said, or last said, or as they were noted.
+    pub(crate) fn known_roots(&self) -> Arc<[String]> {
+        let state = self.lock();
+        let said = state.roots.as_ref().and_then(|roots| roots.get());
+        said.or(state.noted_roots.as_ref()).cloned().unwrap_or_else(|| Arc::from([]))
+    }
+
+    /// What its directories were when it subscribed to something, in an earlier life. It is asked for those of now when that
+    /// next matters.
+    pub(crate) fn recall_roots(&self, roots: &[String]) {
+        self.lock().noted_roots = Some(roots.into());
+    }
+
     /// The client says that its directories are others now: it is asked again when that next matters.
     pub(crate) fn roots_changed(&self) {
-        self.lock().roots = None;
+        let mut state = self.lock();
+        let said = state.roots.take().and_then(|roots| roots.get().cloned());
+        state.noted_roots = said.or(state.noted_roots.take());
     }
 }
