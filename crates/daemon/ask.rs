@@ -28,7 +28,7 @@ use trunkline_wire::{Json, Malformed, Object};
 use crate::cli::Ask;
 use crate::exit::{self, FAILED, Failure};
 use crate::state::Report;
-use crate::{login, pins, render};
+use crate::{login, pins, render, tokens};
 
 /// How long the daemon has for an answer that waits for no server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,11 +126,15 @@ async fn answer(ask: &Ask, socket: &Socket<'_>) -> Result<Printed, Failure> {
             let text = if *json { raw(&body) } else { render::status(&report) };
             Ok(Printed { text, well: report.is_well() })
         }
-        Ask::Tools { server, find, profile, json } => {
-            let asked = [("server", server), ("find", find), ("profile", profile)];
+        Ask::Tools { server, find, profile, tokens, json } => {
+            let also = tokens.then(|| "also".to_owned());
+            let asked = [("server", server), ("find", find), ("profile", profile), ("search", &also)];
             let asked = asked.iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped(value.as_deref()?))));
             let target = format!("/api/v1/tools?{}", asked.collect::<Vec<_>>().join("&"));
             let body = soon(socket.get(&target)).await?;
+            if *tokens {
+                return tokens::answer(&body, server.as_deref(), *json).await;
+            }
             let list: Tools = read(&body)?;
             Ok(good(if *json { raw(&body) } else { render::tools(&list.tools) }))
         }

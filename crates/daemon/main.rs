@@ -30,6 +30,7 @@ mod stateful;
 mod stdio;
 mod stop;
 mod swap;
+mod tokens;
 mod vitals;
 mod watch;
 mod watchdog;

@@ -13,7 +13,9 @@ Examples:
   trunkline tools linear                     of one
   trunkline tools --find 'create an issue'   that fit these words, the best first
   trunkline tools --profile work             as clients of /mcp/work see them
-  trunkline tools linear --json              with descriptions and schemas";
+  trunkline tools linear --json              with descriptions and schemas
+  trunkline tools --tokens                   what each server's definitions weigh
+  trunkline tools linear --tokens            what each tool's weighs";
 
 const RELOAD_EXAMPLES: &str = "\
 The daemon does this by itself when the file changes, and upon SIGHUP; secrets that are read
@@ -69,6 +71,9 @@ pub(crate) enum Ask {
         /// Only those that this profile shows, under its names
         #[arg(long, value_name = "NAME")]
         profile: Option<String>,
+        /// Say how many tokens the definitions are, and how many with `expose = "search"`
+        #[arg(long, conflicts_with = "find")]
+        tokens: bool,
         /// Print names, descriptions and schemas as JSON
         #[arg(long)]
         json: bool,

@@ -138,7 +138,7 @@ fn each_command_explains_itself() {
 
 #[test]
 fn commands_about_tools_explain_themselves() {
-    assert_snapshot!(help_of(&["tools"]), @r"
+    assert_snapshot!(help_of(&["tools"]), @r#"
     List the tools, by the names clients see
 
     Usage: trunkline tools [OPTIONS] [SERVER]
@@ -157,6 +157,9 @@ fn commands_about_tools_explain_themselves() {
           --profile <NAME>
               Only those that this profile shows, under its names
 
+          --tokens
+              Say how many tokens the definitions are, and how many with `expose = "search"`
+
           --json
               Print names, descriptions and schemas as JSON
 
@@ -169,7 +172,9 @@ fn commands_about_tools_explain_themselves() {
       trunkline tools --find 'create an issue'   that fit these words, the best first
       trunkline tools --profile work             as clients of /mcp/work see them
       trunkline tools linear --json              with descriptions and schemas
-    ");
+      trunkline tools --tokens                   what each server's definitions weigh
+      trunkline tools linear --tokens            what each tool's weighs
+    "#);
     assert_snapshot!(help_of(&["call"]), @r#"
     Call a tool through the daemon, as a client would
 

@@ -79,7 +79,8 @@ where
 }
 
 /// The catalogue, or what `?profile=NAME` shows of it: each tool under its name for clients, with the entry as clients get
-/// it. `?find=WORDS` gives those alone that fit the words, the best first.
+/// it. `?find=WORDS` gives those alone that fit the words, the best first; with `?search=also`, what would stand in place of all
+/// is a member `search`.
 async fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
     if let Err(unknown) = wanted(edge, target) {
         return no(StatusCode::NOT_FOUND, &unknown.0);
@@ -92,7 +93,7 @@ async fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
             return no(StatusCode::NOT_FOUND, &text);
         }
     };
-    let (chosen, words) = (server_of(target), parameter(target, "find="));
+    let (chosen, words, also) = (server_of(target), parameter(target, "find="), parameter(target, "search="));
     // The first search of a catalogue reads all of it.
     let listed = tokio::task::spawn_blocking(move || {
         let counts = |tool: &Entry| chosen.as_deref().is_none_or(|name| tool.server().as_str() == name);
@@ -101,12 +102,20 @@ async fn tools(edge: &Edge, target: &Uri) -> Response<Body> {
             None => catalog.tools().iter().filter(|tool| counts(tool)).collect(),
         };
         let tools: Vec<Bytes> = tools.into_iter().map(listing).collect();
-        [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]}"].concat()
+        let search = match also {
+            Some(_) => [&b",\"search\":["[..], &list(catalog.in_place_of_all()), b"]"].concat(),
+            None => Vec::new(),
+        };
+        [&b"{\"tools\":["[..], &tools.join(&b","[..]), b"]", &search, b"}"].concat()
     });
     match listed.await {
         Ok(text) => reply::message(StatusCode::OK, Bytes::from(text)),
         Err(_) => no(StatusCode::INTERNAL_SERVER_ERROR, "the daemon failed at this request; its log says more"),
     }
+}
+
+fn list(definitions: Vec<Json>) -> Vec<u8> {
+    definitions.into_iter().map(Json::into_bytes).collect::<Vec<_>>().join(&b","[..])
 }
 
 /// A tool, and whose it is.

@@ -567,6 +567,7 @@ async fn the_owners_socket_answers_the_command_line() {
         ("/api/v1/state", "servers"),
         ("/api/v1/tools", "tools"),
         ("/api/v1/tools?server=git", "tools"),
+        ("/api/v1/tools?search=also", "search"),
         ("/api/v1/logs", "servers"),
         ("/api/v1/logs?server=git", "servers"),
     ] {

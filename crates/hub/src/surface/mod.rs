@@ -83,6 +83,11 @@ impl Surface {
 }
 
 impl Catalog {
+    /// The definitions that stand in place of all tools with `expose = "search"`.
+    pub fn in_place_of_all(&self) -> Vec<Json> {
+        Surface::over(&self.tools, |_| false).listed(&self.tools, Class::Any).collect()
+    }
+
     /// Which of the gateway's own tools a call is for, if these are shown here.
     pub(crate) fn own_tool(&self, params: &Object) -> Option<Own> {
         self.surface.as_ref()?;

@@ -116,6 +116,13 @@ async fn three_tools_stand_for_all_in_both_eras_and_tell_whose_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_would_stand_in_place_of_all_tools_can_be_had_where_all_are_listed() {
+    let world = World::ruled(script(Vec::new()), &Config::default()).await;
+    let instead = world.hub.catalog().in_place_of_all();
+    assert_eq!(instead.iter().map(|tool| value(tool.as_bytes())["name"].clone()).collect::<Vec<_>>(), OWN);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_found_is_enough_to_call_it_and_says_the_same_as_text() {
     let world = world(Vec::new()).await;
     let found = call(&world.hub, "find_tools", &json!({ "query": "file a new issue" })).await;
