@@ -3,7 +3,7 @@
 import { attr, clock, counted, el, put } from './dom.js';
 import { Calls, Clients, Facts, Profiles, Wrong } from './lists.js';
 import { Servers } from './servers.js';
-import { connect, link, post, serverPath, show, state, watch } from './store.js';
+import { connect, link, post, serverPath, show, state, stirred, watch } from './store.js';
 import { Tools } from './tools.js';
 
 const by = (id) => document.getElementById(id);
@@ -134,13 +134,17 @@ function pulse() {
   if (link.is === 'locked') put(by('key-why'), link.why);
 }
 
-watch(() => {
+function draw() {
   for (const part of parts) part.draw();
   pulse();
-});
+}
 
+watch(draw);
+
+// Figures and times move together: each picture is laid out and painted anew, however little of it is another one.
 setInterval(() => {
   if (document.hidden) return;
+  if (stirred()) return draw();
   for (const part of parts) part.tick?.();
   pulse();
 }, 1000);

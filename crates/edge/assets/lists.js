@@ -72,17 +72,21 @@ export class Profiles {
 
 const OUTCOMES = { ok: ['Answered', 'good'], error: ['Refused', 'warn'], fault: ['No answer', 'bad'], input: ['Asks back', 'busy'] };
 
-/** How often the calls are drawn anew. */
-const CALLS_EVERY_MS = 1000;
+/** How often the calls are drawn anew: with the figures, which come a second apart, and not with the news between them. */
+const CALLS_EVERY_MS = 900;
+/** Rows that are there before anybody scrolls to the others: more than there is room for. */
+const CALLS_AT_TOP = 20;
 
+/** The last calls. A row is a place and not a call: it gets other texts, and nothing is made or moved. Whoever scrolls into them
+ * has them stand still. */
 export class Calls {
   constructor(card, count) {
     this.count = count;
     const { node, body } = table('Last calls', [
       ['Time', ''], ['Client', ''], ['Tool', 'name'], ['Outcome', ''], ['Took', 'num'], ['Sent', 'num'], ['Received', 'num'],
     ]);
-    Object.assign(this, { node, body, nodes: new Map(), newest: -1, drawn: -CALLS_EVERY_MS });
-    this.frame = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': 'Last calls' }, node);
+    Object.assign(this, { node, body, rows: [], newest: -1, drawn: -CALLS_EVERY_MS, held: false });
+    this.frame = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': 'Last calls', on: { scroll: () => this.hold() } }, node);
     this.none = el('p', { class: 'none', text: 'No calls yet. Try a tool above. What is said in a call is never kept.' });
     card.append(this.frame, this.none);
     this.inView = false;
@@ -95,7 +99,7 @@ export class Calls {
 
   draw() {
     // A busy daemon has something new twice a second; who does not look at it need not pay for it, and nobody reads faster.
-    if (!this.inView || performance.now() - this.drawn < CALLS_EVERY_MS) return;
+    if (!this.inView || this.held || performance.now() - this.drawn < CALLS_EVERY_MS) return;
     const { calls } = state;
     attr(this.frame, 'hidden', !calls.length);
     attr(this.none, 'hidden', calls.length > 0);
@@ -103,16 +107,55 @@ export class Calls {
     this.newest = calls.length ? calls[0].number : -1;
     this.drawn = performance.now();
     put(this.count, calls.length ? String(calls.length) : '');
-    const by = new Map(calls.map((it) => [it.number, it]));
-    keyed(this.body, this.nodes, [...by.keys()], (number) => {
-      const it = by.get(number);
-      const [word, kind] = OUTCOMES[it.outcome] ?? [it.outcome, 'off'];
-      return el('tr', { role: 'row' },
-        cell('Time', '', el('time', { datetime: new Date(it.at_unix_ms).toISOString(), text: clock(it.at_unix_ms) })),
-        cell('Client', '', it.client ?? 'owner'), cell('Tool', 'name', el('code', { text: it.tool })),
-        cell('Outcome', '', el('span', { class: `state is-${kind}` }, el('span', { class: 'dot', 'aria-hidden': 'true' }), word)),
-        cell('Took', 'num', milliseconds(it.micros / 1000)), cell('Sent', 'num', bytes(it.sent_bytes)), cell('Received', 'num', bytes(it.received_bytes)));
+    this.fill(calls.slice(0, CALLS_AT_TOP));
+  }
+
+  hold() {
+    const held = this.frame.scrollTop > 0;
+    if (held === this.held) return;
+    this.held = held;
+    if (held) {
+      this.fill(state.calls);
+      put(this.count, `${state.calls.length}, which stand still until you are back at the top`);
+    } else {
+      Object.assign(this, { newest: -1, drawn: -CALLS_EVERY_MS });
+      this.draw();
+    }
+  }
+
+  fill(calls) {
+    while (this.rows.length > calls.length) this.rows.pop().node.remove();
+    calls.forEach((it, at) => {
+      if (at === this.rows.length) {
+        this.rows.push(new Call());
+        this.body.append(this.rows[at].node);
+      }
+      this.rows[at].draw(it);
     });
+  }
+}
+
+class Call {
+  constructor() {
+    this.time = el('time');
+    this.client = cell('Client', '');
+    this.tool = el('code');
+    this.word = el('span');
+    this.outcome = el('span', { class: 'state' }, el('span', { class: 'dot', 'aria-hidden': 'true' }), this.word);
+    this.numbers = [cell('Took', 'num'), cell('Sent', 'num'), cell('Received', 'num')];
+    this.node = el('tr', { role: 'row' }, cell('Time', '', this.time), this.client, cell('Tool', 'name', this.tool), cell('Outcome', '', this.outcome), this.numbers);
+  }
+
+  draw(it) {
+    const [word, kind] = OUTCOMES[it.outcome] ?? [it.outcome, 'off'];
+    const texts = [milliseconds(it.micros / 1000), bytes(it.sent_bytes), bytes(it.received_bytes)];
+    attr(this.time, 'datetime', new Date(it.at_unix_ms).toISOString());
+    put(this.time, clock(it.at_unix_ms));
+    put(this.client, it.client ?? 'owner');
+    put(this.tool, it.tool);
+    put(this.word, word);
+    attr(this.outcome, 'class', `state is-${kind}`);
+    texts.forEach((text, at) => put(this.numbers[at], text));
   }
 }
 

@@ -14,11 +14,19 @@ export const link = { is: 'connecting', since: Date.now(), why: '' };
 
 let listeners = [];
 let pending = false;
+let dirty = false;
 let skew = 0;
 
-/** Calls `listener` after changes, at most once for each picture that the browser draws. */
+/** Calls `listener` after changes: of states at once, of figures once a second. */
 export function watch(listener) {
   listeners.push(listener);
+}
+
+/** Whether figures have changed since this was asked last. */
+export function stirred() {
+  const was = dirty;
+  dirty = false;
+  return was;
 }
 
 /** Now, by the daemon's clock. */
@@ -31,6 +39,7 @@ function changed() {
   pending = true;
   requestAnimationFrame(() => {
     pending = false;
+    dirty = false;
     for (const listener of listeners) listener();
   });
 }
@@ -147,7 +156,16 @@ function apply(change) {
   }
   if (change.calls.length) state.calls = [...change.calls.reverse(), ...state.calls].slice(0, 100);
   if ('step' in change.set) step();
-  set('live');
+  if (isNews(change)) changed();
+  else dirty = true;
+}
+
+/** Members of servers and of the daemon that a person should see change. The others are figures. */
+const NEWS = ['state', 'paused', 'enabled', 'signed_in', 'tools'];
+const OWN_NEWS = ['status', 'wrong', 'catalog_version'];
+
+function isNews({ order, set: own, servers }) {
+  return Boolean(order) || OWN_NEWS.some((key) => key in own) || Object.values(servers).some((server) => NEWS.some((key) => key in server));
 }
 
 function step() {

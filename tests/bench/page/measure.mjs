@@ -76,7 +76,8 @@ async function during(daemon, browser, work) {
   const span = (performance.now() - before.at) / 1000;
   const after = { daemon: used(daemon.pid), ...(await chromiumUsed(browser)) };
   const share = (key) => (((after[key] ?? 0) - (before[key] ?? 0)) / span) * 100;
-  return { daemon: share("daemon"), renderer: share("renderer"), rest: share("browser") + share("GPU") + share("utility"), made };
+  const rest = Object.keys(after).filter((key) => key !== "daemon" && key !== "renderer");
+  return { daemon: share("daemon"), renderer: share("renderer"), rest: rest.reduce((sum, key) => sum + share(key), 0), made };
 }
 
 async function chromiumUsed(browser) {
@@ -92,17 +93,37 @@ async function chromiumUsed(browser) {
 const open = () =>
   chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"] });
 
-/** When a page had painted first, by its own clock, and when it was live. */
-async function load(page, go) {
+/** Opens a page, and waits until the browser has painted something of it. */
+async function painted(page, go) {
   await go(page);
-  await page.locator(".pulse.is-good, .pulse.is-warn, .pulse.is-bad").waitFor();
   return page.evaluate(async () => {
     const paint = () => performance.getEntriesByName("first-contentful-paint")[0];
     while (!paint()) await new Promise((resolve) => setTimeout(resolve, 10));
+    return paint().startTime;
+  });
+}
+
+/** When the dashboard had painted first (its frame, and that it connects), and when the state of the daemon stood in it: by the page's own clock. */
+async function load(page, go) {
+  const paint = await painted(page, go);
+  await page.waitForFunction(() => window.liveAt);
+  return page.evaluate((paint) => {
     const files = [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource").filter((it) => !it.name.includes("/api/"))];
     const sum = (key) => files.reduce((all, it) => all + it[key], 0);
-    return { paint: paint().startTime, wire: sum("transferSize"), weight: sum("decodedBodySize"), files: files.length };
+    return { paint, live: window.liveAt, wire: sum("transferSize"), weight: sum("decodedBodySize"), files: files.length };
+  }, paint);
+}
+
+/** A page that notes when the state of the daemon is in it. */
+async function fresh(browser) {
+  const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+  await page.addInitScript(() => {
+    const look = () => {
+      if (document.querySelector(".pulse:is(.is-good, .is-warn, .is-bad)")) window.liveAt ??= performance.now();
+    };
+    new MutationObserver(look).observe(document, { subtree: true, attributeFilter: ["class"] });
   });
+  return page;
 }
 
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
@@ -127,35 +148,45 @@ try {
     ready = state.servers.filter((it) => it.state === "ready").length;
   }
 
+  const empty = [];
   const cold = [];
   const warm = [];
   for (let at = 0; at < LOADS; at += 1) {
-    // A browser of its own: nothing is cached, not even its compiled scripts.
-    const browser = await open();
-    const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+    // A browser of its own for each: nothing is cached, not even its compiled scripts.
+    let browser = await open();
+    // What a browser takes for one line of text of the same daemon.
+    empty.push({ paint: await painted(await fresh(browser), (page) => page.goto(`${base}/health/live`)) });
+    await browser.close();
+    browser = await open();
+    const page = await fresh(browser);
     cold.push(await load(page, () => page.goto(`${base}/`)));
     warm.push(await load(page, () => page.reload()));
     await browser.close();
   }
-  const paints = (loads) => `${median(loads.map((it) => it.paint)).toFixed(0)} ms (${Math.min(...loads.map((it) => it.paint)).toFixed(0)} to ${Math.max(...loads.map((it) => it.paint)).toFixed(0)})`;
+  const times = (loads, key = "paint") => {
+    const all = loads.map((it) => it[key]);
+    return `${median(all).toFixed(0)} ms (${Math.min(...all).toFixed(0)} to ${Math.max(...all).toFixed(0)})`;
+  };
   console.log(`load of the machine ${loadavg()[0].toFixed(1)}; ${SERVERS} servers; ${LOADS} loads, of which the median`);
   console.log(`weight               ${cold[0].files} files, ${cold[0].weight} bytes; over the wire with heads ${cold[0].wire} cold, ${warm[0].wire} warm`);
-  console.log(`first paint, cold    ${paints(cold)}`);
-  console.log(`first paint, warm    ${paints(warm)}`);
+  console.log(`first paint, cold    ${times(cold)}; of a line of text, in as new a browser, ${times(empty)}`);
+  console.log(`first paint, warm    ${times(warm)}`);
+  console.log(`state shown          ${times(cold, "live")} cold, ${times(warm, "live")} warm`);
 
   const unwatched = await during(daemon, null, updates);
   console.log(`nobody watches       daemon ${percent(unwatched.daemon)} at ${unwatched.made} updates in ${seconds} s`);
   const browser = await open();
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+  const page = await fresh(browser);
   await load(page, () => page.goto(`${base}/`));
   await page.getByRole("button", { name: "server-3", exact: true }).click();
-  const quiet = await during(daemon, browser, (until) => sleep(until - performance.now()));
-  console.log(`watched, quiet       daemon ${percent(quiet.daemon)}, page ${percent(quiet.renderer)}, the rest of the browser ${percent(quiet.rest)}`);
-  const busy = await during(daemon, browser, updates);
-  console.log(`watched, busy        daemon ${percent(busy.daemon)}, page ${percent(busy.renderer)}, the rest of the browser ${percent(busy.rest)}, at ${busy.made} updates`);
+  const told = (what, { daemon: own, renderer, rest }) =>
+    console.log(`${what.padEnd(20)} daemon ${percent(own)}, page ${percent(renderer)}, the rest of the browser ${percent(rest)}: the browser ${percent(renderer + rest)}`);
+  told("watched, quiet", await during(daemon, browser, (until) => sleep(until - performance.now())));
+  told("watched, busy", await during(daemon, browser, updates));
   await page.locator("#calls").scrollIntoViewIfNeeded();
-  const calls = await during(daemon, browser, updates);
-  console.log(`busy, calls in view  daemon ${percent(calls.daemon)}, page ${percent(calls.renderer)}, the rest of the browser ${percent(calls.rest)}, at ${calls.made} updates`);
+  await page.waitForTimeout(1500);
+  await page.evaluate(() => scrollTo({ top: document.body.scrollHeight, behavior: "instant" }));
+  told("busy, calls in view", await during(daemon, browser, updates));
   await browser.close();
 } finally {
   for (const child of children) child.kill();
