@@ -56,8 +56,8 @@ bench-page: parts ## Measure the dashboard: weight, first paint, processor time 
 	$(CARGO) build --release --bin trunkline --example fake-upstream
 	node tests/bench/page/measure.mjs target/release/trunkline target/release/examples/fake-upstream
 
-bench-search: ## Measure tool search: reading and searching 2,000 tools
-	$(CARGO) test --release --quiet -p trunkline-hub --lib takes_this_long -- --ignored --nocapture
+bench-search: ## Measure tool search: reading and searching 2,000 tools, and the tokens that it saves
+	$(CARGO) test --release --quiet -p trunkline-hub --lib -- takes_this --ignored --nocapture
 
 pictures: parts ## Make the pictures of the dashboard in docs/ anew (takes port 6270 for some minutes)
 	$(CARGO) build --release --bin trunkline --example fake-upstream

@@ -160,7 +160,7 @@ impl Catalog {
         self.bodies(list, Class::Any).eq(other.bodies(list, Class::Any))
     }
 
-    fn bodies(&self, list: List, class: Class) -> Box<dyn Iterator<Item = Json> + '_> {
+    pub(crate) fn bodies(&self, list: List, class: Class) -> Box<dyn Iterator<Item = Json> + '_> {
         match list {
             List::Tools if let Some(surface) = &self.surface => Box::new(surface.listed(&self.tools, class)),
             List::Tools => {

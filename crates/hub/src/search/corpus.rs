@@ -12,22 +12,27 @@ use super::{Document, Index};
 
 const TOOLS: &str = include_str!("corpus/tools.txt");
 
+/// The lists of questions; what they are is told in `tests.rs`.
+pub(crate) const QUESTIONS: &str = include_str!("corpus/questions.txt");
+pub(crate) const HELD_OUT: &str = include_str!("corpus/held_out.txt");
+pub(crate) const OTHERS: &str = include_str!("corpus/others.txt");
+
 /// A tool of the corpus.
-pub(super) struct Tool {
-    pub(super) server: String,
-    pub(super) name: String,
-    pub(super) body: Json,
+pub(crate) struct Tool {
+    pub(crate) server: String,
+    pub(crate) name: String,
+    pub(crate) body: Json,
 }
 
 impl Tool {
     /// The name that clients see.
-    pub(super) fn exposed(&self) -> String {
+    pub(crate) fn exposed(&self) -> String {
         format!("{}__{}", self.server, self.name)
     }
 }
 
 /// All tools, in the order of the file.
-pub(super) fn tools() -> Vec<Tool> {
+pub(crate) fn tools() -> Vec<Tool> {
     let (mut server, mut style, mut shared) = ("", "", "");
     let mut out = Vec::new();
     for line in TOOLS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -52,8 +57,16 @@ pub(super) fn tools() -> Vec<Tool> {
     out
 }
 
+/// The questions of a list, each with the tools that are right.
+pub(crate) fn questions(list: &'static str) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once(" | ").expect("a question and its tools"))
+        .map(|(question, right)| (question, right.split(' ').collect()))
+}
+
 /// The index over all of them.
-pub(super) fn index(tools: &[Tool]) -> Index {
+pub(crate) fn index(tools: &[Tool]) -> Index {
     Index::new(tools.iter().map(|tool| Document { name: &tool.name, server: &tool.server, body: &tool.body }))
 }
 

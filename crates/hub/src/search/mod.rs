@@ -217,6 +217,6 @@ fn of_the_name(tool: &Document<'_>, proper: &HashSet<String>, numbers: &HashMap<
 }
 
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::corpus::{index, tools};
+use super::corpus::{HELD_OUT, OTHERS, QUESTIONS, index, questions, tools};
 use super::*;
-
-const QUESTIONS: &str = include_str!("corpus/questions.txt");
-const HELD_OUT: &str = include_str!("corpus/held_out.txt");
-const OTHERS: &str = include_str!("corpus/others.txt");
 
 /// How many questions there are, of how many a right tool came first, and of how many none was among the first five and ten.
 #[derive(Debug, Default)]
@@ -20,15 +16,13 @@ struct Tried {
 }
 
 /// Asks the questions of a file: in each line one, and the tools that are right.
-fn tried(questions: &str) -> Tried {
+fn tried(list: &'static str) -> Tried {
     let tools = tools();
     assert!(tools.len() >= 1000, "{} tools", tools.len());
     let index = index(&tools);
     let names: Vec<String> = tools.iter().map(corpus::Tool::exposed).collect();
     let mut tried = Tried::default();
-    for line in questions.lines().filter(|line| !line.starts_with('#')) {
-        let (question, right) = line.split_once(" | ").expect("a question and its tools");
-        let right: Vec<&str> = right.split(' ').collect();
+    for (question, right) in questions(list) {
         for name in &right {
             assert!(names.iter().any(|known| known == name), "there is no {name}");
         }
@@ -51,8 +45,8 @@ fn tried(questions: &str) -> Tried {
 /// somebody who knew the tools and neither the ranking nor its words, as one would ask a colleague or a model; half name the
 /// product. Words and weights were mended with all of them since, each time in general ways, and the questions left alone.
 /// What came of questions before anything was mended with them is in `docs/search.md`.
-fn is_among_five(questions: &str, at_least: usize) {
-    let tried = tried(questions);
+fn is_among_five(list: &'static str, at_least: usize) {
+    let tried = tried(list);
     assert!(tried.count >= at_least && tried.not_in_five * 100 <= tried.count * 5, "{tried:?}");
 }
 
@@ -139,8 +133,11 @@ fn reading_and_finding_in_2000_tools_takes_this_long() {
     let began = Instant::now();
     drop(Index::new(documents()));
     println!("reading them again: {:?}", began.elapsed());
-    let lines = [QUESTIONS, HELD_OUT, OTHERS].into_iter().flat_map(str::lines).filter(|line| !line.starts_with('#'));
-    let questions: Vec<String> = lines.filter_map(|line| Some(line.split_once(" | ")?.0.to_owned())).collect();
+    let questions: Vec<String> = [QUESTIONS, HELD_OUT, OTHERS]
+        .into_iter()
+        .flat_map(questions)
+        .map(|(question, _)| question.to_owned())
+        .collect();
     let unknown = |at: usize| (0..32).map(|word| format!("qzx{at}wv{word}yk")).collect::<Vec<_>>().join(" ");
     for (what, asked) in [("questions", questions), ("32 words that nobody knows", (0..400).map(unknown).collect())] {
         let find = |question: &String| {

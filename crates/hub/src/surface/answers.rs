@@ -7,7 +7,7 @@ use super::Own;
 use crate::Hub;
 use crate::catalog::output::{self, Class};
 use crate::catalog::{Catalog, Entry, List};
-use crate::limits::{FIND_DESCRIPTION_CHARS, FIND_LIMIT, FIND_LIMIT_MAX, FIND_SCHEMAS_BYTES_MAX};
+use crate::limits::{FIND_DESCRIPTION_CHARS, FIND_LIMIT, FIND_LIMIT_MAX, FIND_SCHEMAS, FIND_SCHEMAS_BYTES_MAX};
 use crate::refusal;
 
 /// Tools that are named where one is not known.
@@ -57,7 +57,7 @@ fn result(found: &Object, class: Class) -> Json {
     result.to_json()
 }
 
-fn find(catalog: &Catalog, said: &Object) -> Result<Object, String> {
+pub(super) fn find(catalog: &Catalog, said: &Object) -> Result<Object, String> {
     let query = match said.get("query") {
         None => String::new(),
         Some(query) => query.decode_str().ok_or("`query` is no text: say in a few words what you want to do")?,
@@ -74,9 +74,15 @@ fn find(catalog: &Catalog, said: &Object) -> Result<Object, String> {
         ("", Some(_)) => catalog.tools().iter().filter(|tool| counts(tool)).take(limit).collect(),
         (query, _) => catalog.find(query, limit, counts),
     };
-    let mut room = FIND_SCHEMAS_BYTES_MAX;
+    let (mut room, mut left) = (FIND_SCHEMAS_BYTES_MAX, FIND_SCHEMAS);
     let mut out = Object::new();
-    out.set("tools", list(tools.iter().map(|tool| brief(tool, &mut room))));
+    let tools_told = tools.iter().map(|tool| {
+        // What stands further down is rarely called.
+        room = if left == 0 { 0 } else { room };
+        left = left.saturating_sub(1);
+        brief(tool, &mut room)
+    });
+    out.set("tools", list(tools_told));
     out.set("searched", Json::encode(&searched));
     if tools.is_empty() {
         out.set("hint", Json::literal("\"no tool fits these words: try others, or fewer\""));

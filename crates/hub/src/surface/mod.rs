@@ -142,4 +142,6 @@ pub(crate) fn lacking(tool: &Entry, params: &Object) -> Option<String> {
 }
 
 #[cfg(test)]
+mod measured;
+#[cfg(test)]
 mod tests;

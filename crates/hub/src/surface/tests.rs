@@ -144,6 +144,18 @@ async fn what_is_found_is_enough_to_call_it_and_says_the_same_as_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_the_first_tools_that_are_found_come_with_their_schemas() {
+    let tools = (0..7).map(|at| CREATE.replace("create_issue", &format!("create_issue_{at}"))).collect();
+    let world = World::ruled(Script { tools, ..Script::default() }, &searching()).await;
+    let found = call(&world.hub, "find_tools", &json!({ "query": "create an issue" })).await;
+    let tools = found["structuredContent"]["tools"].as_array().expect("tools").clone();
+    let with = |tool: &&Value| tool.get("inputSchema").is_some();
+    assert_eq!((tools.len(), tools.iter().filter(with).count(), tools.iter().take_while(with).count()), (7, 5, 5));
+    let last = call(&world.hub, "describe_tool", &json!({ "name": tools[6]["name"] })).await;
+    assert!(last["structuredContent"]["inputSchema"].is_object(), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_definition_is_shown_as_a_list_of_that_revision_would_have_it() {
     let world = world(Vec::new()).await;
     let shown = call(&world.hub, "describe_tool", &json!({ "name": "git__create_issue" })).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use trunkline_wire::Json;
 
 use super::Own;
-use crate::limits::{FIND_LIMIT, FIND_LIMIT_MAX, SEARCH_SERVERS_TOLD_MAX};
+use crate::limits::{FIND_LIMIT, FIND_LIMIT_MAX, FIND_SCHEMAS, SEARCH_SERVERS_TOLD_MAX};
 
 /// The servers that tools belong to, given in the order of the list, each with how many it has.
 pub(super) fn summary<'a>(servers: impl Iterator<Item = &'a str>) -> String {
@@ -52,7 +52,7 @@ fn find(summary: &str, besides: bool) -> Value {
         "description": format!(
             "Finds tools by what you want to do. There are {summary} {listed}: search before you say that something cannot be done. \
              Ask in a few words and name the product if you know it, such as \"create github issue\"; if nothing fits, try other \
-             words. Each tool that is found comes with its inputSchema: call it by `call_tool`."
+             words. The first {FIND_SCHEMAS} come with their inputSchema: call one by `call_tool`. `describe_tool` has that of the others."
         ),
         "inputSchema": {
             "type": "object",
@@ -78,7 +78,7 @@ fn find(summary: &str, besides: bool) -> Value {
                             "name": { "type": "string" },
                             "server": { "type": "string" },
                             "description": { "type": "string" },
-                            "inputSchema": { "type": "object", "description": "Missing where it is too long: `describe_tool` has it." },
+                            "inputSchema": { "type": "object", "description": "Missing further down and where it is too long: `describe_tool` has it." },
                             "annotations": { "type": "object" },
                         },
                         "required": ["name", "server"],
