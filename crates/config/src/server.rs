@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trunkline_wire::Era;
+use trunkline_wire::{Abilities, Era};
 use url::Url;
 
 use crate::expose::Expose;
@@ -72,6 +72,9 @@ pub struct Declared {
     pub sampling: bool,
     /// `file://` URIs that it is told when it asks for roots. Empty: it may not ask.
     pub roots: Vec<String>,
+    /// What the one client can be asked that a connection is for: declared in the place of the fixed set. No file says it:
+    /// `None` but where a lane is one client's alone, who is known when it is opened.
+    pub own: Option<Arc<Abilities>>,
 }
 
 /// How a server is reached.

@@ -60,7 +60,7 @@ impl Declared {
     /// Reads what a server may ask for.
     pub(crate) fn check(name: &str, file: &ServerFile, resolver: &Resolver<'_>, findings: &mut Findings<'_>) -> Self {
         let roots = roots(&["mcp_servers", name, "roots"], file.roots.as_deref(), resolver, findings);
-        Self { sampling: file.sampling.unwrap_or(false), roots }
+        Self { sampling: file.sampling.unwrap_or(false), roots, own: None }
     }
 
     /// Whether a client may name this directory, a `file://` URI, as its own to the server: one of the server's or beneath
@@ -154,7 +154,7 @@ mod tests {
         let roots = &config.profiles[0].1.roots;
         assert_eq!(roots[..2], ["file:///srv/a", "file:///srv/b%20c"]);
         assert!(roots[2].ends_with("/here"), "beside the file: {roots:?}");
-        let declared = Declared { sampling: false, roots: roots[1..].to_vec() };
+        let declared = Declared { roots: roots[1..].to_vec(), ..Declared::default() };
         assert_eq!(declared.directory(), Some("/srv/b c".into()));
     }
 

@@ -102,11 +102,12 @@ impl Caller {
             Self::Legacy(session) => (session.label(), session.caller(), session.abilities(), session.level()),
             Self::Modern(client) => (client.label.clone(), client.id, client.abilities.clone(), client.level),
         };
+        let declared = abilities.clone();
         let abilities = if questions { abilities } else { Arc::new(abilities.without_questions()) };
         let logs_with_request = matches!(self, Self::Modern(_));
         let share = self.share();
         let (client, lane, roots) = (Some(client), LaneKey::Common, Arc::from([]));
-        CallerFacts { client, id, share, abilities, log_level, logs_with_request, lane, roots }
+        CallerFacts { client, id, share, abilities, declared, log_level, logs_with_request, lane, roots }
     }
 }
 

@@ -54,7 +54,16 @@ pub(crate) async fn seat(
         let roots = session.roots();
         roots.get_or_init(|| ask(session, outbox)).await;
     }
+    sit(hub, upstream, view, caller, facts);
+}
+
+/// The same by what is known of him now.
+pub(crate) fn sit(hub: &Hub, upstream: &Upstream, view: &View, caller: &Caller, facts: &mut CallerFacts) {
     (facts.lane, facts.roots) = known(hub, upstream, view, caller);
+    if hub.views().limits(view) {
+        // Nor does a server on a lane of his ask him for directories.
+        facts.declared = Arc::new(facts.declared.without_roots());
+    }
 }
 
 /// The lane of a caller by what is known of him now.

@@ -216,7 +216,7 @@ impl Listen {
     pub(crate) fn facts(&self, hub: &Hub, upstream: &Upstream) -> CallerFacts {
         let caller = Caller::Modern(Arc::clone(&self.client));
         let mut facts = caller.facts(false);
-        (facts.lane, facts.roots) = lanes::known(hub, upstream, &self.view, &caller);
+        lanes::sit(hub, upstream, &self.view, &caller, &mut facts);
         facts
     }
 

@@ -121,7 +121,7 @@ impl Owner {
             Self::Session(session) => {
                 let caller = Caller::Legacy(Arc::clone(session));
                 let mut facts = caller.facts(false);
-                (facts.lane, facts.roots) = lanes::known(hub, upstream, session.view(), &caller);
+                lanes::sit(hub, upstream, session.view(), &caller, &mut facts);
                 facts
             }
             Self::Listen(listen) => listen.facts(hub, upstream),

@@ -72,6 +72,8 @@ pub struct CallerFacts {
     pub share: u64,
     /// What it can be asked during this request.
     pub abilities: Arc<Abilities>,
+    /// What it can be asked at all: told to the server of a lane that is its alone.
+    pub declared: Arc<Abilities>,
     /// From which level on it wants log messages; told to a modern server with the request.
     pub log_level: Option<LogLevel>,
     /// Whose lane it uses, where a server has several.

@@ -83,6 +83,11 @@ pub(crate) fn config() -> Server {
 
 /// Connects to a scripted server of either era and opens it.
 pub(crate) async fn connect(script: Script, environment: &Environment) -> (Dialed, Handle) {
+    connect_as(script, &Declared::default(), environment).await
+}
+
+/// The same, and tells it that it may ask this.
+async fn connect_as(script: Script, declared: &Declared, environment: &Environment) -> (Dialed, Handle) {
     let (here, there) = pipes(65_536);
     let modern = script.modern;
     let server = serve(script, there);
@@ -92,7 +97,7 @@ pub(crate) async fn connect(script: Script, environment: &Environment) -> (Diale
         let answer = handshake::answer(&*transport, &mut shared, 1, &mut None).await.expect("an answer");
         Observed::answer(&answer).handshake(Revision::V2026_07_28)
     } else {
-        let initialize = handshake::initialize(1, Revision::NEWEST_LEGACY, &Declared::default());
+        let initialize = handshake::initialize(1, Revision::NEWEST_LEGACY, declared);
         let sent = transport.send(initialize).await.expect("sent");
         handshake::finish(&*transport, &mut shared, sent, 1).await.expect("a handshake")
     };
@@ -251,7 +256,7 @@ impl Dialer for Pipes {
                 Some(Plan::Serve(script)) => script,
                 None => self.script.clone(),
             };
-            let (dialed, server) = connect(script, order.environment).await;
+            let (dialed, server) = connect_as(script, &order.server.declared, order.environment).await;
             self.servers().push(server);
             Ok(dialed)
         })

@@ -22,9 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_config::{Connect, Server, Sharing};
+use trunkline_config::{Connect, Declared, Server, Sharing};
 use trunkline_telemetry::spawn;
-use trunkline_wire::{Era, Method, Object, Outcome};
+use trunkline_wire::{Abilities, Era, Outcome};
 
 use crate::call::CallerFacts;
 use crate::error::{CallError, CallErrorKind};
@@ -87,10 +87,10 @@ pub(crate) struct Further {
     /// Who began it, for people.
     owner: Arc<str>,
     number: u64,
-    /// The owner's own directories.
-    roots: Arc<[String]>,
-    /// The owner's model can be asked.
-    sampling: bool,
+    /// What the owner can be asked.
+    abilities: Arc<Abilities>,
+    /// The owner's own directories, which may change while the connection stands.
+    roots: Mutex<Arc<[String]>>,
     /// Nothing is left of it.
     gone: CancellationToken,
 }
@@ -246,6 +246,10 @@ impl Table {
 }
 
 impl Further {
+    fn roots(&self) -> MutexGuard<'_, Arc<[String]>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The configuration of this lane: the server's, with what its owner brings.
     fn own(&self, server: &Server) -> Server {
         let mut own = server.clone();
@@ -260,10 +264,7 @@ impl Further {
                 }
             }
             LaneKey::Session(_) | LaneKey::Client(_) => {
-                own.declared.sampling |= self.sampling;
-                if !self.roots.is_empty() {
-                    own.declared.roots = self.roots.to_vec();
-                }
+                own.declared.own = Some(self.abilities.clone());
             }
             LaneKey::Profile(..) | LaneKey::Common => {}
         }
@@ -298,6 +299,26 @@ impl Shared {
         self.further.as_ref().map(Further::label)
     }
 
+    /// What its server may ask: as the configuration says, and of the owner's directories those of now.
+    pub(crate) fn declared(&self) -> Declared {
+        let declared = self.server().declared.clone();
+        let roots = self.further.as_ref().map(|further| further.roots().to_vec()).unwrap_or_default();
+        if roots.is_empty() { declared } else { Declared { roots, ..declared } }
+    }
+
+    /// The owner of this lane works in these directories now. If they are others than before its server is told, keeps what
+    /// it has, and is given a moment to ask for them.
+    async fn works_in(&self, roots: &Arc<[String]>) {
+        let Some(further) = &self.further else { return };
+        if std::mem::replace(&mut *further.roots(), roots.clone()) == *roots {
+            return;
+        }
+        if let Some(link) = self.usable() {
+            link.declare(self.declared());
+            link.settled().await;
+        }
+    }
+
     /// Whether its server has lanes.
     pub(crate) fn has_lanes(&self) -> bool {
         self.further.is_some() || self.lanes.sharing() != Sharing::Shared
@@ -315,7 +336,9 @@ impl Shared {
             // What it speaks says whether it has lanes at all.
             drop(self.ready(Instant::now() + READY_WAIT).await?);
         }
-        self.lane_of_key(caller).map(|(lane, hold)| (lane, Some(hold)))
+        let (lane, hold) = self.lane_of_key(caller)?;
+        lane.works_in(&caller.roots).await;
+        Ok((lane, Some(hold)))
     }
 
     /// The lane of this key, if there is one, and a use of it.
@@ -380,14 +403,13 @@ impl Shared {
 
     fn begin_lane(self: &Arc<Self>, caller: &CallerFacts, server: &Server, last: &mut u64) -> Arc<Self> {
         *last += 1;
-        let sampling = caller.abilities.permits(&Method::SamplingCreateMessage, &Object::new()).is_ok();
         let further = Further {
             first: self.clone(),
             key: caller.lane.clone(),
             owner: caller.client.clone().unwrap_or_else(|| "nobody".into()),
             number: *last,
-            roots: caller.roots.clone(),
-            sampling,
+            abilities: caller.declared.clone(),
+            roots: Mutex::new(caller.roots.clone()),
             gone: CancellationToken::new(),
         };
         let own = further.own(server);

@@ -53,7 +53,7 @@ pub(crate) struct Link {
     pub(crate) handshake: Handshake,
     pub(crate) capabilities: Capabilities,
     /// What the server may ask.
-    declared: Declared,
+    declared: Mutex<Declared>,
     /// It was told its roots.
     told_roots: watch::Sender<bool>,
     /// It was said once why questions cannot be put to anybody.
@@ -94,7 +94,7 @@ impl Link {
             lane,
             answers_apart: transport.facts().kind == "http",
             capabilities: Capabilities::read(&handshake.capabilities, handshake.revision),
-            declared,
+            declared: Mutex::new(declared),
             told_roots: watch::Sender::new(false),
             advised: AtomicBool::new(false),
             transport: transport.clone(),
@@ -168,10 +168,26 @@ impl Link {
         self.opened + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
+    /// Its client works in other directories from now on. A server that cares asks for them when it is told.
+    pub(crate) fn declare(&self, declared: Declared) {
+        *self.declared() = declared;
+        // A modern one asks within a request, when it wants to know.
+        if self.modern().is_none() {
+            self.told_roots.send_replace(false);
+            let notice = Notification { method: Method::RootsListChanged, params: None };
+            self.post(Outgoing::new(notice.encode(), None, Method::RootsListChanged));
+        }
+    }
+
+    /// What the server may ask.
+    fn declared(&self) -> MutexGuard<'_, Declared> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until a server that has roots to ask for works by them, as far as can be told: it asks right after the
     /// handshake, and a call that comes in between finds it without any. One that does not ask is not waited for long.
     pub(crate) async fn settled(&self) {
-        if self.declared.roots.is_empty() || self.modern().is_some() {
+        if self.declared().roots.is_empty() || self.modern().is_some() {
             return;
         }
         let mut told = self.told_roots.subscribe();

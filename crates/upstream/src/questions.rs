@@ -4,7 +4,8 @@
 //! A server is shared, and initialised before any client is known, so it is told a fixed set of capabilities
 //! (mcp-protocol 6.2): forms and URLs always, since a caller who cannot be asked answers `cancel`, which every server
 //! must cope with; sampling only where the configuration says so, for a server that sees it declared relies on it;
-//! roots only where the configuration lists some, for then the answer depends on no client.
+//! roots only where the configuration lists some, for then the answer depends on no client. A connection that is one
+//! session's alone (`lanes.rs`) is told what that session's client declared.
 
 use std::sync::Arc;
 
@@ -52,6 +53,9 @@ pub(crate) struct Asker {
 
 /// The capabilities that `initialize` declares.
 pub(crate) fn declaration(declared: &Declared) -> Json {
+    if let Some(own) = &declared.own {
+        return declaration_of(own, declared);
+    }
     let mut capabilities = json!({ "elicitation": { "form": {}, "url": {} } });
     if declared.sampling {
         capabilities["sampling"] = json!({});
@@ -62,18 +66,34 @@ pub(crate) fn declaration(declared: &Declared) -> Json {
     Json::encode(&capabilities)
 }
 
+/// The same on a connection that is one client's alone: what that client declared, and directories where the configuration
+/// has some.
+fn declaration_of(own: &Abilities, declared: &Declared) -> Json {
+    let theirs = Object::parse(own.declaration()).unwrap_or_default();
+    let both = ["elicitation", "sampling"].into_iter().filter_map(|key| Some((key, theirs.get(key)?.clone())));
+    let mut capabilities: Object = both.collect();
+    if own.roots() {
+        capabilities.set("roots", Json::literal(r#"{"listChanged":true}"#));
+    } else if !declared.roots.is_empty() {
+        capabilities.set("roots", Json::literal("{}"));
+    }
+    capabilities.to_json()
+}
+
 /// What the gateway answers by itself, whoever is calling: the configured roots, or that it never declared this.
 pub(crate) fn at_once(method: &Method, params: &Object, declared: &Declared) -> Option<Result<Json, Json>> {
     let not_found = |text: &str| Some(Err(RpcError::new(code::METHOD_NOT_FOUND, text).to_json()));
     if *method == Method::RootsList {
         if declared.roots.is_empty() {
-            return not_found("roots not supported");
+            let may_ask = declared.own.as_ref().is_some_and(|own| own.roots());
+            return if may_ask { None } else { not_found("roots not supported") };
         }
         let roots: Vec<_> = declared.roots.iter().map(|uri| json!({ "uri": uri })).collect();
         return Some(Ok(Json::encode(&json!({ "roots": roots }))));
     }
     if *method == Method::SamplingCreateMessage {
-        return if declared.sampling { None } else { not_found("sampling not supported") };
+        let may_ask = declared.own.as_ref().map_or(declared.sampling, |own| own.has("sampling"));
+        return if may_ask { None } else { not_found("sampling not supported") };
     }
     if *method == Method::ElicitationCreate {
         let mode = params.get_str("mode");
@@ -89,6 +109,10 @@ pub(crate) fn undeliverable(method: &Method, lack: Option<Lack>) -> Result<Json,
     if *method == Method::ElicitationCreate {
         // Declared once for all callers, so the server is told what a person who closes the form would say.
         return Ok(Json::literal(r#"{"action":"cancel"}"#));
+    }
+    if *method == Method::RootsList {
+        // It was declared, or it would have been refused before; and nobody is there who could say.
+        return Ok(Json::literal(r#"{"roots":[]}"#));
     }
     let error = match lack {
         Some(Lack::SamplingTools) => RpcError::new(code::INVALID_PARAMS, "sampling with tools not supported"),
@@ -113,6 +137,8 @@ pub(crate) fn abandoned(method: &Method) -> Result<Json, Json> {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_wire::Revision;
+
     use super::*;
 
     fn text(answer: Option<Result<Json, Json>>) -> String {
@@ -121,7 +147,7 @@ mod tests {
     }
 
     fn declared(sampling: bool, roots: &[&str]) -> Declared {
-        Declared { sampling, roots: roots.iter().map(|&uri| uri.to_owned()).collect() }
+        Declared { sampling, roots: roots.iter().map(|&uri| uri.to_owned()).collect(), own: None }
     }
 
     #[test]
@@ -130,6 +156,34 @@ mod tests {
         assert_eq!(told(Declared::default()), r#"{"elicitation":{"form":{},"url":{}}}"#);
         let all = told(declared(true, &["file:///a"]));
         assert!(all.contains(r#""sampling":{}"#) && all.contains(r#""roots":{}"#), "{all}");
+    }
+
+    #[test]
+    fn the_connection_of_one_client_is_told_what_that_client_declared() {
+        let of = |abilities: &'static str, declared: Declared| {
+            let abilities = Object::parse(&Json::literal(abilities)).expect("an object");
+            let own = Some(Arc::new(Abilities::read(&abilities, Revision::V2025_11_25)));
+            Declared { own, ..declared }
+        };
+        let told = |declared: &Declared| text(Some(Ok(declaration(declared))));
+        let at = |method, declared: &Declared| text(at_once(&method, &Object::new(), declared));
+        let everything = r#"{"sampling":{"tools":{}},"elicitation":{"url":{}},"roots":{"listChanged":true}}"#;
+        let all = of(everything, declared(false, &[]));
+        assert_eq!(
+            told(&all),
+            r#"{"elicitation":{"url":{}},"sampling":{"tools":{}},"roots":{"listChanged":true}}"#,
+            "as the client wrote it"
+        );
+        assert_eq!(at(Method::RootsList, &all), "to be asked", "no directory is known yet");
+        assert_eq!(at(Method::SamplingCreateMessage, &all), "to be asked");
+        let none = of("{}", declared(true, &[]));
+        assert_eq!(told(&none), "{}", "whatever others can be asked");
+        assert!(at(Method::RootsList, &none).contains("not supported"));
+        assert!(at(Method::SamplingCreateMessage, &none).contains("not supported"));
+        let configured = of("{}", declared(false, &["file:///a"]));
+        assert_eq!(told(&configured), r#"{"roots":{}}"#);
+        assert_eq!(at(Method::RootsList, &configured), r#"{"roots":[{"uri":"file:///a"}]}"#);
+        assert_eq!(text(Some(undeliverable(&Method::RootsList, None))), r#"{"roots":[]}"#);
     }
 
     #[test]

@@ -286,8 +286,7 @@ impl Supervisor {
         if shared.ever_ready.load(Ordering::Relaxed) {
             shared.first().restarts.fetch_add(1, Ordering::Relaxed);
         }
-        let declared = shared.server().declared.clone();
-        let link = Link::open(&shared.name, shared.key(), declared, dialed, &shared.environment);
+        let link = Link::open(&shared.name, shared.key(), shared.declared(), dialed, &shared.environment);
         self.attend(link);
         self.apply(Event::Dialed, "dialed");
     }

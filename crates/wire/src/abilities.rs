@@ -83,6 +83,13 @@ impl Abilities {
         Self::of(None, None, false, &extensions.unwrap_or_default())
     }
 
+    /// The client is not to say which directories it works in, whatever it declared.
+    #[must_use]
+    pub fn without_roots(&self) -> Self {
+        let extensions = self.extensions.as_ref().and_then(|extensions| Object::parse(extensions).ok());
+        Self::of(self.elicitation.clone(), self.sampling.clone(), false, &extensions.unwrap_or_default())
+    }
+
     /// The client capabilities that a modern server is told (mcp-protocol 4.9), an object.
     pub fn declaration(&self) -> &Json {
         &self.declaration

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use trunkline_config::{Config, Connect, Profile, Server, StateDir, Stdio};
+use trunkline_config::{Config, Connect, Profile, Reach, Secret, Server, StateDir, Stdio};
 use trunkline_testkit::{Handle, Script, resource};
+use trunkline_wire::Message;
 
 use super::*;
 use crate::fakes::{self, World, message};
@@ -330,4 +331,36 @@ async fn s34_directories_of_a_client_are_bounded_by_those_of_the_server() {
     assert_eq!(key, LaneKey::Roots(None, of(&["file:///srv/a"])));
     assert_eq!(lane(Sharing::Project, &["file:///etc"]).0, LaneKey::Common, "as one that has none");
     assert_eq!(lane(Sharing::Session, &["file:///etc", "file:///srv/a"]).1, of(&["file:///srv/a"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_is_told_all_that_its_client_declared_whatever_it_begins_with() {
+    let world = world(Sharing::Session).await;
+    let session = fakes::able_session(&world.hub, "2025-06-18", r#"{"elicitation":{}}"#);
+    // Nothing can be asked during this one.
+    let (answer, _) = said(&world, &session, SUBSCRIBE, &[]).await;
+    assert!(answer["result"].is_object(), "{answer}");
+    let Some(Message::Request(initialize)) = world.server().seen_of("initialize").pop() else { panic!("a handshake") };
+    let told = initialize.params().expect("an object").get("capabilities").cloned();
+    assert_eq!(told, Some(Json::literal(r#"{"elicitation":{}}"#)), "and not that it takes pages");
+}
+
+#[tokio::test]
+async fn s34_a_server_on_the_lane_of_a_limited_token_asks_its_holder_for_no_directories() {
+    let mut config = Config::default();
+    config.auth.tokens = vec![("ci".to_owned(), Secret::new("x")), ("laptop".to_owned(), Secret::new("y"))];
+    config.auth.limited =
+        vec![("ci".into(), Reach { servers: Some(vec![ServerName::new("git").expect("a name")]), ..Reach::default() })];
+    let hub = fakes::hub(&[("git", Server { enabled: false, ..server(Sharing::Session) })], &config);
+    let declared = |holder: &str| {
+        let view = hub.view_at(Some(holder.into()), None).expect("open");
+        let initialize =
+            fakes::request(0, Method::Initialize, r#"{"protocolVersion":"2025-06-18","capabilities":{"roots":{}}}"#);
+        let (session, _) = hub.open(&initialize, Guest { owner: Some(holder), view: &view }).expect("a session");
+        let caller = Caller::Legacy(session);
+        let mut facts = caller.facts(true);
+        sit(&hub, &hub.fleet().all()[0], &view, &caller, &mut facts);
+        facts.declared.roots()
+    };
+    assert_eq!((declared("ci"), declared("laptop")), (false, true));
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use trunkline_config::{Connect, Http, Sharing, Start, Stdio};
 use trunkline_testkit::{Fault, Handle, Script, resource, tool};
-use trunkline_wire::{Message, Revision};
+use trunkline_wire::{Json, Message, Object, Revision};
 use url::Url;
 
 use super::*;
@@ -319,12 +319,7 @@ async fn a_project_is_told_its_own_directories_and_is_started_there() {
     for (nth, root) in [own.as_str(), "file:///nowhere/b%20c"].into_iter().enumerate() {
         server(&world, nth).write("{\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"roots/list\"}\n").await;
         sleep(Duration::from_millis(10)).await;
-        let seen = server(&world, nth).seen();
-        let answer = seen.iter().rev().find_map(|message| match message {
-            Message::Response(response) => response.outcome.clone().ok(),
-            Message::Request(_) | Message::Notification(_) => None,
-        });
-        assert_eq!(answer.expect("an answer").as_bytes(), format!(r#"{{"roots":[{{"uri":"{root}"}}]}}"#).as_bytes());
+        assert_eq!(told(&server(&world, nth)), format!(r#"{{"roots":[{{"uri":"{root}"}}]}}"#));
     }
     let table = world.upstream().0.lanes.table();
     let cwd = |nth: usize| match &table.lanes[nth].server().connect {
@@ -361,6 +356,70 @@ async fn the_first_call_of_a_project_waits_until_its_server_works_by_its_directo
     let begun_at = Instant::now();
     called(&world, session(1)).await.expect("answered");
     assert!(begun_at.elapsed() < Duration::from_millis(50), "there is nothing to ask for");
+}
+
+/// What a server was told when it asked for something, most recently.
+fn told(server: &Handle) -> String {
+    let answer = server.seen().into_iter().rev().find_map(|message| match message {
+        Message::Response(response) => response.outcome.ok(),
+        Message::Request(_) | Message::Notification(_) => None,
+    });
+    String::from_utf8(answer.expect("an answer").as_bytes().to_vec()).expect("text")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_of_a_session_is_told_what_its_client_declared_and_when_its_directories_change() {
+    let world = world(lanes(Sharing::Session, 8), Script::default()).await;
+    let client = r#"{"roots":{"listChanged":true},"sampling":{"tools":{}}}"#;
+    let declared = Object::parse(&Json::literal(client)).expect("an object");
+    let declared = Arc::new(Abilities::read(&declared, Revision::NEWEST_LEGACY));
+    // That it can be asked nothing on this one exchange says nothing of the connection.
+    let at = |root: &str| CallerFacts { declared: declared.clone(), roots: Arc::from([root.to_owned()]), ..session(1) };
+    for root in ["file:///a", "file:///a", "file:///b"] {
+        called(&world, at(root)).await.expect("answered");
+    }
+    let first = server(&world, 0);
+    let Some(Message::Request(initialize)) = first.seen_of("initialize").pop() else { panic!("a handshake") };
+    let capabilities = initialize.params().expect("an object").get("capabilities").cloned().expect("some");
+    assert_eq!(capabilities, Json::literal(r#"{"sampling":{"tools":{}},"roots":{"listChanged":true}}"#));
+    first.saw("notifications/roots/list_changed", 1).await;
+    assert_eq!(
+        (first.seen_of("notifications/roots/list_changed").len(), world.pipes.dials()),
+        (1, 1),
+        "once, in place"
+    );
+    first.write("{\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"roots/list\"}\n").await;
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(told(&first), r#"{"roots":[{"uri":"file:///b"}]}"#);
+    // A reload of something else leaves it alone.
+    let mut retuned = lanes(Sharing::Session, 8);
+    retuned.tuning.read_timeout = Duration::from_secs(3);
+    world.fleet.apply(&[(name(), retuned)]);
+    called(&world, at("file:///b")).await.expect("answered");
+    // A client without any of it has a server that may ask nothing, and is told of nothing.
+    called(&world, session(2)).await.expect("answered");
+    called(&world, session(2)).await.expect("answered");
+    let Some(Message::Request(initialize)) = server(&world, 1).seen_of("initialize").pop() else { panic!("another") };
+    assert_eq!(initialize.params().expect("an object").get("capabilities"), Some(&Json::literal("{}")));
+    assert_eq!((server(&world, 1).seen_of("notifications/roots/list_changed").len(), world.pipes.dials()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_from_other_directories_waits_until_its_server_works_by_them() {
+    let world = world(lanes(Sharing::Session, 8), Script::default()).await;
+    let at = |root: &str| CallerFacts { roots: Arc::from([root.to_owned()]), ..session(1) };
+    called(&world, at("file:///a")).await.expect("answered");
+    let first = server(&world, 0);
+    let asking = async {
+        first.saw("notifications/roots/list_changed", 1).await;
+        assert_eq!(first.seen_of("tools/call").len(), 1);
+        first.write("{\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"roots/list\"}\n").await;
+    };
+    let begun_at = Instant::now();
+    let (called, ()) = tokio::join!(called(&world, at("file:///b")), asking);
+    called.expect("answered");
+    assert!((200..300).contains(&begun_at.elapsed().as_millis()), "{:?}", begun_at.elapsed());
+    assert_eq!(told(&first), r#"{"roots":[{"uri":"file:///b"}]}"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,7 +127,8 @@ impl Link {
                 return self.respond(request.id, request.method, Err(error.to_json()));
             }
         };
-        if let Some(answer) = questions::at_once(&request.method, &params, &self.declared) {
+        let answer = questions::at_once(&request.method, &params, &self.declared());
+        if let Some(answer) = answer {
             if request.method == Method::RootsList {
                 self.told_roots.send_replace(true);
             }

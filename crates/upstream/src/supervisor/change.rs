@@ -199,7 +199,7 @@ fn replacement(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, last: Lists) -> Box
 async fn connected(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>, last: &Lists) -> Replacement {
     let fresh = dial(shared.clone(), dialer.clone()).await?;
     let server = shared.server();
-    let link = Link::open(&shared.name, shared.key(), server.declared.clone(), fresh, &shared.environment);
+    let link = Link::open(&shared.name, shared.key(), shared.declared(), fresh, &shared.environment);
     let opened = Opened(Some(link.clone()));
     let lists = Lists::fetch(&link, Kinds::ALL, last, server.tuning.list_timeout).await;
     match lists.unanswered(link.capabilities) {
