@@ -206,7 +206,7 @@ pub(crate) const SEARCH_PARAMETERS_MAX: usize = 64;
 pub(crate) const SEARCH_QUERY_WORDS_MAX: usize = 32;
 
 /// Unknown words of one question that are taken for their nearest neighbours: each is compared with all words of all tools.
-pub(crate) const SEARCH_GUESSES_MAX: usize = 4;
+pub(crate) const SEARCH_GUESSES_MAX: usize = 8;
 
 /// Of a question, what is read: its first words are in it, whatever follows.
 pub(crate) const SEARCH_QUERY_BYTES_MAX: usize = 1024;

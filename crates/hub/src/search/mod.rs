@@ -118,7 +118,9 @@ impl Index {
     fn spelt(&self, asked: Asked, guesses: &mut usize) -> Asked {
         let known = |word: &str| self.vocabulary.number(word).is_some();
         let Some(word) = asked.word.as_deref() else { return asked };
-        if known(word) || asked.meant.iter().any(|(word, _)| known(word)) || *guesses == 0 {
+        // Numbers are not misspelt words.
+        let is_word = !word.bytes().any(|byte| byte.is_ascii_digit());
+        if !is_word || known(word) || asked.meant.iter().any(|(word, _)| known(word)) || *guesses == 0 {
             return asked;
         }
         *guesses -= 1;

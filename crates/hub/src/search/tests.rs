@@ -93,6 +93,10 @@ fn a_word_with_one_wrong_letter_and_the_beginning_of_one_are_understood() {
     assert_eq!(found(&tools, "thumbnials"), ["y.resize"]);
     assert_eq!(found(&tools, "thumb"), ["y.resize"]);
     assert!(found(&tools, "thombneyls").is_empty());
+    let tools = [("x", "list_4712_invoices", "Invoices")];
+    assert!(found(&tools, "4713").is_empty() && found(&tools, "47123").is_empty(), "another number is another");
+    let asked = "Anna Peter Julia Maria Texas lists all thubmnails and invoicse";
+    assert_eq!(found(&tools, asked), ["x.list_4712_invoices"], "after names that nobody knows");
 }
 
 #[test]
