@@ -16,6 +16,7 @@ const TOOLS: &str = include_str!("corpus/tools.txt");
 pub(crate) const QUESTIONS: &str = include_str!("corpus/questions.txt");
 pub(crate) const HELD_OUT: &str = include_str!("corpus/held_out.txt");
 pub(crate) const OTHERS: &str = include_str!("corpus/others.txt");
+pub(crate) const UNSEEN: &str = include_str!("corpus/unseen.txt");
 
 /// A tool of the corpus.
 pub(crate) struct Tool {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::corpus::{HELD_OUT, OTHERS, QUESTIONS, index, questions, tools};
+use super::corpus::{HELD_OUT, OTHERS, QUESTIONS, UNSEEN, index, questions, tools};
 use super::*;
 
 /// How many questions there are, of how many a right tool came first, and of how many none was among the first five and ten.
@@ -40,7 +40,7 @@ fn tried(list: &'static str) -> Tried {
     tried
 }
 
-/// There are three lists. The first was written with the corpus and the first ranking, by their writer. The second was written in
+/// There are three lists that the ranking was mended with. The first was written with the corpus and the first ranking, by their writer. The second was written in
 /// one go when that ranking was done, and showed what it was worth with words that it was not made for: 80 %. The third is by
 /// somebody who knew the tools and neither the ranking nor its words, as one would ask a colleague or a model; half name the
 /// product. Words and weights were mended with all of them since, each time in general ways, and the questions left alone.
@@ -63,6 +63,14 @@ fn the_right_tool_is_among_the_first_five_for_95_of_100_questions_that_were_held
 #[test]
 fn the_right_tool_is_among_the_first_five_for_95_of_100_questions_of_somebody_else() {
     is_among_five(OTHERS, 150);
+}
+
+/// The fourth list was asked once, when the ranking was done, and nothing was mended with it: 108 of 120. It is what a stranger
+/// may expect, so it has to stay good, and to stay unread.
+#[test]
+fn questions_that_nothing_was_mended_with_are_served_nearly_as_well() {
+    let tried = tried(UNSEEN);
+    assert!(tried.count == 120 && tried.not_in_five <= 15, "{tried:?}");
 }
 
 #[test]
