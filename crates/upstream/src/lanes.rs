@@ -343,11 +343,13 @@ impl Shared {
 
     /// The lane of this key, if there is one, and a use of it.
     pub(crate) fn present_lane(self: &Arc<Self>, key: &LaneKey) -> Option<(Arc<Self>, Option<Hold>)> {
-        if self.lanes.sharing() == Sharing::Shared {
-            return Some((self.clone(), None));
+        let has_none = self.lanes.sharing() == Sharing::Shared;
+        if *key == LaneKey::Common {
+            return Some((self.clone(), (!has_none).then(|| Hold::on(self))));
         }
-        if *key == LaneKey::Common || self.is_stateless() {
-            return Some((self.clone(), Some(Hold::on(self))));
+        if has_none || self.is_stateless() {
+            // It was another's when there were lanes, and is not to be taken for everybody's.
+            return None;
         }
         let table = self.lanes.table();
         let lane = &table.lanes[table.at(key)?];

@@ -270,7 +270,9 @@ async fn r5_a_subscription_outlives_the_connection_that_held_it_whatever_ended_t
         tokio::time::sleep(Duration::from_secs(40)).await;
         then(&world);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        for server in world.servers().iter().filter(|server| !server.seen_of("resources/subscribe").is_empty()) {
+        let count = |server: &Handle, method: &str| server.seen_of(method).len();
+        let is_told = |it: &&Handle| count(it, "resources/subscribe") > count(it, "resources/unsubscribe");
+        for server in world.servers().iter().filter(is_told) {
             server.notify("notifications/resources/updated", r#"{"uri":"a:b"}"#).await;
         }
         for (nth, stream) in streams.iter_mut().enumerate() {
