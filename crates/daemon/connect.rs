@@ -5,6 +5,7 @@
 //! since, only what is ours is taken out, and that is said. Links are followed, rights stay, and the new file takes the
 //! old one's place whole. Servers that the gateway serves too are switched off there on request alone.
 
+mod approvals;
 mod change;
 mod diff;
 mod entry;
@@ -147,7 +148,14 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
     if switch_off {
         (text, off) = switched_off(&place, &text, &twice).map_err(|why| place.unchanged(&why))?;
     }
-    let notes = entry::notes(connect, &loaded, &twice, switch_off);
+    let mut notes = entry::notes(connect, &loaded, &twice, switch_off);
+    if connect.client == Client::Codex {
+        let others = there.iter().copied().filter(|found| found.name != name);
+        let taken_over: Vec<&Found> = others.filter(|found| is_served(found, &at, &known, config_at)).collect();
+        if let Some(note) = approvals::note(&taken_over, written, &name) {
+            notes.extend(["\n", &note, "\n"]);
+        }
+    }
     if text == place.text {
         return Ok(format!(
             "{} is connected already: {} has it as `{name}`\n{notes}",

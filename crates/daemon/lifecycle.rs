@@ -299,7 +299,8 @@ fn warn_of_limits(config: &Config, enforced: bool) {
 /// Takes the state directory, then the sockets. In this order: who holds the first may replace the owner's socket.
 async fn hold(state_dir: &Path, config: &Config, handed: Handed) -> Result<Held, Failure> {
     let stop_at_most = config.limits.drain + CLOSE_AT_MOST;
-    let lock = lock::wait(state_dir, stop_at_most).await.map_err(|error| error.failure())?;
+    let lock =
+        lock::wait(state_dir, stop_at_most, |text| eprintln!("{text}")).await.map_err(|error| error.failure())?;
     let Handed { tcp, owner } = handed;
     let listeners = if tcp.is_empty() { trunkline_edge::bind(&config.listen).await } else { Listeners::adopt(tcp) };
     let listeners = match listeners {

@@ -53,9 +53,10 @@ impl Lock {
     }
 }
 
-/// Takes the directory, waiting for its holder for a while: for `stop_at_most` if that is stopping.
-pub(crate) async fn wait(dir: &Path, stop_at_most: Duration) -> Result<Lock, LockError> {
-    let began = Instant::now();
+/// Takes the directory, waiting for its holder for a while: for `stop_at_most` if that is stopping. Whoever waits hears at
+/// once for whom and how long.
+pub(crate) async fn wait(dir: &Path, stop_at_most: Duration, say: impl Fn(&str)) -> Result<Lock, LockError> {
+    let (began, mut told) = (Instant::now(), false);
     loop {
         let error = match take(dir) {
             Err(error @ LockError::Taken { .. }) => error,
@@ -65,6 +66,13 @@ pub(crate) async fn wait(dir: &Path, stop_at_most: Duration) -> Result<Lock, Loc
         let patience = if stopping { LOCK_PATIENCE.max(stop_at_most) } else { LOCK_PATIENCE };
         if began.elapsed() >= patience {
             return Err(error);
+        }
+        if let (LockError::Taken { pid, .. }, false) = (&error, told) {
+            let seconds = patience.as_secs();
+            say(&format!(
+                "another trunkline (pid {pid}) has the state directory; waiting up to {seconds} s for it to end"
+            ));
+            told = true;
         }
         sleep(LOCK_PAUSE).await;
     }
@@ -122,23 +130,29 @@ mod tests {
     async fn r41_a_second_daemon_is_told_who_holds_the_directory_after_five_seconds() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(holder(dir.path()), None);
-        let held = wait(dir.path(), STOP).await.expect("free");
+        let held = wait(dir.path(), STOP, |_| {}).await.expect("free");
         assert_eq!(holder(dir.path()), Some(std::process::id().to_string()));
         let began = Instant::now();
-        let refused = wait(dir.path(), STOP).await.expect_err("taken").to_string();
+        let told = std::cell::RefCell::new(Vec::new());
+        let refused = wait(dir.path(), STOP, |text| told.borrow_mut().push(text.to_owned()))
+            .await
+            .expect_err("taken")
+            .to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         assert_eq!(began.elapsed(), LOCK_PATIENCE);
+        let told = told.into_inner();
+        assert!(told.len() == 1 && told[0].contains("(pid ") && told[0].contains("up to 5 s"), "{told:?}");
         drop(held);
-        wait(dir.path(), STOP).await.expect("free again");
+        wait(dir.path(), STOP, |_| {}).await.expect("free again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn r41_a_holder_that_stops_is_waited_for_as_long_as_a_stop_may_take() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut held = wait(dir.path(), STOP).await.expect("free");
+        let mut held = wait(dir.path(), STOP, |_| {}).await.expect("free");
         held.stopping();
         let began = Instant::now();
-        let (next, ()) = tokio::join!(wait(dir.path(), STOP), async {
+        let (next, ()) = tokio::join!(wait(dir.path(), STOP, |_| {}), async {
             sleep(Duration::from_secs(25)).await;
             drop(held);
         });
@@ -151,7 +165,7 @@ mod tests {
     async fn f44_the_file_of_a_dead_daemon_is_no_obstacle() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("lock"), "1 of another life\n").expect("written");
-        let _held = wait(dir.path(), STOP).await.expect("nobody holds it");
+        let _held = wait(dir.path(), STOP, |_| {}).await.expect("nobody holds it");
         let text = fs::read_to_string(dir.path().join("lock")).expect("there");
         assert_eq!(text.trim(), std::process::id().to_string());
     }

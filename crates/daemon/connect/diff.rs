@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use trunkline_telemetry::redact::Scrubber;
 
+use super::entry::TOKEN;
 use crate::render;
 
 /// Lines shown around a change.
@@ -55,9 +56,21 @@ pub(super) fn diff(before: &str, after: &str) -> String {
         if shown.len() < line.len() {
             shown.push('…');
         }
-        let _ = writeln!(out, "{mark} {}", render::safe(&scrubber.scrub(&shown)).trim_end());
+        let _ = writeln!(out, "{mark} {}", render::safe(&scrubbed(&shown, &scrubber)).trim_end());
     }
     out
+}
+
+/// A line without its secrets. A value that only names the variable with our token is none, and says what is written.
+fn scrubbed(line: &str, scrubber: &Scrubber) -> String {
+    let own = quoted(line).last().copied().unwrap_or_default();
+    let is_reference = |text: &str| {
+        [format!("${{{TOKEN}}}"), format!("${{env:{TOKEN}}}"), format!("${TOKEN}")].contains(&text.to_owned())
+    };
+    if quoted(line).len() <= 3 && own.strip_prefix("Bearer ").is_some_and(is_reference) {
+        return line.to_owned();
+    }
+    scrubber.scrub(line)
 }
 
 /// The texts in quotes that follow a flag for a secret, wherever in a list of arguments that is.
@@ -144,5 +157,9 @@ mod tests {
             "\"args\": [\n\"git\",\n\"--api-key\",\n\"k0815secret\"\n]\n{\"args\":[\"--api-key\",\"k0815secret\"]}\n";
         let shown = diff("", args);
         assert!(!shown.contains("0815") && shown.contains("--api-key"), "{shown}");
+        let reference = "\"Authorization\": \"Bearer ${TRUNKLINE_TOKEN}\"\n";
+        assert_eq!(diff("", reference), format!("+ {reference}"), "a reference is no secret");
+        let token = diff("", "\"Authorization\": \"Bearer k0815secret\"\n");
+        assert!(!token.contains("0815"), "{token}");
     }
 }

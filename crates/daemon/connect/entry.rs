@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use trunkline_config::{Config, Sources};
+use trunkline_config::{Config, Sources, Surface};
 use url::Url;
 
 use super::Connect;
@@ -122,10 +122,11 @@ pub(super) fn notes(connect: &Connect, config: &Config, twice: &[Named], switche
     if !twice.is_empty() && !switched_off {
         let names: Vec<String> = twice.iter().map(Named::shown).collect();
         notes.push(format!(
-            "It has {} of its own that Trunkline serves too: {}.\n`trunkline connect {word} --switch-off` switches off \
-             what it has twice.",
+            "It has {} of its own that Trunkline serves too: {}.\n`trunkline connect {word}{} --switch-off` switches \
+             off what it has twice.",
             render::counted(twice.len(), "server"),
-            names.join(", ")
+            names.join(", "),
+            if connect.project { " --project" } else { "" },
         ));
     }
     if !config.auth.tokens.is_empty() && !matches!(connect.client, Client::ClaudeDesktop | Client::Zed) {
@@ -134,6 +135,13 @@ pub(super) fn notes(connect: &Connect, config: &Config, twice: &[Named], switche
              is started.",
             connect.client.title()
         ));
+    }
+    if connect.client == Client::Codex && config.surface != Surface::All {
+        notes.push(
+            "With `expose` other than \"all\" every call is one of `call_tool`, of which Codex cannot know what it does: it \
+             asks before\neach, or refuses it where it may not ask."
+                .to_owned(),
+        );
     }
     match connect.client {
         Client::Codex if !connect.parallel => notes.push(

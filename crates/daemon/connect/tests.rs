@@ -399,3 +399,29 @@ fn what_starts_the_bridge_tells_it_where_the_same_daemon_is_and_says_nothing_of_
     let named = [("TRUNKLINE_CONFIG", config.clone()), other[1].clone()];
     assert_eq!(entry(&with(&named)), (serde_json::json!(["stdio", "--config", config]), None));
 }
+
+#[test]
+fn what_codex_may_do_unasked_with_what_is_taken_over_is_told_with_the_lines_and_for_no_other_server() {
+    let house = House::new();
+    let text = "[mcp_servers.linear]\nurl = \"https://mcp.linear.app/mcp\"\ndefault_tools_approval_mode = \"approve\"\n\
+                [mcp_servers.linear.tools.delete]\napproval_mode = \"prompt\"\n";
+    house.write(&house.file(Client::Codex), text);
+    let told = house.run(Client::Codex, |connect| connect.switch_off = true).expect("connected");
+    assert!(told.contains("linear (`approve`, `prompt` for delete)"), "{told}");
+    assert!(told.contains("[mcp_servers.tl.tools.linear__delete]\n  approval_mode = \"prompt\""), "{told}");
+    assert!(told.contains("[mcp_servers.tl.tools.linear__TOOL]\n  approval_mode = \"approve\""), "{told}");
+    assert!(!told.contains("default_tools_approval_mode") && !house.text(Client::Codex).contains("tl.tools"), "{told}");
+    let settled =
+        format!("{}\n[mcp_servers.tl.tools.linear__delete]\napproval_mode = \"prompt\"\n", house.text(Client::Codex));
+    house.write(&house.file(Client::Codex), &settled);
+    let told = house.run(Client::Codex, |_| {}).expect("connected already");
+    assert!(!told.contains("unasked"), "{told}");
+}
+
+#[test]
+fn codex_users_hear_that_a_search_in_place_of_the_tools_asks_before_every_call() {
+    let house = House::new();
+    house.write(&house.dir.path().join(".config/trunkline/config.toml"), "expose = \"search\"\n");
+    assert!(house.run(Client::Codex, |_| {}).expect("connected").contains("`call_tool`"));
+    assert!(!house.run(Client::Cursor, |_| {}).expect("connected").contains("`call_tool`"));
+}
