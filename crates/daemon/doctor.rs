@@ -108,9 +108,10 @@ async fn examine(sources: &Sources, state_dir: &Path, patience: Duration) -> Res
         }
         (None, None) => report.note("servers", Mark::Absent, "not tried, for want of a configuration"),
     }
+    let wants_token = loaded.as_ref().is_some_and(|loaded| !loaded.config.auth.tokens.is_empty());
     let config = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(env));
     let servers = import::configured(&config, sources).map(|(servers, _)| servers).unwrap_or_default();
-    clients::examine(&Surroundings::here(env), &Served { servers, config }, port, &mut report);
+    clients::examine(&Surroundings::here(env), &Served { servers, config, wants_token }, port, &mut report);
     report.sort();
     Ok(report)
 }

@@ -25,7 +25,7 @@ use trunkline_wire::{Budget, ServerName};
 use crate::activation::Handed;
 use crate::exit::{self, Failure};
 use crate::limits::{
-    AUDIT_WAIT, CLOSE_AT_MOST, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX, TRACES_WAIT,
+    AUDIT_WAIT, CLOSE_AT_MOST, DESCRIPTORS, KEY_PAUSE, KEY_READINGS, LEFT_BEHIND, NOTICES_WAITING_MAX, TRACES_WAIT,
 };
 use crate::lock::{self, Lock};
 use crate::reload::{Adapt, Began, Reloader};
@@ -83,6 +83,7 @@ struct Held {
 /// Runs the daemon until a signal ends it.
 pub(crate) fn serve(serve: Serve) -> ExitCode {
     leave_no_core();
+    have_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
@@ -106,6 +107,19 @@ fn leave_no_core() {
     let maximum = getrlimit(Resource::Core).maximum;
     if maximum != Some(0) && setrlimit(Resource::Core, Rlimit { current, maximum }).is_err() {
         tracing::warn!("a crash of this process may write its memory, tokens included, to the disk");
+    }
+}
+
+/// Has as many descriptors as the clients that may connect take: the usual 1024 are those of a program with few of them.
+fn have_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+        tracing::warn!(%error, wanted, "the limit of file descriptors stays as it is; `ulimit -n` raises it");
     }
 }
 

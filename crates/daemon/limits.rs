@@ -86,3 +86,10 @@ pub(crate) const TRACES_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a stop waits for the last calls to reach the audit file, on a disk that may hang.
 pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(1);
+
+/// Descriptors that the daemon takes when it asks itself whether it lives: two for the connection, one for the look-up.
+pub(crate) const ASKING_TAKES: usize = 3;
+
+/// Descriptors that the daemon may have, where the system lets it: all of `limits.connections` many times over. Not all that
+/// the hard limit gives, which is a billion in some containers: children inherit it, and some close each number at their start.
+pub(crate) const DESCRIPTORS: u64 = 65_536;

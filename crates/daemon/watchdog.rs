@@ -7,9 +7,12 @@
 //! The thread has no clock: it counts its own ticks since the last beat. Whoever stops the process, or the whole machine,
 //! stops the ticks with it, so that waking up is never taken for a wedge.
 //!
-//! Two states are not for a restart to mend, and are not asked about: while the daemon stops there is no listener, and
-//! while as many connections are open as may be, it would have to wait like everybody.
+//! Three states are not for a restart to mend, and are not asked about: while the daemon stops there is no listener, while as
+//! many connections are open as may be, it would have to wait like everybody, and without file descriptors left it cannot even
+//! ask. A restart then would take everybody's connections for nothing: they come back.
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use trunkline_telemetry::Metrics;
 
-use crate::limits::{BEAT, LAG_MAX, TICK};
+use crate::limits::{ASKING_TAKES, BEAT, LAG_MAX, TICK};
 use crate::{exit, live};
 
 /// What feels the pulse, and what is told of it.
@@ -79,7 +82,11 @@ impl Watchdog {
 
     /// Whether the daemon answers itself, or need not.
     async fn answers(&self, stopping: &Stopping) -> bool {
-        let is_excused = || stopping.0.load(Ordering::Relaxed) || self.slots.available_permits() == 0;
+        let is_excused = || {
+            stopping.0.load(Ordering::Relaxed)
+                || self.slots.available_permits() == 0
+                || lacks_descriptors(|| File::open("/dev/null"))
+        };
         let here = *self.address.borrow();
         let Some(address) = here.filter(|_| !is_excused()) else { return true };
         match live::ask(address).await {
@@ -95,6 +102,13 @@ impl Watchdog {
             }
         }
     }
+}
+
+/// Whether there are fewer descriptors than asking takes: both ends of the connection, and the look-up of whose it is.
+fn lacks_descriptors<T>(mut open: impl FnMut() -> io::Result<T>) -> bool {
+    let opened: io::Result<Vec<T>> = (0..ASKING_TAKES).map(|_| open()).collect();
+    let errnos = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    opened.is_err_and(|error| errnos.contains(&error.raw_os_error()))
 }
 
 /// Counts ticks; true once `patience` of them passed without a beat.
@@ -159,6 +173,19 @@ mod tests {
         assert!(watchdog(Some(address), 0).answers(&running).await, "full is not wedged");
         running.begun();
         assert!(watchdog(Some(address), 1).answers(&running).await, "nothing listens while it stops");
+    }
+
+    #[test]
+    fn r38_a_daemon_without_descriptors_left_is_not_wedged() {
+        let left = |mut left: usize, errno: rustix::io::Errno| {
+            lacks_descriptors(move || {
+                left = left.checked_sub(1).ok_or(errno)?;
+                Ok::<_, io::Error>(())
+            })
+        };
+        assert!(left(0, rustix::io::Errno::MFILE) && left(ASKING_TAKES - 1, rustix::io::Errno::NFILE));
+        assert!(!left(ASKING_TAKES, rustix::io::Errno::MFILE));
+        assert!(!left(0, rustix::io::Errno::NOENT), "nothing to open is another matter");
     }
 
     #[tokio::test(start_paused = true)]

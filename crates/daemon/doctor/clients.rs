@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use super::report::{Finding, Mark, Report};
@@ -15,6 +15,8 @@ use crate::import;
 pub(super) struct Served {
     pub(super) servers: Vec<Found>,
     pub(super) config: PathBuf,
+    /// Whether the door wants a token.
+    pub(super) wants_token: bool,
 }
 
 /// One server in a client's file.
@@ -26,6 +28,8 @@ struct Entry {
     url: Option<String>,
     command: Option<String>,
     args: Vec<String>,
+    /// Whether it shows a token, or names a variable that has it.
+    token: bool,
 }
 
 /// Reads the files of this user. `port` is where the daemon is, or would be.
@@ -41,6 +45,9 @@ pub(super) fn examine(at: &Surroundings, served: &Served, port: u16, report: &mu
                 let on = reading.servers.iter().filter(|server| !is_off(server));
                 let entries: Vec<Entry> = on.map(|found| entry(found, at, served)).collect();
                 look(client, &path, &entries, port, &mut here, &mut findings);
+                if served.wants_token {
+                    findings.extend(without_token(client, &path, &entries, port));
+                }
             }
             Err(problem) => unread.push(format!("{} ({problem})", client.title())),
         }
@@ -87,6 +94,28 @@ fn look(
     }
 }
 
+/// An entry that leads here and shows no token, where one is wanted: the client is refused, and most say only that a login failed.
+fn without_token(client: Client, path: &Path, entries: &[Entry], port: u16) -> Option<Finding> {
+    let entry = entries.iter().find(|entry| gateway_port(entry) == Some(port) && !entry.token)?;
+    let says = format!(
+        "{}'s entry `{}` has no token, and the daemon wants one (`[auth]`): it is refused ({})",
+        client.title(),
+        entry.name,
+        path.display()
+    );
+    let advice = "Have its entry written anew, and set the variable that it names where the client is started.";
+    let connect = format!("trunkline connect {}", client.word());
+    Some(Finding::error("TL-CLIENT-TOKEN", says, advice).by(connect))
+}
+
+/// Whether an entry has a header or a variable for a token, by the keys that any of the clients reads.
+fn has_token(entry: &Map<String, Value>) -> bool {
+    let tables = ["headers", "http_headers", "env_http_headers", "requestInit"];
+    let mut headers = tables.iter().filter_map(|table| entry.get(*table)?.as_object()).flat_map(Map::keys);
+    ["bearer_token_env_var", "bearer_token", "headersHelper"].iter().any(|key| entry.get(*key).is_some())
+        || headers.any(|header| header.eq_ignore_ascii_case("authorization"))
+}
+
 /// The port, if an entry leads to an endpoint of this machine that looks like a gateway's.
 fn gateway_port(entry: &Entry) -> Option<u16> {
     let url = Url::parse(entry.url.as_deref()?).ok()?;
@@ -120,7 +149,7 @@ fn entry(found: &Found, at: &Surroundings, served: &Served) -> Entry {
         None => found.name.clone(),
     };
     let is_served = import::is_served(found, at, &served.servers, &served.config);
-    Entry { name, served: is_served, url, command: text("command"), args }
+    Entry { name, served: is_served, url, command: text("command"), args, token: has_token(&found.entry) }
 }
 
 fn is_off(found: &Found) -> bool {
@@ -136,6 +165,10 @@ mod tests {
                           args = [\"-y\", \"git-mcp\"]\n";
 
     fn examined(files: &[(&str, &str)]) -> Report {
+        guarded(files, false)
+    }
+
+    fn guarded(files: &[(&str, &str)], wants_token: bool) -> Report {
         let home = tempfile::tempdir().expect("a directory");
         for (file, text) in files {
             let path = home.path().join(file);
@@ -147,7 +180,7 @@ mod tests {
         let servers = clients::read(Client::Codex, &config, None).expect("sound").expect("there").servers;
         let mut report = Report::default();
         let at = Surroundings { home: home.path().to_owned(), project: home.path().to_owned(), env: Vec::new() };
-        examine(&at, &Served { servers, config }, 6270, &mut report);
+        examine(&at, &Served { servers, config, wants_token }, 6270, &mut report);
         report
     }
 
@@ -162,6 +195,23 @@ mod tests {
             ("TL-CLIENT-TWICE", Some("trunkline connect codex --switch-off"))
         );
         assert!(finding.says.contains("git (") && !finding.says.contains("linear"), "{finding:?}");
+    }
+
+    #[test]
+    fn an_entry_without_a_token_is_told_where_one_is_wanted() {
+        let bare = r#"{"mcpServers":{"trunkline":{"url":"http://localhost:6270/mcp"}}}"#;
+        let report = guarded(&[(".cursor/mcp.json", bare)], true);
+        let [finding] = &report.findings[..] else { panic!("{report:?}") };
+        let command = finding.command.as_deref();
+        assert_eq!((finding.code.as_str(), command), ("TL-CLIENT-TOKEN", Some("trunkline connect cursor")));
+        assert!(examined(&[(".cursor/mcp.json", bare)]).findings.is_empty(), "none is wanted");
+        let shown =
+            r#"{"mcpServers":{"trunkline":{"url":"http://localhost:6270/mcp","headers":{"authorization":"x"}}}}"#;
+        let codex = "[mcp_servers.tl]\nurl = \"http://127.0.0.1:6270/mcp\"\nbearer_token_env_var = \"X\"\n";
+        let bridge = r#"{"mcpServers":{"trunkline":{"command":"/bin/trunkline","args":["stdio"]}}}"#;
+        for file in [(".cursor/mcp.json", shown), (".codex/config.toml", codex), (".cursor/mcp.json", bridge)] {
+            assert!(guarded(&[file], true).findings.is_empty(), "{file:?}");
+        }
     }
 
     #[test]

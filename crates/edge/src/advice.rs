@@ -204,6 +204,10 @@ pub fn of_installation(warning: &str) -> Trouble {
         )
     } else if warning.contains("audit file") {
         ("TL-AUDIT", "See to the file that `audit.file` names: its directory, its owner, the room on its disk.")
+    } else if warning.contains("file descriptor") {
+        ("TL-DESCRIPTORS", "Raise the limit and start the daemon anew, or close clients that are not needed.")
+    } else if warning.contains("limits.connections") {
+        ("TL-CONNECTIONS", "Close clients that are not needed, or raise `limits.connections`.")
     } else if warning.contains("disk") {
         ("TL-DISK", "Make room on the disk of the state directory before the daemon is restarted.")
     } else {

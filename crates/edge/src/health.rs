@@ -173,6 +173,7 @@ pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
         warnings: warnings
             .into_iter()
             .chain(short_of_memory(edge))
+            .chain(edge.strain.warnings(edge.slots.available_permits() == 0, edge.config().limits.connections))
             .chain(unkept(edge, named))
             .chain(drifted(edge, named))
             .chain(edge.hub.recent_calls().audit().and_then(Audit::trouble).filter(|_| named))

@@ -28,6 +28,8 @@ mod guard;
 
 mod peer;
 
+mod strain;
+
 mod tokens;
 
 mod cors;
@@ -73,6 +75,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use http::header::USER_AGENT;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -90,12 +93,13 @@ pub use stop::Steps;
 use crate::board::{Board, Spot};
 use crate::body::Body;
 use crate::guard::Guard;
-use crate::limits::TARGET_BYTES_MAX;
+use crate::limits::{OVERLOAD_RETRY, TARGET_BYTES_MAX};
 use crate::mcp::Visitor;
 use crate::peer::{Arrival, Peer, Peers};
 use crate::reply::plain;
 use crate::socket::Patience;
 use crate::sse_pair::Pairs;
+use crate::strain::Strain;
 use crate::tokens::{Failures, Needs, Principal, Tokens};
 
 /// What the door opens onto.
@@ -129,6 +133,8 @@ pub(crate) struct Edge {
     guard: watch::Sender<Arc<Guard>>,
     tokens: watch::Sender<Arc<Tokens>>,
     failures: Failures,
+    strain: Strain,
+    slots: Arc<Semaphore>,
     peers: Peers,
     addresses: watch::Sender<Vec<SocketAddr>>,
     /// Calls that clients wait for, in the whole gateway (reliability 7).
@@ -142,7 +148,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     fn new(door: Door, addresses: Vec<SocketAddr>, stop: Steps) -> Arc<Self> {
-        let Door { hub, configuration, metrics, journal, budget, version, relocations: _, slots: _ } = door;
+        let Door { hub, configuration, metrics, journal, budget, version, relocations: _, slots } = door;
         let config = configuration.now();
         let guard = Guard::new(&Guard::names(&config.listen), &config.listen.origins);
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight));
@@ -158,6 +164,8 @@ impl Edge {
             guard: watch::Sender::new(Arc::new(guard)),
             tokens: watch::Sender::new(Arc::new(Tokens::new(&config.auth))),
             failures: Failures::default(),
+            strain: Strain::default(),
+            slots,
             peers,
             addresses: watch::Sender::new(addresses),
             in_flight,
@@ -235,9 +243,7 @@ where
     }
     let route = Route::of(request.uri().path()).filter(|route| edge.config().listen.legacy_sse || !route.is_pair());
     let Some(route) = route else {
-        let text = "nothing is here; MCP is at /mcp, the dashboard at /, and health at /health, /health/live, /health/ready \
-                    and /metrics";
-        return plain(StatusCode::NOT_FOUND, text);
+        return plain(StatusCode::NOT_FOUND, nothing_here(edge, request.uri().path()));
     };
     if let Some(preflight) = cors::preflight(&guard, &request) {
         return preflight;
@@ -248,6 +254,12 @@ where
     }
     let tokens = edge.tokens.borrow().clone();
     let may_connect = peer == Peer::Permitted || (peer == Peer::Remote && !tokens.is_empty());
+    if route.is_owners() && peer == Peer::Unasked {
+        let text = "the gateway has no file descriptor left to look up who connects; try again";
+        let busy = reject(edge, StatusCode::SERVICE_UNAVAILABLE, "descriptors", text);
+        // The next connection is looked up anew.
+        return reply::closing(reply::with_retry_after(busy, OVERLOAD_RETRY));
+    }
     if route.is_owners() && !may_connect {
         let text = "this gateway answers only processes of the user who runs it";
         return reject(edge, StatusCode::FORBIDDEN, "peer", text);
@@ -257,6 +269,8 @@ where
         Err(_) if !route.wants_token(tokens.any_limited()) => None,
         Err(denied) => {
             edge.metrics.rejected(denied.reason());
+            let agent = request.headers().get(USER_AGENT).map(http::HeaderValue::as_bytes);
+            edge.strain.no_token(agent, denied.reason());
             let response = denied.response();
             return match guard.listed_origin(request.headers()) {
                 Some(origin) => cors::exposed(response, origin.clone()),
@@ -287,6 +301,18 @@ where
     match origin {
         Some(origin) => cors::exposed(response, origin),
         None => response,
+    }
+}
+
+/// What a path says at which there is nothing. A client that was refused for want of a token looks for a sign-in next, and
+/// shows its person what it finds there in place of the refusal (clients.md 1.14).
+fn nothing_here(edge: &Edge, path: &str) -> &'static str {
+    let looks_for_signin = guard::is_well_known(path) || ["/register", "/authorize", "/token"].contains(&path);
+    if looks_for_signin && !edge.tokens.borrow().is_empty() {
+        "there is no sign-in here: this gateway wants a token of its `auth.tokens`; `trunkline connect CLIENT`, as in \
+         `trunkline connect claude-code`, writes it into the client's entry"
+    } else {
+        "nothing is here; MCP is at /mcp, the dashboard at /, and health at /health, /health/live, /health/ready and /metrics"
     }
 }
 

@@ -107,3 +107,9 @@ pub(crate) const CALLBACK_BIND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tools that a search of the owner's gives: what a person looks through.
 pub(crate) const FOUND_MAX: usize = 20;
+
+/// How often the log says again what the door is short of, and how long health goes on to say it.
+pub(crate) const STRAIN_EVERY: Duration = Duration::from_mins(1);
+
+/// What the log shows of what a refused client calls itself.
+pub(crate) const AGENT_SHOWN_BYTES: usize = 128;

@@ -7,7 +7,10 @@
 //! loopback and the checks of `guard`, as it does on macOS. Where the facility is there, a single lookup
 //! that fails is a refusal: it must not be possible to get in by making it fail.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::strain;
 
 /// What is known about the user at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub(crate) enum Peer {
     Permitted,
     /// Another user, or a lookup that failed.
     Stranger,
+    /// Nobody knows, since there was no descriptor left to ask the kernel with.
+    Unasked,
     /// Another machine, of whose users nobody knows: a token has to tell.
     Remote,
 }
@@ -98,10 +103,7 @@ impl Peers {
             }
             // Not a socket of this machine's: the kernel knows all of those, at whatever address.
             Err(_) if far => Peer::Remote,
-            Err(error) => {
-                tracing::warn!(%error, "a connection was refused, because its user could not be looked up");
-                Peer::Stranger
-            }
+            Err(error) => refused(&error),
         }
     }
 
@@ -112,6 +114,20 @@ impl Peers {
             Self::Unknown { reason } => Some(reason),
         }
     }
+}
+
+/// What becomes of a connection from this machine whose user the kernel did not tell.
+fn refused(error: &io::Error) -> Peer {
+    if strain::is_for_want_of_descriptors(error) {
+        return Peer::Unasked;
+    }
+    // Whoever opens a connection and leaves, as a client that is closed, needs no answer either.
+    if error.kind() == io::ErrorKind::NotConnected || error.kind() == io::ErrorKind::NotFound {
+        tracing::debug!(%error, "a connection was over before its user was looked up");
+    } else {
+        tracing::warn!(%error, "a connection was refused, because its user could not be looked up");
+    }
+    Peer::Stranger
 }
 
 #[cfg(target_os = "linux")]
@@ -215,7 +231,7 @@ mod os {
             return Err(io::Error::other("the kernel described another socket"));
         }
         if inode == 0 {
-            return Err(io::Error::other("the peer has closed its socket"));
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the peer has closed its socket"));
         }
         Ok(Socket { uid, inode })
     }
@@ -339,5 +355,11 @@ mod tests {
         drop((client, listener));
         assert_eq!(Peers::Asked { own }.judge(remote, local), Peer::Stranger);
         assert_eq!(Peers::Unknown { reason: String::new() }.judge(remote, local), Peer::Permitted);
+    }
+
+    #[test]
+    fn s7_a_user_who_cannot_be_looked_up_for_want_of_descriptors_is_no_stranger_and_not_let_in() {
+        assert_eq!(refused(&rustix::io::Errno::MFILE.into()), Peer::Unasked);
+        assert_eq!(refused(&rustix::io::Errno::PERM.into()), Peer::Stranger);
     }
 }

@@ -33,9 +33,10 @@ use trunkline_telemetry::Rounds;
 use crate::body::{Body, Phase};
 use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, LAST_WORDS, OWNER_CONNECTIONS_MAX, READ_BYTES_MAX};
 use crate::listen::{Listeners, OwnerSocket};
-use crate::peer::Arrival;
+use crate::peer::{Arrival, Peer};
 use crate::reply::{closing, plain};
 use crate::socket::Watched;
+use crate::strain::is_for_want_of_descriptors;
 use crate::{Door, Edge, Steps, api, board, configuration};
 
 /// Serves `listeners` and the owner's socket until `stop.doors` and then returns once all connections have ended,
@@ -95,7 +96,11 @@ async fn accept_tcp(listener: &TcpListener, edge: &Arc<Edge>, slots: &Arc<Semaph
             let _ = stream.set_nodelay(true);
             match stream.local_addr() {
                 Ok(local) => {
-                    let arrival = Arrival::of(edge.peers.judge(remote, local), remote, local);
+                    let peer = edge.peers.judge(remote, local);
+                    if peer == Peer::Unasked {
+                        edge.strain.no_descriptor();
+                    }
+                    let arrival = Arrival::of(peer, remote, local);
                     tcp_connection(stream, arrival, edge).await;
                 }
                 Err(error) => tracing::debug!(%error, "a connection ended before it was looked at"),
@@ -130,13 +135,15 @@ where
 {
     let mut complained = false;
     let accepted = async {
-        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = slot(edge, slots).await;
         loop {
             match next().await {
                 Ok(connection) => return (slot, connection),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut complained, true) {
+                    if is_for_want_of_descriptors(&error) {
+                        edge.strain.no_descriptor();
+                    } else if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "cannot accept connections for now; trying again");
                     }
                     sleep(ACCEPT_PAUSE).await;
@@ -149,6 +156,18 @@ where
         () = edge.stop.doors.cancelled() => None,
         accepted = accepted => Some(accepted),
     }
+}
+
+/// Waits for a place, and tells if those of the clients are all taken.
+async fn slot(edge: &Edge, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    if let Ok(slot) = slots.clone().try_acquire_owned() {
+        return slot;
+    }
+    if Arc::ptr_eq(slots, &edge.slots) {
+        edge.metrics.rejected("connections");
+        edge.strain.full(edge.config().limits.connections);
+    }
+    slots.clone().acquire_owned().await.expect("the semaphore is never closed")
 }
 
 /// Whether the error belongs to a connection that was lost before it was accepted.

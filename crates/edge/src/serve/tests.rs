@@ -344,3 +344,19 @@ async fn a_body_in_pieces_is_put_together() {
     let answer = response(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(r#""id":"a""#), "it was read: {answer}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn s23_that_all_connections_are_taken_is_counted_and_stands_in_health() {
+    let edge = edge(config());
+    let slots = edge.slots.clone();
+    let held = slots.clone().acquire_many_owned(u32::try_from(slots.available_permits()).expect("few")).await;
+    {
+        let waiting = pin!(slot(&edge, &slots));
+        assert!(waiting.now_or_never().is_none(), "nobody is refused");
+    }
+    assert!(edge.metrics.render().contains(r#"trunkline_rejected_total{reason="connections"} 1"#));
+    assert_eq!(edge.strain.warnings(false, 1).count(), 1);
+    drop(held);
+    assert!(slot(&edge, &slots).now_or_never().is_some());
+    assert!(edge.metrics.render().contains(r#"reason="connections"} 1"#), "nothing waits any more");
+}

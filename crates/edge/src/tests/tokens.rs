@@ -210,3 +210,32 @@ async fn s5_a_token_that_gets_limits_loses_the_dashboard_and_keeps_its_session()
         client.send("POST", "/mcp", &[("authorization", "Bearer two"), ("mcp-session-id", &*session)], PING).await;
     assert_eq!(ping.status, 200, "{}", ping.body);
 }
+
+#[tokio::test]
+async fn g10_who_looks_for_a_sign_in_where_a_token_is_wanted_reads_that_there_is_none() {
+    let (guarded, open) = (guarded(), Client::new());
+    for path in [
+        "/register",
+        "/authorize",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource/mcp",
+    ] {
+        let told = guarded.send("POST", path, &[], "{}").await;
+        assert_eq!(told.status, 404, "{path}");
+        assert!(told.body.contains("trunkline connect claude-code"), "{path}: {}", told.body);
+        let told = open.send("POST", path, &[], "{}").await;
+        assert!(told.status == 404 && told.body.contains("nothing is here"), "{path}: {}", told.body);
+    }
+    let elsewhere = guarded.send("GET", "/other", &[], "").await;
+    assert!(elsewhere.body.contains("nothing is here"));
+}
+
+#[tokio::test]
+async fn s7_a_connection_that_could_not_be_looked_up_for_want_of_descriptors_is_told_to_come_again() {
+    let mut client = Client::new();
+    client.arrival = Arrival { peer: Peer::Unasked, ..OWN };
+    let told = client.send("POST", "/mcp", &[], initialize(0, "2025-06-18").to_string()).await;
+    assert_eq!((told.status, told.header("connection"), told.header("retry-after")), (503, "close", "1"));
+    assert!(client.send("GET", "/health", &[], "").await.json()["servers"].is_null(), "nor is it let in");
+    assert!(client.edge.metrics.render().contains(r#"reason="descriptors"} 1"#));
+}
