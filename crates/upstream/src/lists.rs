@@ -3,6 +3,8 @@
 //! One bad entry is left out alone, with a complaint; a list that cannot be had keeps the entries it had last
 //! . What a hostile server may cost is bounded: pages, entries, bytes, time (mcp-protocol 2.11).
 
+mod steady;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,25 +210,17 @@ impl Lists {
     }
 }
 
-impl List {
-    /// Leaves what was listed before in the order that it had, and puts what is new behind it. Servers that keep their
-    /// tools in a hash table list them in another order each time, and what clients and models cache begins with the
-    /// list.
-    fn in_the_order_of(mut self, last: &List) -> Self {
-        let places: HashMap<&str, usize> =
-            last.entries.iter().enumerate().map(|(place, entry)| (entry.name.as_str(), place)).collect();
-        self.entries.sort_by_key(|entry| places.get(entry.name.as_str()).copied().unwrap_or(usize::MAX));
-        self
-    }
-}
-
 async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> List {
     let mut reading = Reading::new(kind, link.mirrors());
     let pages = read_pages(link, &mut reading, limit);
     let whole = limit.saturating_mul(PAGES_IN_TIME);
     let read = tokio::time::timeout(whole, pages).await;
     match read.unwrap_or_else(|_| Err((Had::Unanswered, format!("not complete within {} s", whole.as_secs())))) {
-        Ok(()) => reading.finish().in_the_order_of(&last),
+        Ok(()) => {
+            let mut list = reading.finish();
+            steady::keep(&mut list.entries, &last.entries);
+            list
+        }
         Err((had, why)) => {
             let what = (kind.method)().to_string();
             let kept = if last.entries.is_empty() { "" } else { "; the entries it gave before are kept" };
