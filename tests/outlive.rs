@@ -163,6 +163,47 @@ async fn f24_r22_a_server_that_is_gone_stays_listed_over_a_restart_and_another_i
     drop(daemon);
 }
 
+/// The digest of the one list of tools there is, as `/metrics` and `/health` have it.
+async fn digest(daemon: &Daemon) -> String {
+    let text = daemon.metrics().await;
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("trunkline_tools_list_info{")).collect();
+    let health = daemon.health().await;
+    let lists = health["tool_lists"].as_array().expect("lists");
+    let digest = lists[0]["digest"].as_str().expect("a digest").to_owned();
+    assert!(lines.len() == 1 && lists.len() == 1, "an old digest goes with its list: {lines:?} {lists:?}");
+    assert!(lines[0].contains(&format!("digest=\"{digest}\"")) && lists[0]["address"] == "/mcp", "{lines:?} {lists:?}");
+    digest
+}
+
+#[tokio::test]
+async fn f24_r22_r23_the_list_is_the_same_bytes_over_restarts_and_reconnects_of_servers_that_shuffle_it() {
+    let home = Home::new();
+    let (one, desk) = fake::stdio(&home, "one", &["--unsteady", "--tools", "20", "--page", "7"]);
+    let (two, _) = fake::stdio(&home, "two", &["--unsteady", "--slow-start-ms", "200"]);
+    home.configure(&format!("{two}{one}"));
+    let daemon = home.serve().await;
+    daemon.until_ready(&["one", "two"]).await;
+    let before = (daemon.client().await.result("tools/list", "{}").await, digest(&daemon).await);
+    offers_on_disk(&daemon, 2).await;
+    let daemon = kill_and_start(daemon).await;
+    daemon.until_ready(&["one", "two"]).await;
+    let client = daemon.client().await;
+    let mut heard = client.listen(None).await.events();
+    assert_eq!((client.result("tools/list", "{}").await, digest(&daemon).await), before);
+    assert_eq!(daemon.cli(["restart", "one"]).status.code(), Some(0));
+    until("a third list", async || (desk.lines("turns").len() > 2).then_some(())).await;
+    daemon.until_ready(&["one"]).await;
+    assert_eq!((client.result("tools/list", "{}").await, digest(&daemon).await), before);
+    // Word of the first change there is: whatever was announced before would be counted, and heard first.
+    client.call("one__change", r#"{"add":"extra_1","times":20}"#).await;
+    let told = heard.message().await.expect("a notice");
+    assert!(told.contains("tools/list_changed"), "{told}");
+    assert!(client.result("tools/list", "{}").await.contains("one__extra_1"));
+    assert_ne!(digest(&daemon).await, before.1);
+    let announced = daemon.metric("trunkline_lists_announced_total", &[]).await;
+    assert!((announced - 1.0).abs() < 0.1, "announced {announced} times");
+}
+
 #[tokio::test]
 async fn f41_r37_killed_in_the_middle_of_writes_and_with_garbage_for_state_it_always_starts() {
     killed_in_writes(20).await;

@@ -108,7 +108,7 @@ mod tests {
         };
         let only = Reach { profiles: Some(vec!["work".into()]), ..Reach::default() };
         let tokens = ["ci", "ci", "guest", "laptop"].map(|name| (name.to_owned(), Secret::new(name))).to_vec();
-        let auth = Auth { tokens, limited: vec![("ci".into(), one), ("guest".into(), only)] };
+        let auth = Auth { tokens, limited: vec![("ci".into(), one), ("guest".into(), only)], ..Auth::default() };
         let told = holders(&auth);
         let told: Vec<(&str, &str)> = told.iter().map(|(name, reaches)| (*name, reaches.as_str())).collect();
         assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! Nobody needs one on a machine of his own. Once a token is set every client needs one, wherever it is. A token that
 //! cannot be had is an error of the whole file, unlike a server's secret: a door that somebody wanted closed never opens
-//! because a variable is missing. How far a token reaches stands in `reach.rs`.
+//! because a variable is missing. How far a token reaches stands in `reach.rs`; how many calls it is good for here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use crate::findings::Findings;
 use crate::reach::{Reach, ReachFile};
 use crate::secret::{Resolver, Secret};
+use crate::tool::{self, IN_FLIGHT_MAX};
 
 /// Shortest token: what 256 random bits take in the densest usual form, less a little.
 const TOKEN_CHARS_MIN: usize = 32;
@@ -60,8 +61,8 @@ pub(crate) enum TokenFile {
     Several(Vec<String>),
 }
 
-/// A token, and how far it reaches. Its holder sees and calls nothing beyond that, and has no use of the dashboard,
-/// `/metrics` and the full `/health`, which tell of everything.
+/// A token, how far it reaches, and how many calls it is good for. With `profile`, `profiles` or `servers` its holder sees and
+/// calls nothing beyond those, and has no use of the dashboard, `/metrics` and the full `/health`, which tell of everything.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "LimitedToken")]
@@ -78,6 +79,14 @@ pub(crate) struct LimitedFile {
     /// Only these servers, at whatever address.
     #[serde(default)]
     pub(crate) servers: Option<Vec<String>>,
+    /// Tool calls of its holder at the same time, at whatever server, those that wait for a person's answer too; the others wait as
+    /// long as the `limits.queue_wait_sec` of the server says. Default: no limit.
+    #[serde(default)]
+    pub(crate) in_flight: Option<usize>,
+    /// Tool calls of its holder within a minute; what is beyond waits in the same way, and is refused if it would be longer.
+    /// Default: no limit.
+    #[serde(default)]
+    pub(crate) per_minute: Option<usize>,
 }
 
 /// Who may connect with what.
@@ -87,6 +96,17 @@ pub struct Auth {
     pub tokens: Vec<(String, Secret)>,
     /// The names whose tokens are limited, and to what.
     pub limited: Vec<(Box<str>, Reach)>,
+    /// The names whose calls are limited, and to how many.
+    pub allowances: Vec<(Box<str>, Allowance)>,
+}
+
+/// How many tool calls the holder of a token may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowance {
+    /// At the same time.
+    pub in_flight_max: Option<usize>,
+    /// Within a minute.
+    pub per_minute: Option<u32>,
 }
 
 impl Auth {
@@ -112,7 +132,7 @@ impl AuthFile {
         findings: &mut Findings<'_>,
     ) -> (Auth, Vec<(String, ReachFile)>) {
         let mut tokens: Vec<(String, Secret)> = Vec::new();
-        let mut limited = Vec::new();
+        let (mut limited, mut allowances) = (Vec::new(), Vec::new());
         if self.tokens.len() > NAMES_MAX {
             findings.error(&["auth", "tokens"], format!("holds more than {NAMES_MAX} names"));
         }
@@ -120,9 +140,19 @@ impl AuthFile {
             let key = ["auth", "tokens", name.as_str()];
             let written = match written {
                 HolderFile::Whole(token) => token,
-                HolderFile::Limited(LimitedFile { token, profile, profiles, servers }) => {
+                HolderFile::Limited(LimitedFile { token, profile, profiles, servers, in_flight, per_minute }) => {
                     let reach = ReachFile { profile, profiles, servers };
                     limited.extend(reach.limits().then(|| (name.clone(), reach)));
+                    let allowance = Allowance {
+                        in_flight_max: tool::count(
+                            &[&key[..], &["in_flight"]].concat(),
+                            in_flight,
+                            IN_FLIGHT_MAX,
+                            findings,
+                        ),
+                        per_minute: tool::per_minute(&[&key[..], &["per_minute"]].concat(), per_minute, findings),
+                    };
+                    allowances.extend((allowance != Allowance::default()).then(|| (name.as_str().into(), allowance)));
                     token
                 }
             };
@@ -145,7 +175,7 @@ impl AuthFile {
                 }
             }
         }
-        (Auth { tokens, limited: Vec::new() }, limited)
+        (Auth { tokens, limited: Vec::new(), allowances }, limited)
     }
 }
 
@@ -270,6 +300,22 @@ mod tests {
         assert!(refused(&text("tls_terminated = true", "")).contains("no `auth.tokens`"));
         assert!(refused(&text("", tokens)).contains("`listen.tls_terminated`"));
         assert!(loaded(&text("tls_terminated = true", tokens), &[("LONG", LONG)]).is_ok());
+    }
+
+    #[test]
+    fn a_token_may_be_good_for_so_many_calls_and_reach_everywhere_all_the_same() {
+        let text = |limits: &str| format!("[auth.tokens.ci]\ntoken = '${{env:LONG}}'\n{limits}\n");
+        let auth = loaded(&text("in_flight = 2\nper_minute = 60"), &[("LONG", LONG)]).expect("sound").config.auth;
+        let allowance = super::Allowance { in_flight_max: Some(2), per_minute: Some(60) };
+        assert_eq!((auth.allowances, auth.limited), (vec![("ci".into(), allowance)], vec![]));
+        assert!(loaded(&text(""), &[("LONG", LONG)]).expect("sound").config.auth.allowances.is_empty());
+        for (limits, place) in
+            [("in_flight = 0", "auth.tokens.ci.in_flight"), ("per_minute = 0", "auth.tokens.ci.per_minute")]
+        {
+            let told = refused(&text(limits));
+            assert!(told.contains(place) && told.contains("must be from 1 to"), "{told}");
+        }
+        assert!(refused(&text("in_fligth = 2")).contains("did you mean `in_flight`?"));
     }
 
     #[test]

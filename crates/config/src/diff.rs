@@ -174,6 +174,7 @@ mod tests {
                 auth: Auth {
                     tokens: vec![("x".into(), Secret::new(format!("token-{}", port % 2)))],
                     limited: if debug { vec![("x".into(), crate::Reach::default())] } else { Vec::new() },
+                    allowances: Vec::new(),
                 },
                 audit: crate::Audit { file: debug.then(|| "calls".into()) },
                 otel: crate::Otel { propagate: debug, ..crate::Otel::default() },

@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 use trunkline_wire::ServerName;
 
 pub use audit::Audit;
-pub use auth::Auth;
+pub use auth::{Allowance, Auth};
 pub use diff::{Change, Diff, Parts};
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use expose::{Expose, PinRule};

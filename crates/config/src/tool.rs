@@ -106,16 +106,8 @@ pub(crate) fn check(
                 format!("says two things of the argument `{name}`: it is fixed, has a default, or is hidden"),
             );
         }
-        let mut count = |word: &'static str, value: Option<usize>, most: usize| match value {
-            Some(value) if (1..=most).contains(&value) => Some(value),
-            Some(_) => {
-                findings.error(&key(word), format!("must be from 1 to {most}"));
-                None
-            }
-            None => None,
-        };
-        let in_flight_max = count("in_flight", file.in_flight, 65_536);
-        let per_minute = count("per_minute", file.per_minute, PER_MINUTE_MAX).and_then(|count| count.try_into().ok());
+        let in_flight_max = count(&key("in_flight"), file.in_flight, IN_FLIGHT_MAX, findings);
+        let per_minute = per_minute(&key("per_minute"), file.per_minute, findings);
         let fixed = values(&key("fixed"), &file.fixed, findings);
         let default = values(&key("default"), &file.default, findings);
         let hidden = file.hidden.iter().map(|name| name.as_str().into()).collect();
@@ -129,6 +121,23 @@ pub(crate) fn check(
 
 /// Most calls a minute that can be named as a limit.
 pub(crate) const PER_MINUTE_MAX: usize = 1_000_000;
+
+/// Most calls at the same time that can be named as a limit.
+pub(crate) const IN_FLIGHT_MAX: usize = 65_536;
+
+/// A limit on calls, from 1 to `most`; what is beyond that is reported, and none.
+pub(crate) fn count(key: &[&str], value: Option<usize>, most: usize, findings: &mut Findings<'_>) -> Option<usize> {
+    let fits = value.filter(|value| (1..=most).contains(value));
+    if fits != value {
+        findings.error(key, format!("must be from 1 to {most}"));
+    }
+    fits
+}
+
+/// The same for calls within a minute.
+pub(crate) fn per_minute(key: &[&str], value: Option<usize>, findings: &mut Findings<'_>) -> Option<u32> {
+    count(key, value, PER_MINUTE_MAX, findings).and_then(|count| count.try_into().ok())
+}
 
 /// Arguments as JSON. A reference in one would be a secret in what is logged of arguments nowhere else, so it is none.
 fn values(key: &[&str], given: &BTreeMap<String, Value>, findings: &mut Findings<'_>) -> Vec<(Box<str>, Json)> {

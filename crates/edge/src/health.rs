@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use trunkline_hub::{Drift, Explained};
+use trunkline_hub::{Drift, Explained, Holder, ToolList};
 use trunkline_telemetry::{Audit, Transition, Usage};
 use trunkline_upstream::{Complaint, LaneStatus, Status, Upstream};
 use trunkline_wire::{Json, Pressure, ServerName};
@@ -48,6 +48,12 @@ pub(crate) struct Report<'a> {
     config: Option<Origin>,
     /// What a person should know about this installation.
     warnings: Vec<String>,
+    /// The tokens that are good for so many calls, and how those stand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<Holder>,
+    /// The list of tools at each address: the digest stays as long as the list is the same bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_lists: Option<Vec<ToolList>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     servers: Option<Vec<Server<'a>>>,
 }
@@ -147,7 +153,9 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
     }
     let all = edge.hub.fleet().all();
     let servers = || all.iter().map(|upstream| server(edge, upstream, Depth::Whole)).collect();
-    let report = Report { servers: named.then(servers), ..report_on_itself(edge, named) };
+    let tool_lists = named.then(|| edge.hub.tool_lists());
+    let tokens = if named { edge.hub.holders() } else { Vec::new() };
+    let report = Report { tokens, tool_lists, servers: named.then(servers), ..report_on_itself(edge, named) };
     reply::json(StatusCode::OK, &report)
 }
 
@@ -178,6 +186,8 @@ pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
             .chain(drifted(edge, named))
             .chain(edge.hub.recent_calls().audit().and_then(Audit::trouble).filter(|_| named))
             .collect(),
+        tokens: Vec::new(),
+        tool_lists: None,
         servers: None,
     }
 }

@@ -226,7 +226,7 @@ mod tests {
     fn tokens() -> Tokens {
         let known = [("laptop", "one"), ("ci", "old"), ("ci", "new")];
         let tokens = known.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
-        Tokens::new(&Auth { tokens, limited: Vec::new() })
+        Tokens::new(&Auth { tokens, ..Auth::default() })
     }
 
     fn headers(values: &[&str]) -> HeaderMap {

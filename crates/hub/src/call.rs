@@ -153,7 +153,7 @@ async fn carry_out(hub: &Hub, errand: Errand, listener: Option<Listener>, trace:
             },
             Some(Retry::Lost) => Err(hub.dress(&method, &refusal::lost_with_the_process(upstream.name()))),
             Some(Retry::Pass { .. } | Retry::Url { .. }) | None => {
-                let leave = hub.gates().enter(&upstream, tool.is_some(), rules.as_deref()).await;
+                let leave = hub.leave(&upstream, tool.is_some(), rules.as_deref(), caller.as_ref()).await;
                 Ok(relay.run_with(leave, ask).await)
             }
         }

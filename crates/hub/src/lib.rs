@@ -79,12 +79,14 @@ use trunkline_upstream::{Fleet, ServerNotice, Upstream};
 use trunkline_wire::headers::ParamHeader;
 use trunkline_wire::{Budget, Id, Json, Message, Method, Object, Request, Revision};
 
+pub use catalog::published::ToolList;
 pub use catalog::views::{Guest, View};
 pub use catalog::{Catalog, Entry};
 pub use client::ModernClient;
 pub use clients::Shown;
 pub use envelope::Envelope;
 pub use explain::{Cause, Explained, Loss};
+pub use gates::Holder;
 pub use keep::Keep;
 pub use meta::Params;
 pub use pins::{Changed, Difference, Drift, NotAccepted, Standing};
@@ -371,6 +373,18 @@ impl Hub {
     /// with the addresses that are open to him.
     pub fn view_at(&self, holder: Option<Arc<str>>, profile: Option<&str>) -> Result<View, Vec<String>> {
         self.views.borrow().at(holder, profile)
+    }
+
+    /// The list of tools at each address.
+    pub fn tool_lists(&self) -> Vec<ToolList> {
+        self.views().tool_lists()
+    }
+
+    /// The tokens that are good for so many calls.
+    pub fn holders(&self) -> Vec<Holder> {
+        let rules = self.rules();
+        let allowances = rules.allowances.iter();
+        allowances.map(|(name, allowance)| self.gates.holder(name, *allowance, &self.metrics)).collect()
     }
 
     /// How many sessions live.

@@ -51,6 +51,11 @@ impl Pace {
         left.count -= 1.0;
         Ok(wait)
     }
+
+    /// Gives a turn back that came to nothing. Who waits already keeps his; the next to ask has it.
+    pub(crate) fn give_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).count += 1.0;
+    }
 }
 
 #[cfg(test)]
@@ -75,5 +80,11 @@ mod tests {
         assert_eq!((take(1000, 0), take(1000, 0), take(1000, 0)), (Ok(500), Ok(1000), Err(1500)));
         assert_eq!(take(1000, 500), Ok(1000), "who was refused took nothing");
         assert_eq!(take(0, 60_000), Ok(0));
+        pace.give_back();
+        pace.give_back();
+        for _ in 0..3 {
+            assert_eq!(take(0, 60_000), Ok(0), "what is given back can be taken");
+        }
+        assert!(take(0, 60_000).is_err(), "and is never more than the burst");
     }
 }

@@ -143,7 +143,7 @@ impl Hub {
         self.count_entries();
     }
 
-    /// Shows what of each server is in the catalogue.
+    /// Shows what of each server is in the catalogue, and what the lists are.
     pub(crate) fn count_entries(&self) {
         let catalog = self.catalog();
         for upstream in self.fleet.all().iter() {
@@ -152,6 +152,10 @@ impl Hub {
             self.metrics.catalog_entries(upstream.name(), "prompts", count(catalog.prompts()));
             self.metrics.catalog_complaints(upstream.name(), catalog.complaints(upstream.name().as_str()).len());
         }
+        let lists = self.views().tool_lists();
+        self.metrics.tool_lists(
+            lists.iter().map(|list| [list.address.as_str(), list.token.as_deref().unwrap_or_default(), &list.digest]),
+        );
     }
 
     pub(crate) fn each_session(&self, mut visit: impl FnMut(&Arc<Session>)) {

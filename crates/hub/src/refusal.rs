@@ -13,6 +13,7 @@ use trunkline_wire::{
     Era, Fault, FaultCode, Id, Json, Lack, Method, Object, Outcome, Response, RpcError, ServerName, code, key,
 };
 
+use crate::gates::Whose;
 use crate::limits::ANSWER_WAIT;
 use crate::pins::Why;
 
@@ -161,27 +162,38 @@ pub(crate) fn wrong_arguments(text: &str, form: ErrorForm) -> Result<Json, Json>
 }
 
 /// More calls of a tool at a time than its `tools.TOOL.in_flight` allows.
-pub(crate) fn too_many_at_once(server: &ServerName, tool: &str, count: usize, waited: Duration) -> Fault {
+pub(crate) fn too_many_at_once(server: &ServerName, whose: &Whose, count: usize, waited: Duration) -> Fault {
     let calls = if count == 1 { "one call" } else { "so many calls" };
+    let takes = if matches!(whose, Whose::Token(_)) { "is good for" } else { "takes" };
     let text = format!(
-        "tool `{}` of server `{server}` takes {calls} at a time ({count}) and did not become free within {} s; try again",
-        trunkline_telemetry::redact::printable(tool, 128),
+        "{} {takes} {calls} at a time ({count}) and did not become free within {} s; try again",
+        told(whose),
         waited.as_secs_f64().ceil()
     );
     over(server, text, Duration::from_secs(1))
 }
 
-/// More calls within a minute than `per_minute` of a tool or its server allows.
-pub(crate) fn too_fast(server: &ServerName, tool: Option<&str>, count: u32, wait: Duration) -> Fault {
-    let of_tool = tool
-        .map(|tool| format!("tool `{}` of ", trunkline_telemetry::redact::printable(tool, 128)))
-        .unwrap_or_default();
+/// More calls within a minute than `per_minute` of a token, a tool or its server allows.
+pub(crate) fn too_fast(server: &ServerName, whose: &Whose, count: u32, wait: Duration) -> Fault {
     let calls = if count == 1 { "one call" } else { "calls" };
+    let used = if matches!(whose, Whose::Token(_)) { "used" } else { "called" };
     let text = format!(
-        "{of_tool}server `{server}` is called too often: the configuration allows {count} {calls} a minute; try again in {} s",
+        "{} is {used} too often: the configuration allows {count} {calls} a minute; try again in {} s",
+        told(whose),
         wait.as_secs_f64().ceil()
     );
     over(server, text, wait)
+}
+
+/// Whose limit it is.
+fn told(whose: &Whose) -> String {
+    match whose {
+        Whose::Token(name) => format!("token `{name}`"),
+        Whose::Server(server) => format!("server `{server}`"),
+        Whose::Tool(server, tool) => {
+            format!("tool `{}` of server `{server}`", trunkline_telemetry::redact::printable(tool, 128))
+        }
+    }
 }
 
 fn over(server: &ServerName, text: String, wait: Duration) -> Fault {

@@ -11,7 +11,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use trunkline_upstream::{Ask, Asked, Call, CallEvent, Question, Upstream};
-use trunkline_wire::{Era, Fault, Json, Lack, Method, Notification, Object};
+use trunkline_wire::{Era, Fault, Json, Lack, Method, Notification, Object, Outcome};
 
 use crate::Hub;
 use crate::asking::{self, Answer, Leg};
@@ -87,10 +87,14 @@ impl<'a> Relay<'a> {
             Ok(leave) => self.leave = leave,
             Err(fault) => return Ended::Fault(fault),
         }
-        match self.upstream.call(ask).await {
+        let ended = match self.upstream.call(ask).await {
             Ok(call) => self.drive(call).await,
             Err(error) => Ended::Fault(error.fault()),
+        };
+        if matches!(&ended, Ended::Fault(fault) if fault.outcome == Outcome::NotSent) {
+            self.leave.give_turns_back();
         }
+        ended
     }
 
     /// Goes on with a call that waited for `answers`, an object by the keys of the questions.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_config::{Config, ErrorForm, Limits, Profile, Reach, Surface};
+use trunkline_config::{Allowance, Config, ErrorForm, Limits, Profile, Reach, Surface};
 
 use crate::View;
 
@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     pub(crate) profiles: Vec<(Box<str>, Profile)>,
     /// How far tokens reach that do not reach everywhere.
     pub(crate) limited: Vec<(Box<str>, Reach)>,
+    /// How many calls tokens are good for, where that is limited.
+    pub(crate) allowances: Vec<(Box<str>, Allowance)>,
     /// The names of all tokens, where any are asked for.
     pub(crate) holders: Vec<Box<str>>,
     /// Whether tokens tell several clients' owners apart.
@@ -35,9 +37,15 @@ impl Rules {
             surface: config.surface.clone(),
             profiles: config.profiles.clone(),
             limited: config.auth.limited.clone(),
+            allowances: config.auth.allowances.clone(),
             holders: config.auth.tokens.iter().map(|(name, _)| name.as_str().into()).collect(),
             several_owners,
         }
+    }
+
+    /// How many calls the tokens of this name are good for, if that is limited.
+    pub(crate) fn allowance(&self, token: &str) -> Option<Allowance> {
+        self.allowances.iter().find(|(known, _)| **known == *token).map(|(_, allowance)| *allowance)
     }
 
     /// The directories that a view's profile names, if it names some.

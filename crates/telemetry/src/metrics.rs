@@ -45,7 +45,7 @@ struct Shared {
     /// any other lock here.
     servers: Mutex<HashSet<ServerName>>,
     /// The state each server is shown in. Held while a state changes and while the series are read, so that
-    /// the sum of states of a server is always 1 (reliability 6).
+    /// the sum of states of a server is always 1 (reliability 6), and no digest is seen beside the one that it replaces.
     states: Mutex<HashMap<ServerName, &'static str>>,
 }
 
@@ -217,6 +217,20 @@ impl Metrics {
         self.of(server, |series, name| series.catalog_entries.with_label_values(&[name, kind]).set(whole(count)));
     }
 
+    /// The lists of tools that are published, in place of all that were: for each its address, the token that it is for or
+    /// nothing, and its digest.
+    pub fn tool_lists<'a>(&self, lists: impl Iterator<Item = [&'a str; 3]>) {
+        let _steady = self.states();
+        let info = &self.0.series.tools_list_info;
+        info.reset();
+        lists.for_each(|labels| info.with_label_values(&labels).set(1));
+    }
+
+    /// Clients were told that a list changed: one of `"tools"`, `"prompts"`, `"resources"`.
+    pub fn list_announced(&self, list: &'static str) {
+        self.0.series.lists_announced.with_label_values(&[list]).inc();
+    }
+
     /// `count` calls of the server wait for a person's answer.
     pub fn parked_calls(&self, server: &ServerName, count: usize) {
         self.of(server, |series, name| series.parked_calls.with_label_values(&[name]).set(whole(count)));
@@ -246,6 +260,23 @@ impl Metrics {
                 counter(self.0.tools.label(server, tool)).inc();
             }
         });
+    }
+
+    /// A call was refused before it was sent, since its `"tool"` or its `"server"` may have no more: `"in_flight"` or
+    /// `"per_minute"`.
+    pub fn call_refused(&self, server: &ServerName, of: &'static str, limit: &'static str) {
+        self.of(server, |series, name| series.calls_refused.with_label_values(&[name, of, limit]).inc());
+    }
+
+    /// The same, since the holder of this token may make no more.
+    pub fn token_refused(&self, token: &str, limit: &'static str) {
+        self.0.series.token_calls_refused.with_label_values(&[token, limit]).inc();
+    }
+
+    /// How many calls of the holder of a token were refused so.
+    pub fn token_refusals(&self, token: &str) -> u64 {
+        let count = |limit| self.0.series.token_calls_refused.with_label_values(&[token, limit]).get();
+        ["in_flight", "per_minute"].into_iter().map(count).sum()
     }
 
     /// One of the gateway's own tools was called: `tool` and `outcome` are literals. A call that it passed on counts as the

@@ -217,9 +217,9 @@ async fn fetch(link: &Arc<Link>, kind: Kind, last: List, limit: Duration) -> Lis
     let read = tokio::time::timeout(whole, pages).await;
     match read.unwrap_or_else(|_| Err((Had::Unanswered, format!("not complete within {} s", whole.as_secs())))) {
         Ok(()) => {
-            let mut list = reading.finish();
-            steady::keep(&mut list.entries, &last.entries);
-            list
+            let mut read = reading.finish();
+            steady::keep(&mut read.entries, &last.entries);
+            read
         }
         Err((had, why)) => {
             let what = (kind.method)().to_string();

@@ -60,6 +60,12 @@ impl Desk {
         self.directory.as_ref().is_some_and(|directory| directory.join(file).exists())
     }
 
+    /// How many lines were noted.
+    pub(crate) fn count(&self, file: &str) -> usize {
+        let text = self.directory.as_ref().and_then(|directory| std::fs::read_to_string(directory.join(file)).ok());
+        text.map_or(0, |text| text.lines().count())
+    }
+
     /// True once for each time the test wrote the file: it is removed.
     pub(crate) fn take(&self, file: &str) -> bool {
         self.directory.as_ref().is_some_and(|directory| std::fs::remove_file(directory.join(file)).is_ok())

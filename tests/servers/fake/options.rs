@@ -108,6 +108,8 @@ pub(crate) struct Options {
     pub(crate) no_session: bool,
     /// Demands `Authorization: Bearer TOKEN`.
     pub(crate) bearer: Option<String>,
+    /// Lists its tools in another order each time, and every other time the keys of `echo` too; its desk counts the times.
+    pub(crate) unsteady: bool,
     /// Lists entries that are no valid tools among the good ones.
     pub(crate) bad_entries: bool,
     /// Starts a grandchild that left the group and ignores TERM.
@@ -149,6 +151,7 @@ impl Options {
             no_get: false,
             no_session: false,
             bearer: None,
+            unsteady: false,
             bad_entries: false,
             family: false,
             stubborn: false,
@@ -178,6 +181,7 @@ impl Options {
                 "--resumable" => options.resumable = true,
                 "--no-get" => options.no_get = true,
                 "--no-session" => options.no_session = true,
+                "--unsteady" => options.unsteady = true,
                 "--bad-entries" => options.bad_entries = true,
                 "--family" => options.family = true,
                 "--stubborn" => options.stubborn = true,

@@ -60,7 +60,24 @@ pub(crate) fn list(server: &Server, params: &Params<'_>) -> String {
     }
     entries.extend((0..server.options.tools).map(|n| tool(&format!("tool_{n:04}"))));
     entries.extend(server.added.lock().expect("short").iter().map(|name| tool(name)));
+    if server.options.unsteady {
+        unsettle(server, params, &mut entries);
+    }
     page(server, params, "tools", &entries)
+}
+
+/// As one that holds its tools in a hash table: another order for each listing, over starts too.
+fn unsettle(server: &Server, params: &Params<'_>, entries: &mut [String]) {
+    if params.cursor.is_none() {
+        server.desk.note("turns", "");
+    }
+    let turn = server.desk.count("turns");
+    if turn % 2 == 1 {
+        let (head, rest) = (r#""title":"Echo","#, r#""description":"Says it again","#);
+        entries[0] = entries[0].replace(&format!("{head}{rest}"), &format!("{rest}{head}"));
+    }
+    let by = turn % entries.len();
+    entries.rotate_left(by);
 }
 
 /// The tools that came with later revisions.

@@ -294,8 +294,10 @@ async fn a_reader_that_is_too_slow_is_refused_and_loses_nothing_that_was_accepte
 #[tokio::test]
 async fn s5_a_limited_token_gets_here_what_it_gets_at_mcp() {
     let tokens = vec![("ci".to_owned(), Secret::new("two"))];
-    let limited =
-        |reach| Config { auth: Auth { tokens: tokens.clone(), limited: vec![("ci".into(), reach)] }, ..config() };
+    let limited = |reach| Config {
+        auth: Auth { tokens: tokens.clone(), limited: vec![("ci".into(), reach)], ..Auth::default() },
+        ..config()
+    };
     let headers = [("accept", "text/event-stream"), ("authorization", "Bearer two")];
     let nowhere = edge(limited(Reach { profiles: Some(vec![]), ..Reach::default() }));
     let (status, body) = text(send(&nowhere, "GET", "/sse", &headers, "").await).await;
@@ -314,7 +316,7 @@ async fn s5_a_stream_from_before_the_tokens_gives_a_limited_one_nothing_more() {
     let ping = call(&json!(1), "ping", &json!({})).to_string();
     let tokens = [("laptop", "one"), ("ci", "two")].map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
     let limited = vec![("ci".into(), Reach { servers: Some(vec![]), ..Reach::default() })];
-    let guarded = Config { auth: Auth { tokens, limited }, ..config() };
+    let guarded = Config { auth: Auth { tokens, limited, ..Auth::default() }, ..config() };
     // The stream ends only once what runs on it has ended; it can be posted to until then.
     edge.hub.reload(&guarded);
     edge.go_by(&guarded);

@@ -154,7 +154,7 @@ fn limited_config(limits: bool) -> Config {
     let tokens = tokens.map(|(name, token)| (name.to_owned(), Secret::new(token))).to_vec();
     let limited = if limits { vec![("ci".into(), reach)] } else { vec![] };
     let profiles = ["logs", "more"].map(|name| (name.into(), Profile::default())).to_vec();
-    Config { auth: Auth { tokens, limited }, profiles, ..config() }
+    Config { auth: Auth { tokens, limited, ..Auth::default() }, profiles, ..config() }
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ pub(crate) fn build(version: u64, sources: &[Source], shape: Shape) -> Catalog {
         prompts,
         resources,
         book,
+        digests: Default::default(),
         searched,
         instructions,
         surface: None,
@@ -172,14 +173,19 @@ fn announce(hub: &Hub, before: &Views, now: &Views) {
     // First, so that a session that comes back at this moment hears of it in one way or the other. The views of a token that
     // is limited no more are told of as everybody's.
     let gone = before.each().map(|(view, _)| view).filter(|view| before.limits(view) && !now.limits(view));
+    let mut told_of = 0;
     for view in now.each().map(|(view, _)| view).chain(gone) {
         let changed = between.of(&view);
         if !changed.is_empty() {
+            told_of = changed.iter().fold(told_of, |bits, list| bits | list.bit());
             let (profile, holder) = (view.profile(), view.holder());
             tracing::debug!(?changed, version = now.whole().version, profile, holder, "the catalogue changed");
             let told = if now.limits(&view) { view } else { view.of_anybody() };
             hub.told().announced(&told, changed, now.of(&told));
         }
+    }
+    for list in List::NOTICES.into_iter().filter(|list| told_of & list.bit() != 0) {
+        hub.metrics().list_announced(list.key());
     }
     hub.each_session(|session| match between.of(session.view()) {
         [] => {}

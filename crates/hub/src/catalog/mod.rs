@@ -10,6 +10,7 @@ mod found;
 pub(crate) mod names;
 pub(crate) mod output;
 pub(crate) mod pages;
+pub(crate) mod published;
 pub(crate) mod told;
 pub(crate) mod views;
 
@@ -28,6 +29,7 @@ use crate::surface::Surface;
 pub(crate) use found::Searched;
 use output::{Class, Output};
 use pages::{Book, Pages};
+use published::Digest;
 
 /// All entries of all servers, at one moment.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Catalog {
     pub(crate) prompts: Table,
     pub(crate) resources: Resources,
     pub(crate) book: Book,
+    /// What tells each list from any other, once somebody asked.
+    pub(crate) digests: [OnceLock<Digest>; List::ALL.len()],
     pub(crate) searched: Searched,
     pub(crate) instructions: Json,
     /// What stands in the list of tools in their place, if not all do.

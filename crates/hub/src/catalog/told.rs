@@ -13,7 +13,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use trunkline_config::StateDir;
 use trunkline_telemetry::{Metrics, Saver};
 
@@ -175,7 +174,7 @@ fn noted(mut times: Times, bits: u8, now: u64) -> Times {
 
 impl Digests {
     fn of(catalog: &Catalog) -> Self {
-        let [tools, prompts, resources, templates] = List::ALL.map(|list| catalog.digest(list));
+        let [tools, prompts, resources, templates] = List::ALL.map(|list| URL_SAFE_NO_PAD.encode(catalog.digest(list)));
         Self { tools, prompts, resources, templates }
     }
 
@@ -185,18 +184,6 @@ impl Digests {
             | differs(&self.prompts, &other.prompts, List::Prompts)
             | differs(&self.resources, &other.resources, List::Resources)
             | differs(&self.templates, &other.templates, List::Templates)
-    }
-}
-
-impl Catalog {
-    /// Tells the entries of a list from any others, in this build and the next.
-    fn digest(&self, list: List) -> String {
-        let mut hash = Sha256::new();
-        for body in self.bodies(list, super::output::Class::Any) {
-            hash.update(u64::try_from(body.as_bytes().len()).unwrap_or(u64::MAX).to_le_bytes());
-            hash.update(body.as_bytes());
-        }
-        URL_SAFE_NO_PAD.encode(hash.finalize())
     }
 }
 

@@ -271,7 +271,7 @@ impl<'a, F: Fn(&Profile) -> Arc<Catalog>> Parts<'a, F> {
 }
 
 /// The path of a profile, or of everything.
-fn address(profile: Option<&str>) -> String {
+pub(super) fn address(profile: Option<&str>) -> String {
     profile.map_or_else(|| "/mcp".to_owned(), |name| format!("/mcp/{name}"))
 }
 

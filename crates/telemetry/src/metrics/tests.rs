@@ -30,6 +30,10 @@ fn touch_what_is_there(metrics: &Metrics, server: &ServerName) {
     metrics.list_changed_coalesced(server);
     metrics.catalog_entries(server, "tools", 3);
     metrics.catalog_complaints(server, 1);
+    metrics.tool_lists([["/mcp", "", "0123456789ab"]].into_iter());
+    metrics.list_announced("tools");
+    metrics.call_refused(server, "tool", "in_flight");
+    metrics.token_refused("ci", "per_minute");
     metrics.lanes(server, 2);
     metrics.lane_refused(server);
     metrics.tool_call(server, "commit", "ok");
@@ -138,4 +142,14 @@ async fn r39_who_asks_while_processes_are_read_starts_no_second_reading() {
     while !metrics.0.ledger.is_fresh() {
         metrics.measured().await;
     }
+}
+
+#[test]
+fn a_list_that_is_replaced_takes_its_digest_with_it() {
+    let metrics = Metrics::new();
+    metrics.tool_lists([["/mcp", "", "aa"], ["/mcp/work", "ci", "bb"]].into_iter());
+    metrics.tool_lists([["/mcp", "", "cc"]].into_iter());
+    let text = metrics.render();
+    assert!(text.contains(r#"trunkline_tools_list_info{address="/mcp",digest="cc",token=""} 1"#), "{text}");
+    assert_eq!(text.matches("trunkline_tools_list_info{").count(), 1, "{text}");
 }

@@ -292,7 +292,7 @@ async fn s5_whoever_had_a_token_that_was_taken_back_sees_nothing_by_what_it_let_
     let with = |names: &[&str], limited: Vec<(&str, Reach)>| {
         let tokens = names.iter().map(|name| ((*name).to_owned(), trunkline_config::Secret::new("x"))).collect();
         let limited = limited.into_iter().map(|(name, reach)| (name.into(), reach)).collect();
-        world.hub.reload(&Config { auth: Auth { tokens, limited }, ..Config::default() });
+        world.hub.reload(&Config { auth: Auth { tokens, limited, ..Auth::default() }, ..Config::default() });
     };
     with(&["ci", "me"], vec![("ci", to_server("other"))]);
     let view = world.hub.view_at(Some("ci".into()), None).expect("open");
