@@ -153,9 +153,7 @@ pub(crate) async fn report(edge: &Edge, named: bool) -> Response<Body> {
     }
     let all = edge.hub.fleet().all();
     let servers = || all.iter().map(|upstream| server(edge, upstream, Depth::Whole)).collect();
-    let tool_lists = named.then(|| edge.hub.tool_lists());
-    let tokens = if named { edge.hub.holders() } else { Vec::new() };
-    let report = Report { tokens, tool_lists, servers: named.then(servers), ..report_on_itself(edge, named) };
+    let report = Report { servers: named.then(servers), ..report_on_itself(edge, named) };
     reply::json(StatusCode::OK, &report)
 }
 
@@ -186,8 +184,8 @@ pub(crate) fn report_on_itself<'a>(edge: &Edge, named: bool) -> Report<'a> {
             .chain(drifted(edge, named))
             .chain(edge.hub.recent_calls().audit().and_then(Audit::trouble).filter(|_| named))
             .collect(),
-        tokens: Vec::new(),
-        tool_lists: None,
+        tokens: if named { edge.hub.holders() } else { Vec::new() },
+        tool_lists: named.then(|| edge.hub.tool_lists()),
         servers: None,
     }
 }
