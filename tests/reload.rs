@@ -89,6 +89,33 @@ async fn r36_f40_a_bad_file_changes_nothing_and_a_good_one_only_what_it_names() 
 }
 
 #[tokio::test]
+async fn r36_a_file_that_is_gone_or_empty_changes_nothing_until_somebody_asks() {
+    let home = Home::new();
+    let (kept, _) = fake::stdio(&home, "kept", &[]);
+    home.configure(&kept);
+    let daemon = home.serve().await;
+    daemon.until_ready(&["kept"]).await;
+    let before = pid(&daemon, "kept").await;
+    let told = async |what: &str| {
+        let config = until_taken(&daemon, false).await;
+        let error = config["error"].as_str().expect("a reason").to_owned();
+        assert!(
+            error.contains("config.toml: ") && error.contains(what) && error.contains("trunkline reload"),
+            "{error}"
+        );
+        assert_eq!(pid(&daemon, "kept").await, before, "the same process");
+    };
+    std::fs::remove_file(daemon.home.path("config/trunkline/config.toml")).expect("it was there");
+    told("gone").await;
+    daemon.home.configure(&kept);
+    until_taken(&daemon, true).await;
+    daemon.home.configure("# nothing yet\n\n");
+    told("nothing in it").await;
+    let (text, code) = reload(&daemon);
+    assert!(code == Some(0) && text.contains("kept: removed"), "{text}");
+}
+
+#[tokio::test]
 async fn r36_sighup_takes_a_new_secret_to_the_server_that_uses_it_and_to_no_other() {
     let home = Home::new();
     let secret = home.path("secret");

@@ -128,6 +128,10 @@ pub(crate) fn remove(document: &mut DocumentMut, name: &str) -> Result<(), Strin
     if let Some(Item::Table(gone)) = servers(document).and_then(|servers| servers.remove(name)) {
         keep_above(document, &gone);
     }
+    // A file without any key is taken for one that was lost; the bare heading says that no servers are meant.
+    if let Some(table) = document.get_mut("mcp_servers").and_then(Item::as_table_mut).filter(|table| table.is_empty()) {
+        table.set_implicit(false);
+    }
     Ok(())
 }
 
@@ -307,6 +311,13 @@ in_flight = 7
         assert!(removed.starts_with("# my servers\n\n[mcp_servers.git]\n"), "{removed}");
         let renamed = differing(|document| rename(document, "linear", "issues"));
         assert_eq!(renamed, ["- [mcp_servers.linear] # issues", "+ [mcp_servers.issues] # issues"]);
+    }
+
+    #[test]
+    fn r36_without_its_last_server_the_file_says_that_none_are_meant() {
+        let mut document: DocumentMut = "# mine\n\n[mcp_servers.a]\ncommand = \"a\"\n".parse().expect("TOML");
+        remove(&mut document, "a").expect("known");
+        assert!(document.to_string().contains("[mcp_servers]\n"), "{document}");
     }
 
     #[test]

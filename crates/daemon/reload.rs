@@ -38,6 +38,8 @@ pub(crate) struct Reloader {
     metrics: Metrics,
     /// As it was read. What is served may differ: a port of 0 is some port.
     in_force: Config,
+    /// Whether the file said anything when it was read.
+    said: bool,
     current: watch::Sender<Arc<Config>>,
     origin: watch::Sender<Origin>,
     requests: mpsc::Receiver<oneshot::Sender<Reloaded>>,
@@ -79,8 +81,19 @@ impl Reloader {
         let (origin, origin_seen) = watch::channel(origin_of(loaded));
         let (address, address_seen) = watch::channel(address);
         metrics.config_reload_success(true);
-        let reloader =
-            Self { sources, adapt, metrics, in_force: read, current, origin, requests, relocate, handed_over, address };
+        let reloader = Self {
+            sources,
+            adapt,
+            metrics,
+            in_force: read,
+            said: !loaded.blank,
+            current,
+            origin,
+            requests,
+            relocate,
+            handed_over,
+            address,
+        };
         let configuration = Configuration { current: current_seen, origin: origin_seen, reload: asks };
         (reloader, Seen { configuration, relocations, address: address_seen })
     }
@@ -103,7 +116,7 @@ impl Reloader {
             }
             // Before the file is read: what changes from here on is another change.
             files.rearm();
-            let reloaded = self.reload(&hub).await;
+            let reloaded = self.reload(&hub, !waiting.is_empty()).await;
             for request in waiting {
                 // Whoever does not wait any more reads it in the log.
                 let _ = request.send(reloaded.clone());
@@ -111,9 +124,13 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, hub: &Hub) -> Reloaded {
+    /// Reads and applies it. `asked`: somebody wants the file as it is now, whatever it says.
+    async fn reload(&mut self, hub: &Hub, asked: bool) -> Reloaded {
         notify_reloading();
         let reloaded = match self.read().await {
+            Ok((loaded, _)) if self.said && loaded.blank && !asked => {
+                Reloaded { error: Some(self.lost(&loaded)), invalid: true, ..Reloaded::default() }
+            }
             Ok((loaded, config)) => self.apply(hub, loaded, config).await,
             Err((error, invalid)) => Reloaded { error: Some(error), invalid, ..Reloaded::default() },
         };
@@ -165,6 +182,7 @@ impl Reloader {
         self.origin.send_replace(origin_of(&loaded));
         let servers = config.servers.clone();
         self.in_force = config;
+        self.said = !loaded.blank;
         let enabled = |name: &str| servers.iter().any(|(known, server)| known.as_str() == name && server.enabled);
         Reloaded {
             changed: changed(&diff, &enabled, relocated),
@@ -177,6 +195,14 @@ impl Reloader {
     /// Whether new listeners are needed that can be had beside those in use: on another port.
     fn relocates(&self, diff: &Diff) -> bool {
         !self.handed_over && diff.listen.iter().any(|key| key == "port")
+    }
+
+    /// What is said of a file that had something to say and has nothing any more. Editors and scripts move a file away
+    /// or empty it before they write it, and nobody means to stop every server by that.
+    fn lost(&self, loaded: &Loaded) -> String {
+        let was = self.origin.borrow().path.clone().unwrap_or_default();
+        let what = if loaded.path.is_some() { "has nothing in it any more" } else { "is gone" };
+        format!("{was}: the file {what}\n    put it back, or run `trunkline reload` if no servers are what you want")
     }
 
     /// Says in the log, the metric and `/health` what came of it.

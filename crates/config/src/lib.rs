@@ -114,6 +114,9 @@ pub struct Loaded {
     pub config: Config,
     /// The file it came from; `None` if there was none.
     pub path: Option<PathBuf>,
+    /// No file says anything: there is none, or it has no key. At a start that means no servers; under a running
+    /// daemon it is more likely lost, or half written.
+    pub blank: bool,
     /// What the operator should know, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -162,7 +165,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         servers,
         profiles,
     };
-    Ok(Loaded { config, path: layers.path, warnings })
+    let blank = layers.is_blank();
+    Ok(Loaded { config, path: layers.path, blank, warnings })
 }
 
 /// The form a failed `tools/call` takes when the failure is the gateway's (`errors`).

@@ -127,6 +127,11 @@ impl<'a> Layers<'a> {
         Ok(layers)
     }
 
+    /// Whether no file says anything: there is none, or nothing but blanks and comments in it.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.document.as_ref().is_none_or(|document| document.as_table().is_empty())
+    }
+
     /// Names of the servers in the order the file has them. Those that only the environment knows are not in it.
     pub(crate) fn servers_in_order(&self) -> Vec<String> {
         let table = self.document.as_ref().and_then(|document| document.get("mcp_servers")?.as_table_like());
