@@ -61,16 +61,22 @@ pub(super) fn diff(before: &str, after: &str) -> String {
     out
 }
 
-/// A line without its secrets. A value that only names the variable with our token is none, and says what is written.
+/// A line without its secrets. A header that only names the variable with our token is none, and says what is written.
 fn scrubbed(line: &str, scrubber: &Scrubber) -> String {
-    let own = quoted(line).last().copied().unwrap_or_default();
-    let is_reference = |text: &str| {
-        [format!("${{{TOKEN}}}"), format!("${{env:{TOKEN}}}"), format!("${TOKEN}")].contains(&text.to_owned())
-    };
-    if quoted(line).len() <= 3 && own.strip_prefix("Bearer ").is_some_and(is_reference) {
-        return line.to_owned();
-    }
-    scrubber.scrub(line)
+    if names_our_token(line) { line.to_owned() } else { scrubber.scrub(line) }
+}
+
+/// Whether a line is nothing but the header that names the variable of our token, with the key of the headers or without.
+fn names_our_token(line: &str) -> bool {
+    const KEYS: [&str; 4] = ["headers", "http_headers", "Authorization", "authorization"];
+    let references = [format!("Bearer ${{{TOKEN}}}"), format!("Bearer ${{env:{TOKEN}}}"), format!("Bearer ${TOKEN}")];
+    let pieces: Vec<&str> = line.split('"').collect();
+    let mut signs = pieces.iter().step_by(2).flat_map(|piece| piece.chars());
+    let quoted: Vec<&str> = pieces.iter().skip(1).step_by(2).copied().collect();
+    let Some((value, keys)) = quoted.split_last() else { return false };
+    signs.all(|sign| sign.is_whitespace() || "{}:=,".contains(sign))
+        && keys.iter().all(|key| KEYS.contains(key))
+        && references.iter().any(|reference| reference == value)
 }
 
 /// The texts in quotes that follow a flag for a secret, wherever in a list of arguments that is.
