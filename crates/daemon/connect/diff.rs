@@ -165,7 +165,14 @@ mod tests {
         assert!(!shown.contains("0815") && shown.contains("--api-key"), "{shown}");
         let reference = "\"Authorization\": \"Bearer ${TRUNKLINE_TOKEN}\"\n";
         assert_eq!(diff("", reference), format!("+ {reference}"), "a reference is no secret");
-        let token = diff("", "\"Authorization\": \"Bearer k0815secret\"\n");
-        assert!(!token.contains("0815"), "{token}");
+        let inline = "\"headers\": { \"Authorization\": \"Bearer ${env:TRUNKLINE_TOKEN}\" }\n";
+        assert_eq!(diff("", inline), format!("+ {inline}"));
+        for beside in [
+            "\"Authorization\": \"Bearer k0815secret\"\n",
+            "API_KEY=k0815secret \"a\": \"Bearer ${TRUNKLINE_TOKEN}\"\n",
+        ] {
+            let shown = diff("", beside);
+            assert!(!shown.contains("0815"), "{shown}");
+        }
     }
 }
