@@ -1,5 +1,6 @@
 //! `trunkline stdio`: clients that only start programs, of both eras, before a daemon that comes and goes.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::Stdio;
 
@@ -250,4 +251,39 @@ async fn the_sdks_stdio_clients_do_what_they_do_with_any_server() {
         assert!(steps[0]["ok"].to_string().contains("one__echo"), "{sdk:?}: {report}");
         assert!(steps[1]["ok"].to_string().contains("über ↑"), "{sdk:?}: {report}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn s7_nothing_is_sent_to_another_user_who_listens_in_the_daemons_place() {
+    // Needs to become somebody else, which only root can.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    const LISTEN: &str = "import socket\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\n\
+                          while True:\n  c, _ = s.accept()\n  print('heard', c.recv(99999), flush=True)";
+    let mut stranger = std::process::Command::new("python3");
+    std::os::unix::process::CommandExt::uid(&mut stranger, 65534);
+    let mut stranger =
+        stranger.args(["-c", LISTEN]).current_dir("/").stdout(Stdio::piped()).spawn().expect("python3 runs");
+    let mut said = BufReader::new(stranger.stdout.take().expect("piped"));
+    let mut port = String::new();
+    said.read_line(&mut port).expect("a port");
+    let home = Home::new();
+    let token = "canary-0123456789abcdef0123456789abcdef";
+    home.configure(&format!(
+        "[listen]\nport = {}\nhosts = [\"127.0.0.1\"]\n[auth.tokens]\nme = \"{token}\"\n",
+        port.trim()
+    ));
+    let _end = End(&home.marker);
+    let (command, args) = bridge(&home, &[]);
+    let refused = std::process::Command::new(&command).args(&args).stdin(Stdio::null()).output().expect("it runs");
+    stranger.kill().expect("killed");
+    stranger.wait().expect("ended");
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("another user of this machine (uid 65534) listens at 127.0.0.1:"), "{told}");
+    assert_eq!(refused.status.code(), Some(1));
+    let mut heard = String::new();
+    said.read_to_string(&mut heard).expect("text");
+    assert!(heard.lines().all(|line| line == "heard b''"), "{heard}");
 }

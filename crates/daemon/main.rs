@@ -18,6 +18,7 @@ mod import;
 mod init;
 mod lifecycle;
 mod limits;
+mod listening;
 mod live;
 mod lock;
 mod login;

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use trunkline_config::Listen;
 
 use super::report::{Finding, Mark, Report};
-use crate::{live, service};
+use crate::{listening, live, service};
 
 /// Looks at each address while no daemon of this state directory runs.
 pub(super) async fn examine(listen: &Listen, report: &mut Report) {
@@ -69,8 +69,7 @@ struct Holder {
 
 /// Who listens at an address, where the system tells and it is a process that we may look into.
 fn holder(address: SocketAddr) -> Option<Holder> {
-    let table = if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    let inode = listening(&std::fs::read_to_string(table).ok()?, address.port())?;
+    let inode = listening::at(address).first()?.inode;
     let socket = format!("socket:[{inode}]");
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find_map(|pid: u32| {
@@ -81,29 +80,9 @@ fn holder(address: SocketAddr) -> Option<Holder> {
     })
 }
 
-/// The inode of the socket that listens at a port, in the kernel's table.
-fn listening(table: &str, port: u16) -> Option<u64> {
-    const LISTEN: &str = "0A";
-    let wanted = format!(":{port:04X}");
-    table.lines().skip(1).find_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { return None };
-        (local.ends_with(&wanted) && state == LISTEN).then(|| inode.parse().ok())?
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_table_says_which_socket_listens() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-                     0: 0100007F:1880 0100007F:1880 01 00000000:00000000 00:00000000 00000000  1000        0 11 1\n   \
-                     1: 0100007F:187E 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1\n";
-        assert_eq!(listening(table, 6270), Some(4711));
-        assert_eq!(listening(table, 6272), None, "that one is connected");
-    }
 
     #[tokio::test]
     async fn r41_a_taken_port_is_told_with_who_has_it() {

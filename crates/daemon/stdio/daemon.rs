@@ -1,7 +1,8 @@
 //! Where the daemon is: the one that runs, or one that is started and stays.
 //!
 //! The owner's socket in the state directory tells the address, whatever the configuration says by now; without it the
-//! configured port does. A daemon that was there and went away is waited for before another is started: a service manager
+//! configured port does. Before a word is sent, the kernel is asked whose the listener is: tokens and messages are not for
+//! whoever else has taken the port. A daemon that was there and went away is waited for before another is started: a service manager
 //! may be about to bring it back, and two would fight for the port.
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use trunkline_config::{Secret, Sources};
 
 use crate::limits::{BRIDGE_LOOK, BRIDGE_PATIENCE, BRIDGE_RETURN, LIVE_TIMEOUT};
-use crate::{ask, exit, live};
+use crate::{ask, exit, listening, live};
 
 /// The way to the daemon.
 pub(super) struct Door {
@@ -55,7 +56,7 @@ impl Door {
 
     /// A connection to the daemon, and its address; a sentence, if there can be none.
     pub(super) async fn open(&self) -> Result<(TcpStream, SocketAddr), String> {
-        if let Some(open) = self.at_once().await {
+        if let Some(open) = self.at_once().await? {
             return Ok(open);
         }
         let _looking = self.looking.acquire().await.map_err(|error| error.to_string())?;
@@ -65,7 +66,7 @@ impl Door {
             if let Some(address) = self.asked().await {
                 *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
             }
-            if let Some(open) = self.at_once().await {
+            if let Some(open) = self.at_once().await? {
                 if let Some(child) = child {
                     settle(child, open.1).await;
                 }
@@ -98,14 +99,21 @@ impl Door {
         }
     }
 
-    async fn at_once(&self) -> Option<(TcpStream, SocketAddr)> {
+    /// A connection, if somebody listens; a sentence, if that is somebody else.
+    async fn at_once(&self) -> Result<Option<(TcpStream, SocketAddr)>, String> {
         let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = address?;
-        let stream = timeout(LIVE_TIMEOUT, TcpStream::connect(address)).await.ok()?.ok()?;
+        let Some(address) = address else { return Ok(None) };
+        let Ok(Ok(stream)) = timeout(LIVE_TIMEOUT, TcpStream::connect(address)).await else { return Ok(None) };
+        if let Some(uid) = listening::stranger(address) {
+            return Err(format!(
+                "another user of this machine (uid {uid}) listens at {address}, so nothing was sent there; stop that \
+                 program, or set another `port` in `[listen]`. `trunkline doctor` says more"
+            ));
+        }
         // Small messages that wait for answers gain nothing by being gathered.
         let _ = stream.set_nodelay(true);
         self.known.store(true, Ordering::Relaxed);
-        Some((stream, address))
+        Ok(Some((stream, address)))
     }
 
     /// Where the running daemon says that it is, else where the configuration has it: the socket of one that was killed
