@@ -256,12 +256,13 @@ async fn the_sdks_stdio_clients_do_what_they_do_with_any_server() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn s7_nothing_is_sent_to_another_user_who_listens_in_the_daemons_place() {
+    // Listens, and says on which port, and what is said to it.
+    const LISTEN: &str = "import socket\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\n\
+                          while True:\n  c, _ = s.accept()\n  print('heard', c.recv(99999), flush=True)";
     // Needs to become somebody else, which only root can.
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    const LISTEN: &str = "import socket\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\n\
-                          while True:\n  c, _ = s.accept()\n  print('heard', c.recv(99999), flush=True)";
     let mut stranger = std::process::Command::new("python3");
     std::os::unix::process::CommandExt::uid(&mut stranger, 65534);
     let mut stranger =

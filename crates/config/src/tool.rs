@@ -151,7 +151,11 @@ fn values(key: &[&str], given: &BTreeMap<String, Value>, findings: &mut Findings
                 "what a server needs as a secret belongs into its `env` or `http_headers`",
             );
         }
-        let json = Json::encode(value);
+        let Some(value) = plain(value) else {
+            findings.error(&key, "has a number that JSON does not have (`inf` or `nan`)");
+            continue;
+        };
+        let json = Json::encode(&value);
         if json.as_bytes().len() > VALUE_BYTES_MAX {
             findings.error(&key, format!("is longer than {} KiB", VALUE_BYTES_MAX / 1024));
         }
@@ -160,11 +164,32 @@ fn values(key: &[&str], given: &BTreeMap<String, Value>, findings: &mut Findings
     out
 }
 
+/// A value of TOML as JSON has it: a date is the text that stands there. `None` if it holds what JSON cannot say, which the
+/// parser gives as null; TOML has none of its own.
+fn plain(value: &Value) -> Option<Value> {
+    /// What the parser makes of a date: a table with this one key.
+    const DATE: &str = "$__toml_private_datetime";
+    match value {
+        Value::Null => None,
+        Value::Array(list) => list.iter().map(plain).collect::<Option<_>>().map(Value::Array),
+        Value::Object(table) if table.contains_key(DATE) => table.get(DATE).cloned(),
+        Value::Object(table) => {
+            let pairs = table.iter().map(|(key, value)| Some((key.clone(), plain(value)?)));
+            pairs.collect::<Option<_>>().map(Value::Object)
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(value.clone()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tests::{errors as errors_of, sound as load_text};
 
     const TOOL: &str = "[mcp_servers.git]\ncommand = 'x'\n[mcp_servers.git.tools.commit]\n";
+
+    fn shown(list: &[(Box<str>, trunkline_wire::Json)]) -> Vec<String> {
+        list.iter().map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_bytes()))).collect()
+    }
 
     #[test]
     fn what_a_tool_is_given_is_kept_as_json() {
@@ -174,11 +199,6 @@ mod tests {
         );
         let loaded = load_text(&text);
         let rules = &loaded.config.servers[0].1.expose.rules["commit"];
-        let shown = |list: &[(Box<str>, trunkline_wire::Json)]| {
-            list.iter()
-                .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_bytes())))
-                .collect::<Vec<_>>()
-        };
         assert_eq!(shown(&rules.fixed), ["all=true", r#"who={"name":"me"}"#]);
         assert_eq!(shown(&rules.default), [r#"tags=["a",2]"#]);
         assert_eq!((&*rules.hidden[0], rules.in_flight_max, rules.per_minute), ("force", Some(2), Some(30)));
@@ -186,10 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_the_text_that_stands_there() {
+        let loaded = load_text(&format!("{TOOL}fixed = {{ on = 1979-05-27, within = [{{ at = 07:32:00 }}] }}"));
+        let rules = &loaded.config.servers[0].1.expose.rules["commit"];
+        assert_eq!(shown(&rules.fixed), [r#"on="1979-05-27""#, r#"within=[{"at":"07:32:00"}]"#]);
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_its_place() {
         for (body, place, says) in [
             ("fixed = { a = 1 }\nhidden = ['a']", "tools.commit", "says two things of the argument `a`"),
             ("fixed = { a = '${env:KEY}' }", "tools.commit.fixed.a", "references are not replaced"),
+            ("fixed = { a = [1, inf] }", "tools.commit.fixed.a", "`inf` or `nan`"),
+            ("default = { a = { b = nan } }", "tools.commit.default.a", "`inf` or `nan`"),
             ("per_minute = 0", "tools.commit.per_minute", "must be from 1 to 1000000"),
             ("hiden = ['a']", "tools.commit.hiden", "did you mean `hidden`?"),
         ] {
