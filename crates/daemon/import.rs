@@ -4,6 +4,7 @@
 //! configuration, with everything that stands in it kept, and the secrets that stood in clients' files in plain text, each in
 //! a file for its owner alone. A file with a mistake is named and left alone, and the others go on.
 
+mod given;
 mod kept;
 mod plan;
 mod secrets;

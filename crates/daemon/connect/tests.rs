@@ -11,6 +11,10 @@ use super::*;
 const CONFIG: &str = r#"
 [mcp_servers.linear]
 url = "https://mcp.linear.app/mcp"
+bearer_token_env_var = "LINEAR_API_KEY"
+
+[mcp_servers.figma]
+url = "http://127.0.0.1:3845/mcp"
 
 [mcp_servers.memory]
 command = "npx"
@@ -139,9 +143,10 @@ fn what_is_served_twice_is_switched_off_on_request_and_on_again_byte_for_byte() 
         (Client::Codex, 0, vec!["snyk", "github", "tl"]),
         (Client::ClaudeCode, 1, vec!["asana", "search", "tl"]),
         (Client::ClaudeDesktop, 2, vec!["slack", "tl"]),
-        (Client::Cursor, 3, vec!["figma", "github", "notes", "tl"]),
+        // Theirs of Linear are other accounts.
+        (Client::Cursor, 3, vec!["Linear Issues", "github", "notes", "tl"]),
         (Client::Vscode, 4, vec!["perplexity", "tl"]),
-        (Client::Windsurf, 5, vec!["tl"]),
+        (Client::Windsurf, 5, vec!["linear", "tl"]),
         (Client::Zed, 6, vec!["postgres", "extension-server", "tl"]),
         (Client::Gemini, 7, vec!["tl"]),
     ] {
@@ -153,9 +158,7 @@ fn what_is_served_twice_is_switched_off_on_request_and_on_again_byte_for_byte() 
             assert!(told.contains("--switch-off"), "{word}: {told}");
         }
         house.run(client, |connect| connect.switch_off = true).expect("switched off");
-        let on: Vec<String> =
-            house.on(client).into_iter().filter(|name| client != Client::Windsurf || name != "linear").collect();
-        assert_eq!(on, left, "{word}");
+        assert_eq!(house.on(client), left, "{word}");
         house.run(client, |connect| connect.undo = true).expect("undone");
         assert_eq!(house.text(client), before, "{word}: every byte");
     }
@@ -403,7 +406,7 @@ fn what_starts_the_bridge_tells_it_where_the_same_daemon_is_and_says_nothing_of_
 #[test]
 fn what_codex_may_do_unasked_with_what_is_taken_over_is_told_with_the_lines_and_for_no_other_server() {
     let house = House::new();
-    let text = "[mcp_servers.linear]\nurl = \"https://mcp.linear.app/mcp\"\ndefault_tools_approval_mode = \"approve\"\n\
+    let text = "[mcp_servers.linear]\nurl = \"https://mcp.linear.app/mcp\"\nbearer_token_env_var = \"LINEAR_API_KEY\"\ndefault_tools_approval_mode = \"approve\"\n\
                 [mcp_servers.linear.tools.delete]\napproval_mode = \"prompt\"\n";
     house.write(&house.file(Client::Codex), text);
     let told = house.run(Client::Codex, |connect| connect.switch_off = true).expect("connected");

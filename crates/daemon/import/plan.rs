@@ -1,8 +1,8 @@
 //! What an import would change: for each server of the clients' files, whether it is new, known, another spelling of one that
 //! is known, or none that can be taken.
 //!
-//! Two servers are the same if they are reached by the same command and arguments, or the same address, and are not given
-//! different keys: two accounts at one address are two servers. What stands in the configuration is never changed: who wants
+//! Two servers are the same if they are reached by the same command and arguments, or the same address, and are given the same
+//! (`given.rs`): two accounts at one address are two servers, and so are one that may write and one that may not. What stands in the configuration is never changed: who wants
 //! a client's version of it takes the other out first.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use trunkline_wire::ServerName;
 use url::{Host, Url};
 
+use super::given::{gives, otherwise};
 use super::kept::{Files, Kept};
 use super::secrets::{self, Places};
 use super::translate::{self, Translated, translate};
@@ -47,6 +48,8 @@ pub(super) struct Row {
     pub(super) off_there: bool,
     /// Whose file has it on, if it is off in this one: then it arrives on.
     pub(super) on_in: Option<Client>,
+    /// A server that is reached in the same way and given something else, and what that is.
+    pub(super) unlike: Option<(String, Vec<String>)>,
 }
 
 /// What decides.
@@ -131,6 +134,7 @@ impl Planner<'_> {
             translated,
             kept: Vec::new(),
             on_in: None,
+            unlike: None,
         };
         let name = found.name.clone();
         if is_own(&found.entry, self.port) {
@@ -151,7 +155,7 @@ impl Planner<'_> {
             return row(found, Verdict::Same, &name, Some(translated));
         }
         let whole = |other: &&&Known| differing(&translated, &other.translated).is_empty();
-        let near = |other: &&&Known| keys.is_none() && !conflict(&translated, &other.translated);
+        let near = |other: &&&Known| keys.is_none() && otherwise(&translated, &other.translated).is_empty();
         if let Some(other) = alike.iter().find(whole).or_else(|| alike.iter().find(near)) {
             let verdict = Verdict::Duplicate(other.name.clone());
             return row(found, verdict, &other.name, Some(translated));
@@ -159,36 +163,24 @@ impl Planner<'_> {
         if let Some(keys) = keys {
             return row(found, Verdict::Differs(keys), &name, Some(translated));
         }
+        let unlike = alike.first().map(|other| (other.name.clone(), otherwise(&translated, &other.translated)));
         match free_name(&found, known) {
-            Some(name) => row(found, Verdict::New, &name, Some(translated)),
+            Some(name) => Row { unlike, ..row(found, Verdict::New, &name, Some(translated)) },
             None => row(found, Verdict::LeftOut("it has no name that can be used".to_owned()), &name, None),
         }
     }
 }
 
-/// The keys in which a client's version is another than the one that is known. Whether it is on is the operator's choice, and
-/// how it is spoken to is found out where it is not said.
+/// In what a client's version is another than the one that is known. Whether it is on is the operator's choice, and how it is
+/// spoken to is found out where it is not said.
 fn differing(new: &Translated, known: &Translated) -> Vec<String> {
     let same = |key: &str, value: &Value| match (known.get(key), value) {
         (None, _) => key == "transport",
         (Some(Value::Number(one)), Value::Number(two)) => one.as_f64() == two.as_f64(),
         (Some(known), value) => known == value,
     };
-    let keys = new.block.iter().filter(|(key, value)| key != "enabled" && !same(key, value));
-    keys.map(|(key, _)| key.clone()).collect()
-}
-
-/// Whether both are given something under the same name that is not the same: another account, then.
-fn conflict(one: &Translated, two: &Translated) -> bool {
-    let pairs = ["env", "http_headers"].iter().any(|key| {
-        let (one, two) = (one.get(key).and_then(Value::as_object), two.get(key).and_then(Value::as_object));
-        one.zip(two)
-            .is_some_and(|(one, two)| one.iter().any(|(name, value)| two.get(name).is_some_and(|other| other != value)))
-    });
-    let texts = ["bearer_token", "bearer_token_env_var"]
-        .iter()
-        .any(|key| one.get(key).zip(two.get(key)).is_some_and(|(one, two)| one != two));
-    pairs || texts
+    let keys = new.block.iter().filter(|(key, value)| key != "enabled" && !gives(key) && !same(key, value));
+    keys.map(|(key, _)| key.clone()).chain(otherwise(new, known)).collect()
 }
 
 /// Its own name if that is free; else with its client's, else with a number. Names that clients cannot tell apart, once `-` is
@@ -242,6 +234,6 @@ pub(crate) fn is_served(found: &Found, at: &Surroundings, configured: &[Found], 
     configured.iter().filter_map(|known| planner.known(known)).any(|known| {
         !known.translated.is_off()
             && known.translated.reach() == translated.reach()
-            && !conflict(&translated, &known.translated)
+            && otherwise(&translated, &known.translated).is_empty()
     })
 }

@@ -45,6 +45,10 @@ impl Report<'_> {
         for row in self.rows.iter().filter(|row| row.verdict == Verdict::New) {
             let name = field(&row.name);
             let translated = row.translated.as_ref();
+            if let Some((other, names)) = &row.unlike {
+                let (other, names) = (field(other), field(&names.join(", ")));
+                notes.push(format!("{name}: reached as {other} is, but not the same: {names}"));
+            }
             for kept in &row.kept {
                 let (place, file) = (field(&kept.place), field(&kept.file));
                 notes.push(format!(
@@ -140,6 +144,7 @@ fn server_json(row: &Row) -> Value {
         "detail": detail,
         "off_there": row.off_there,
         "on_in": row.on_in.map(Client::word),
+        "unlike": row.unlike.as_ref().map(|(name, differs)| json!({ "name": name, "differs": differs })),
         "secrets": row.kept.iter().map(|kept| format!("{DIRECTORY}/{}", kept.file)).collect::<Vec<_>>(),
         "needs": translated.map(|translated| translated.needs.clone()).unwrap_or_default(),
         "left_out": translated.map(|translated| translated.left_out.clone()).unwrap_or_default(),

@@ -85,11 +85,11 @@ fn the_files_of_every_client_become_one_configuration_that_is_sound() {
     let from: Vec<&str> = from.iter().map(String::as_str).collect();
     let first = house.verdicts(&from);
     let with = |verdict: &str| first.iter().filter(|(_, _, own)| own == verdict).count();
-    assert_eq!((with("new"), with("duplicate"), with("left_out")), (22, 3, 1), "{first:?}");
+    assert_eq!((with("new"), with("duplicate"), with("left_out")), (23, 2, 1), "{first:?}");
     let loaded = trunkline_config::load(&house.sources()).expect("sound");
     let servers: BTreeMap<&str, &trunkline_config::Server> =
         loaded.config.servers.iter().map(|(name, server)| (name.as_str(), server)).collect();
-    assert_eq!(servers.len(), 22);
+    assert_eq!(servers.len(), 23);
     for off in ["old", "shop-db", "atlassian", "weather"] {
         assert!(!servers[off].enabled, "{off} was off");
     }
@@ -189,6 +189,31 @@ fn two_accounts_at_one_address_are_two_servers_and_names_that_read_alike_are_tol
         house.verdicts(&[&file]).into_iter().map(|(_, name, verdict)| (name, verdict)).collect();
     let pair = |name: &str, verdict: &str| (name.to_owned(), verdict.to_owned());
     assert_eq!(names, [pair("my-mail", "new"), pair("my_mail-claude-code", "new"), pair("my-mail", "duplicate")]);
+}
+
+#[test]
+fn entries_that_are_given_something_else_are_each_a_server_and_the_report_says_what() {
+    let house = House { dir: tempfile::tempdir().expect("a directory") };
+    let http =
+        |name: &str, header: &str| format!(r#""{name}": {{ "url": "https://h.test/mcp", "headers": {{ {header} }} }}"#);
+    let list = [
+        r#""prod": { "command": "pg", "env": { "DATABASE_URL": "${DB}" } }"#.to_owned(),
+        r#""safe": { "command": "pg", "env": { "DATABASE_URL": "${DB}", "READ_ONLY": "1" } }"#.to_owned(),
+        http("h1", r#""X-Org": "a""#),
+        http("h3", r#""Authorization": "Bearer ${A}""#),
+        http("h4", r#""Authorization": "Bearer ${B}""#),
+        http("h5", r#""authorization": "Bearer ${A}""#),
+    ];
+    house.write("list.json", &format!("{{ \"mcpServers\": {{ {} }} }}", list.join(", ")));
+    let file = house.at("list.json");
+    let told = house.import(&[&file], |import| (import.json, import.dry_run) = (false, true)).expect("fine");
+    assert!(told.contains("safe: reached as prod is, but not the same: env READ_ONLY\n"), "{told}");
+    let verdicts: Vec<String> = house.verdicts(&[&file]).into_iter().map(|(_, _, verdict)| verdict).collect();
+    assert_eq!(verdicts, ["new", "new", "new", "new", "new", "duplicate"]);
+    let written = house.read(".config/trunkline/config.toml");
+    assert!(written.contains("READ_ONLY") && written.contains("X-Org"), "{written}");
+    let again = house.verdicts(&[&file]);
+    assert!(again.iter().all(|(_, _, verdict)| verdict == "same" || verdict == "duplicate"), "{again:?}");
 }
 
 #[test]
