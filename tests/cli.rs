@@ -131,6 +131,23 @@ async fn help_schema_and_usage() {
     assert!(out(&home.run(["--version"])).contains(env!("CARGO_PKG_VERSION")));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_could_not_be_written_is_told_and_a_reader_that_went_away_is_not() {
+    let home = Home::new();
+    for args in [vec!["schema"], vec!["man"], vec!["completions", "bash"], vec!["check"], vec!["doctor"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+        let output = home.command(&args).stdout(full).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let told = err(&output);
+        assert!(told.contains("cannot write to standard output: No space left"), "{args:?}: {told}");
+        let (read, gone) = std::io::pipe().expect("a pipe");
+        drop(read);
+        let output = home.command(&args).stdout(gone).output().expect("the binary runs");
+        assert_eq!(err(&output), "", "{args:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_is_tried_and_written_and_the_daemon_takes_it_up_and_lets_it_go() {
     let home = Home::new();

@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 use trunkline_wire::{Json, Malformed, Object};
 
 use crate::cli::Ask;
-use crate::exit::{self, FAILED, Failure};
+use crate::exit::{self, Failure};
 use crate::state::Report;
 use crate::{login, pins, render, tokens};
 
@@ -50,17 +50,14 @@ pub(crate) fn run(ask: &Ask, state_dir: &Path) -> ExitCode {
             let path = state_dir.join(SOCKET);
             let socket = Socket { path: &path };
             if let Ask::Status { watch: true, .. } = ask {
-                runtime.block_on(watch(ask, &socket));
+                return exit::report(runtime.block_on(watch(ask, &socket)));
             }
             runtime.block_on(answer(ask, &socket))
         }
         Err(error) => Err(Failure::failed(format!("no runtime: {error}"))),
     };
     match outcome {
-        Ok(Printed { text, well }) => {
-            render::print(&text);
-            if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
-        }
+        Ok(Printed { text, well }) => exit::printed(&text, well),
         Err(failure) => exit::report(Err(failure)),
     }
 }
@@ -95,8 +92,8 @@ pub(crate) fn good(text: String) -> Printed {
 }
 
 /// Shows the same answer again and again, until somebody has seen enough. A daemon that is away may come back, so its
-/// absence is shown as well.
-async fn watch(ask: &Ask, socket: &Socket<'_>) {
+/// absence is shown as well. It ends where it cannot be shown.
+async fn watch(ask: &Ask, socket: &Socket<'_>) -> Result<(), Failure> {
     // On a terminal each is written over the last one, line by line, since one that is emptied first flickers; elsewhere they
     // follow each other.
     let over = std::io::stdout().is_terminal();
@@ -109,7 +106,10 @@ async fn watch(ask: &Ask, socket: &Socket<'_>) {
             Ok(printed) => printed.text,
             Err(failure) => failure.to_string(),
         };
-        render::print(&if over { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text });
+        let text = if over { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text };
+        if let Err(error) = render::put(&text) {
+            return exit::unwritten(Err(error));
+        }
         tokio::select! {
             biased;
             _ = &mut enough => std::process::exit(0),

@@ -12,10 +12,7 @@ use crate::render::{self, Table};
 /// Loads the configuration and prints its problems, or a summary.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
     match trunkline_config::load(sources) {
-        Ok(loaded) => {
-            render::print(&summary(&loaded));
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => exit::printed(&summary(&loaded), true),
         Err(errors) => {
             let count = errors.0.len();
             let problems = if count == 1 { "a problem".to_owned() } else { format!("{count} problems") };

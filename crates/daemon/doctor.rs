@@ -26,7 +26,7 @@ use self::report::{Finding, Mark, Report};
 use self::running::Running;
 use crate::check;
 use crate::clients::Surroundings;
-use crate::exit::{self, FAILED, Failure};
+use crate::exit::{self, Failure};
 use crate::{import, render, stateful};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -62,8 +62,8 @@ pub(crate) fn run(doctor: &Doctor, sources: &Sources, state_dir: &Path) -> ExitC
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
         Ok(report) => {
-            render::print(&if doctor.json { report.json(VERSION) } else { report.text(VERSION) });
-            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+            let text = if doctor.json { report.json(VERSION) } else { report.text(VERSION) };
+            exit::printed(&text, report.findings.is_empty())
         }
         Err(failure) => exit::report(Err(failure)),
     }

@@ -1,7 +1,9 @@
 //! Exit codes and the one place that prints why the process ends (architecture 10).
 
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
+
+use crate::render;
 
 /// Something failed.
 pub(crate) const FAILED: u8 = 1;
@@ -53,6 +55,25 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
             eprintln!("trunkline: {failure}");
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// Prints the last word, and returns the exit code: a script that got half of it must not take it for the whole.
+pub(crate) fn printed(text: &str, well: bool) -> ExitCode {
+    match unwritten(render::put(text)) {
+        Ok(()) if well => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(FAILED),
+        Err(failure) => report(Err(failure)),
+    }
+}
+
+/// What it means that standard output took no more. A reader that has gone away, as `head` does, is no failure.
+pub(crate) fn unwritten(put: io::Result<()>) -> Result<(), Failure> {
+    match put {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write to standard output: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

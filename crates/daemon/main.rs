@@ -77,7 +77,10 @@ fn main() -> ExitCode {
 }
 
 fn printed(outcome: Result<String, Failure>) -> ExitCode {
-    exit::report(outcome.map(|text| render::print(&text)))
+    match outcome {
+        Ok(text) => exit::printed(&text, true),
+        Err(failure) => exit::report(Err(failure)),
+    }
 }
 
 fn serve(serve: cli::Serve, sources: &dyn Fn(Option<String>) -> Sources, place: lifecycle::Place) -> ExitCode {

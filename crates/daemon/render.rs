@@ -239,16 +239,22 @@ pub(crate) fn result_text(result: &serde_json::Value) -> Option<String> {
     Some(safe(&texts?.join("\n")))
 }
 
-/// Prints to standard output. A reader that has gone away, as `head` does, is no failure.
+/// Prints to standard output what is not the last word: whether that could be written decides (`exit::printed`).
 pub(crate) fn print(text: &str) {
+    let _ = put(text);
+}
+
+/// Prints to standard output, and says whether it went there.
+pub(crate) fn put(text: &str) -> std::io::Result<()> {
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let text = format!("{text}{newline}");
     // Among tests it is for those that fail.
     if cfg!(test) {
         print!("{text}");
-    } else {
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Ok(());
     }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// One value on one line, escaped and bounded.

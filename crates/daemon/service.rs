@@ -19,7 +19,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use trunkline_config::Sources;
 
 use self::files::{Facts, File};
-use crate::exit::{self, FAILED, Failure};
+use crate::exit::{self, Failure};
 use crate::render;
 
 pub(crate) use self::files::{installed_addresses, installed_unit, is_absent};
@@ -100,10 +100,7 @@ pub(crate) fn run(service: &Service, sources: &Sources, state_dir: &Path) -> Exi
         Manager::Launchd => launchd::run(&service.action, &Place { sources, state_dir }),
     };
     match told {
-        Ok(Told { text, well }) => {
-            render::print(&text);
-            if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
-        }
+        Ok(Told { text, well }) => exit::printed(&text, well),
         Err(failure) => exit::report(Err(failure)),
     }
 }
