@@ -146,3 +146,28 @@ async fn a_configuration_that_cannot_be_read_is_a_finding_for_each_mistake() {
     let findings = report["findings"].as_array().expect("findings");
     assert!(findings.len() >= 2 && findings.iter().all(|finding| finding["code"] == "TL-CONFIG"), "{report:#}");
 }
+
+#[tokio::test]
+async fn an_entry_leads_to_the_daemon_that_runs_and_not_where_the_configuration_has_it() {
+    let daemon = Daemon::start("[listen]\nport = 6270\n").await;
+    let file = daemon.home.path(".codex/config.toml");
+    std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+    std::fs::write(&file, "[mcp_servers.tl]\nurl = \"http://127.0.0.1:6270/mcp\"\n").expect("written");
+    let of_client = |report: &Value| {
+        let findings = report["findings"].as_array().cloned().unwrap_or_default();
+        findings.into_iter().find(|finding| finding["code"] == "TL-CLIENT-PORT")
+    };
+    let finding = of_client(&doctor(&daemon.home, &[]).0).expect("it leads elsewhere");
+    assert_eq!(finding["command"], "trunkline connect codex");
+    // What the doctor says to do helps.
+    let connect = || daemon.home.command(["connect", "codex", "--yes"]).env("HOME", daemon.home.path("")).output();
+    let told = connect().expect("the binary runs");
+    let (told, code) = (String::from_utf8_lossy(&told.stdout).into_owned(), told.status.code());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(&format!("the daemon that runs, at {}", daemon.address())), "{told}");
+    let written = std::fs::read_to_string(&file).expect("there");
+    assert!(written.contains(&format!("http://{}/mcp", daemon.address())) && !written.contains("6270"), "{written}");
+    assert_eq!(of_client(&doctor(&daemon.home, &[]).0), None);
+    let again = connect().expect("the binary runs");
+    assert!(String::from_utf8_lossy(&again.stdout).contains("connected already"), "{again:?}");
+}

@@ -11,6 +11,7 @@ mod diff;
 mod entry;
 mod json;
 mod ledger;
+mod running;
 mod toml;
 mod undo;
 
@@ -108,27 +109,20 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
         )));
     }
     let config = sources.file.clone().unwrap_or_else(|| trunkline_config::default_config_path(&sources.env));
-    let loaded = load(&config, sources)?;
-    let (known, port) = configured(&config, sources)?;
+    let mut loaded = load(&config, sources)?;
+    let (known, usual) = configured(&config, sources)?;
+    let running = running::elsewhere(&loaded.listen, state_dir)?.map(|at| (at, running::note(at, &loaded.listen)));
+    if let Some((at, _)) = &running {
+        (loaded.listen.hosts, loaded.listen.port) = (vec![at.ip()], at.port());
+    }
+    let port = running.as_ref().map_or(usual, |(at, _)| at.port());
     let project = connect.project.then_some(at.project.as_path());
     let reading = clients::read(connect.client, &place.file, project);
     let reading = reading.map_err(|why| Failure::failed(format!("{why}; nothing was written")))?.unwrap_or_default();
     let there: Vec<&Found> = reading.servers.iter().filter(|found| found.project.as_deref() == project).collect();
 
     let entry = entry::of(connect, &loaded, &config, sources)?;
-    let name = match there.iter().find(|found| is_own(&found.entry, port)) {
-        Some(own) => own.name.clone(),
-        None => connect.name.clone(),
-    };
-    if let Some(taken) = there.iter().find(|found| found.name == name && !is_own(&found.entry, port))
-        && !entry::was_ours(&taken.entry)
-    {
-        let file = &place.shown;
-        return Err(Failure::failed(format!(
-            "{file} has another server of the name `{}`; `--name` calls ours otherwise",
-            render::field(&name)
-        )));
-    }
+    let name = name(connect, &place, &there, [port, usual])?;
     let written = there.iter().find(|found| found.name == name).map(|found| &found.entry);
     let change = change::of(&entry, written);
     let config_at = config.as_path();
@@ -149,6 +143,10 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
         (text, off) = switched_off(&place, &text, &twice).map_err(|why| place.unchanged(&why))?;
     }
     let mut notes = entry::notes(connect, &loaded, &twice, switch_off);
+    // The bridge asks by itself where the daemon is.
+    if let Some((_, note)) = running.filter(|_| !entry.iter().any(|(key, _)| key == "command")) {
+        notes.extend(["\n", &note, "\n"]);
+    }
     if connect.client == Client::Codex {
         let others = there.iter().copied().filter(|found| found.name != name);
         let taken_over: Vec<&Found> = others.filter(|found| is_served(found, &at, &known, config_at)).collect();
@@ -189,6 +187,23 @@ pub(crate) fn run(connect: &Connect, sources: &Sources, state_dir: &Path) -> Res
         connect.client.title(),
         if connect.project { " --project" } else { "" },
     ))
+}
+
+/// What the entry is called: as ours is that is there, at the port that the daemon has or at the one it usually has.
+fn name(connect: &Connect, place: &Place, there: &[&Found], ports: [u16; 2]) -> Result<String, Failure> {
+    let own = |port: u16| there.iter().find(|found| is_own(&found.entry, port));
+    if let Some(own) = ports.into_iter().find_map(own) {
+        return Ok(own.name.clone());
+    }
+    let taken = there.iter().find(|found| found.name == connect.name);
+    if taken.is_some_and(|taken| !entry::was_ours(&taken.entry)) {
+        return Err(Failure::failed(format!(
+            "{} has another server of the name `{}`; `--name` calls ours otherwise",
+            place.shown,
+            render::field(&connect.name)
+        )));
+    }
+    Ok(connect.name.clone())
 }
 
 impl Place {

@@ -1,9 +1,10 @@
 //! The one entry, in each client's words, and what its user should know.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use trunkline_config::{Config, Sources, Surface};
+use trunkline_config::{Config, Listen, Sources, Surface};
 use url::Url;
 
 use super::Connect;
@@ -96,13 +97,13 @@ fn elsewhere(at: &Surroundings, config_is_named: bool) -> Map<String, Value> {
 }
 
 fn url(config: &Config) -> String {
-    let host = config.listen.hosts.iter().find(|host| host.is_ipv4()).or(config.listen.hosts.first());
-    let host = match host {
-        Some(std::net::IpAddr::V6(host)) => format!("[{host}]"),
-        Some(host) => host.to_string(),
-        None => "127.0.0.1".to_owned(),
-    };
-    format!("http://{host}:{}/mcp", config.listen.port)
+    format!("http://{}/mcp", SocketAddr::new(host(&config.listen), config.listen.port))
+}
+
+/// The address that clients of this machine are told.
+pub(super) fn host(listen: &Listen) -> IpAddr {
+    let host = listen.hosts.iter().find(|host| host.is_ipv4()).or(listen.hosts.first());
+    host.copied().unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 /// Whether an entry was ours, before the port was another.
