@@ -70,13 +70,19 @@ impl Running {
         };
         let told = |finding: &Finding| explained.iter().any(|other| other.server == finding.server);
         let mut wrong = self.wrong;
-        for Server { name, state, reason, .. } in servers {
-            let is_away = ["needs_auth", "misconfigured", "backoff", "open"].contains(&state.as_str());
-            if is_away && !wrong.iter().any(|finding| finding.server.as_ref() == Some(name)) {
-                let says = reason.clone().unwrap_or_else(|| state.clone());
-                let away = Finding::error("TL-AWAY", says, "Do what the sentence says; it is tried again by itself.");
-                wrong.push(away.of(name).by("trunkline status"));
+        for server in servers.iter().filter(|server| !server.is_well()) {
+            let Server { name, state, reason, .. } = server;
+            if wrong.iter().any(|finding| finding.server.as_ref() == Some(name)) {
+                continue;
             }
+            let says = reason.clone().unwrap_or_else(|| state.clone());
+            let away = if ["needs_auth", "misconfigured", "backoff", "open"].contains(&state.as_str()) {
+                Finding::error("TL-AWAY", says, "Do what the sentence says; it is tried again by itself.")
+            } else {
+                // It may be well in a moment; it is not yet.
+                Finding::warning("TL-AWAY", says, "It is not ready yet: look again in a moment.")
+            };
+            wrong.push(away.of(name).by("trunkline status"));
         }
         wrong.retain(|finding| finding.server.is_none() || !told(finding));
         report.part("servers", says, wrong.into_iter().map(coded).collect());
@@ -132,5 +138,16 @@ mod tests {
         running(text).servers(&explained, &mut report);
         let told: Vec<_> = report.findings.iter().map(|it| (it.code.as_str(), it.server.as_deref())).collect();
         assert_eq!(told, [("TL-AWAY", Some("b")), ("TL-AWAY", Some("d"))]);
+    }
+
+    #[test]
+    fn all_is_well_only_when_every_server_is() {
+        let mut report = Report::default();
+        running(r#"{"servers":[{"name":"a","state":"idle"},{"name":"demo","state":"starting"},{"name":"c","state":"disabled"}]}"#)
+            .servers(&[], &mut report);
+        let [finding] = &report.findings[..] else { panic!("{report:?}") };
+        let told = (finding.level.as_str(), finding.server.as_deref(), finding.says.as_str());
+        assert_eq!(told, ("warning", Some("demo"), "starting"));
+        assert!(!report.text("0").contains("All is well"), "{}", report.text("0"));
     }
 }
