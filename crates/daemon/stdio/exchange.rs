@@ -108,6 +108,8 @@ impl Bridge {
     /// An answer that is no stream.
     async fn answer(&self, request: &Request, reply: Reply, opens: Option<&Bytes>) {
         let (status, headers, json) = (reply.status, reply.headers.clone(), reply.is("application/json"));
+        // Pages are for browsers, and not the daemon's: a model gets nothing of what a stranger wrote.
+        let is_text = json || reply.is("text/plain");
         let Some(body) = reply.whole().await else { return self.lost(&request.id).await };
         let answer = json.then(|| Message::parse(&body).ok()).flatten();
         match answer {
@@ -117,6 +119,12 @@ impl Bridge {
                 }
                 self.learn(&request.method, &answer, &body);
                 self.write(body).await;
+            }
+            _ if !is_text && !body.is_empty() => {
+                let text = format!(
+                    "what answers at the daemon's address, with {status}, is not the daemon; `trunkline doctor` says more"
+                );
+                self.refuse(Some(request.id.clone()), &RpcError::new(code::INVALID_REQUEST, text)).await;
             }
             // Refused at the door, in a line of text (mcp-protocol 3.2).
             _ => {
