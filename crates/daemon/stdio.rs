@@ -42,12 +42,12 @@ use crate::limits::{BRIDGE_GOODBYE, BRIDGE_LINES_WAITING_MAX, BRIDGE_REQUESTS_MA
 use crate::stop::{Signals, Wanted};
 
 pub(crate) const EXAMPLES: &str = "\
-For clients that start a program and speak to it over standard input and output; `trunkline connect claude-desktop` writes
-it into such a client's file. It finds the daemon that runs, or starts one that stays.
+For clients that start a program and speak to it over standard input and output;
+`trunkline connect claude-desktop` writes it into such a client's file.
+It finds the daemon that runs, or starts one that stays.
 
-By hand:
-  printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-11-25\",
-      \"capabilities\":{},\"clientInfo\":{\"name\":\"me\",\"version\":\"1\"}}}' | trunkline stdio";
+By hand, as one line of input for each message:
+  echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}' | trunkline stdio";
 
 /// What the bridge is told.
 #[derive(Debug, Args)]

@@ -21,6 +21,14 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn the_bridges_example_is_one_line_in_a_narrow_terminal_too() {
+    let mut command = Cli::command().term_width(80);
+    let help = command.find_subcommand_mut("stdio").expect("a command").render_long_help().to_string();
+    let example = r#"  echo '{"jsonrpc":"2.0","id":1,"method":"initialize"}' | trunkline stdio"#;
+    assert!(help.lines().any(|line| line == example), "{help}");
+}
+
+#[test]
 fn the_help_says_what_to_do_first() {
     assert_snapshot!(help_of(&[]), @r#"
     One local URL in front of every MCP server you use
