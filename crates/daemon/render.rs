@@ -296,9 +296,10 @@ pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Memory now and processor time so far. What is below a MiB, or a second, does not matter to anybody.
+/// Memory now and processor time so far. What is below a MiB, or a second, does not matter to anybody. A server whose processes
+/// have ended has neither.
 fn cost(usage: Option<&Usage>) -> [String; 2] {
-    let Some(usage) = usage else { return ["-", "-"].map(str::to_owned) };
+    let Some(usage) = usage.filter(|usage| usage.resident_bytes > 0) else { return ["-", "-"].map(str::to_owned) };
     [format!("{} MiB", usage.resident_bytes.div_ceil(1 << 20)), time(usage.cpu_seconds)]
 }
 
@@ -394,6 +395,13 @@ mod tests {
         fs__write
         ");
         assert_snapshot!(tools(&[]), @"No tools.");
+    }
+
+    #[test]
+    fn a_server_whose_processes_have_ended_costs_nothing_that_could_be_said() {
+        let usage = |json| cost(Some(&of(json)));
+        assert_eq!(usage(json!({"resident_bytes": 0, "cpu_seconds": 0.0})), ["-", "-"]);
+        assert_eq!(usage(json!({"resident_bytes": 5_000_000, "cpu_seconds": 0.1})), ["5 MiB", "0 s"]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ export class Detail {
     attr(this.login, 'hidden', !server.signs_in || server.signed_in);
     attr(this.logout, 'hidden', !server.signs_in || !server.signed_in);
     attr(this.tools, 'hidden', !server.tools);
-    const usage = server.usage;
+    const usage = server.usage?.processes ? server.usage : null;
     this.fact('Offers', `${counted(server.tools, 'tool')}, ${counted(server.prompts, 'prompt')}, ${counted(server.resources, 'resource')}, ${counted(server.templates, 'template')}`);
     this.fact('Revision', server.revision ?? NONE);
     this.fact('Process', server.pid === null ? NONE : `${server.pid}${usage ? `, ${counted(usage.processes, 'process').replace('processs', 'processes')} in all` : ''}`);

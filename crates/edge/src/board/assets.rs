@@ -3,8 +3,8 @@
 //! Browsers ask each time and are told at once that nothing changed: the tag holds content and version, so the page never
 //! mixes parts of two daemons. The policy lets nothing run or load but these files.
 //!
-//! The style is put into the page when the first browser asks: it is drawn with the page's own bytes and waits for no second
-//! request. The policy names that style by its hash, so no other one holds, inline or not.
+//! The style and the icon are put into the page when the first browser asks: it is drawn with the page's own bytes and waits
+//! for no second request. The policy names that style by its hash, so no other one holds, inline or not.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::LazyLock;
@@ -32,11 +32,12 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const STYLE: &str = include_str!("../../assets/app.css");
-/// Where the style goes.
-const STYLE_MARK: &str = "<!-- app.css -->";
+const ICON: &str = include_str!("../../assets/icon.svg");
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
-    include_str!("../../assets/index.html").replacen(STYLE_MARK, &format!("<style>{STYLE}</style>"), 1)
+    include_str!("../../assets/index.html")
+        .replacen("<!-- app.css -->", &format!("<style>{STYLE}</style>"), 1)
+        .replacen("<!-- icon.svg -->", ICON, 1)
 });
 
 /// A file of the page.
@@ -59,10 +60,11 @@ macro_rules! file {
     };
 }
 
-static ASSETS: LazyLock<[Asset; 11]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 12]> = LazyLock::new(|| {
     assets! {
         "/" "text/html; charset=utf-8", PAGE;
-        "/assets/icon.svg" "image/svg+xml", file!("icon.svg");
+        "/assets/icon.svg" "image/svg+xml", ICON;
+        "/assets/boot.js" SCRIPT, file!("boot.js");
         "/assets/app.js" SCRIPT, file!("app.js");
         "/assets/store.js" SCRIPT, file!("store.js");
         "/assets/dom.js" SCRIPT, file!("dom.js");
@@ -124,7 +126,8 @@ mod tests {
     fn every_script_that_one_imports_is_there() {
         for asset in ASSETS.iter().filter(|asset| asset.kind == SCRIPT) {
             let text = std::str::from_utf8(asset.bytes).expect("text");
-            for imported in text.split(" from './").skip(1).filter_map(|rest| rest.split('\'').next()) {
+            let imports = text.split(" from './").skip(1).chain(text.split("import('./").skip(1));
+            for imported in imports.filter_map(|rest| rest.split('\'').next()) {
                 assert!(at(&format!("/assets/{imported}")).is_some(), "{imported}, of {}", asset.path);
             }
         }
@@ -154,7 +157,8 @@ mod tests {
         let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
         assert_eq!(style.map(|(style, _)| style), Some(STYLE), "the one style is the one that the policy names");
         assert_eq!(page.matches("<style").count(), 1);
-        assert!(page.matches("<script").all(|_| page.contains("<script type=\"module\" src=\"/assets/app.js\">")));
+        assert!(page.contains(ICON) && !page.contains("<!--"), "nothing is left to be put in");
+        assert!(page.matches("<script").all(|_| page.contains("<script type=\"module\" src=\"/assets/boot.js\">")));
         assert_eq!(page.matches("<script").count(), 1);
     }
 }
